@@ -1,0 +1,97 @@
+package layers
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+
+	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
+)
+
+// ErrRefused says that an archive breaks a rule for layers.
+var ErrRefused = errors.New("not an acceptable layer")
+
+// Refusal names the layer, the entry and the rule that it breaks. It wraps
+// ErrRefused.
+type Refusal struct {
+	Layer string // as the caller named it
+	Entry int    // counts from 1; 0: the archive as a whole
+	Name  string // of the entry, as the archive has it
+	Rule  string
+}
+
+// Error is one line without control characters, whatever the archive holds.
+func (r *Refusal) Error() string {
+	if r.Entry == 0 {
+		return fmt.Sprintf("layer %s: %s", r.Layer, r.Rule)
+	}
+	if r.Name == "" {
+		return fmt.Sprintf("layer %s: entry %d: %s", r.Layer, r.Entry, r.Rule)
+	}
+	return fmt.Sprintf("layer %s: entry %d %q: %s", r.Layer, r.Entry, r.Name, r.Rule)
+}
+
+// Unwrap returns ErrRefused.
+func (r *Refusal) Unwrap() error { return ErrRefused }
+
+// Limits bound what one layer may ask for. A zero field takes the default in
+// its comment; there is no way to say "no limit".
+type Limits struct {
+	Unpacked    int64 // bytes of all files, sparse ones at full size: 8 GiB
+	Ratio       int64 // unpacked bytes to archive bytes, after the first 64 MiB: 200
+	Entries     int   // files, directories and links: 1,000,000
+	Links       int   // hard links to one file: 1,000
+	Headers     int   // extension headers in a row: 16
+	HeaderBytes int64 // sum of an entry's extension headers: 1 MiB
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		Unpacked:    cmp.Or(l.Unpacked, 8<<30),
+		Ratio:       cmp.Or(l.Ratio, 200),
+		Entries:     cmp.Or(l.Entries, 1_000_000),
+		Links:       cmp.Or(l.Links, 1_000),
+		Headers:     cmp.Or(l.Headers, 16),
+		HeaderBytes: cmp.Or(l.HeaderBytes, 1<<20),
+	}
+}
+
+// Limits of names, which file systems set: NAME_MAX and PATH_MAX of limits.h,
+// and a depth that recursion over a tree can afford.
+const (
+	maxComponent = 255
+	maxPath      = 4095
+	maxDepth     = 128
+	ratioFree    = 64 << 20 // Limits.Ratio holds after this many bytes
+)
+
+// Options say what Check and Unpack allow. The zero value is the safe one.
+type Options struct {
+	Limits Limits
+	// Privileged accepts setuid and setgid files and file capabilities, and
+	// sets them on disk.
+	Privileged bool
+	// Owner gives files the owner and group that the archive names, by number.
+	// Without it they belong to the process. Needs root.
+	Owner bool
+}
+
+// Layer is one archive to unpack.
+type Layer struct {
+	Name   string        // for messages, such as component:version
+	Digest digest.Digest // of the archive; zero: not compared
+	// Open returns the archive from its start. Unpack closes it.
+	Open func() (io.ReadCloser, error)
+}
+
+// Info is what reading archives found out.
+type Info struct {
+	Digest   digest.Digest     // of the archive (Check, Pack) or zero (Unpack)
+	Size     int64             // bytes of the archives
+	Unpacked int64             // bytes of all files, sparse ones at full size
+	Entries  int64             // of the archives
+	Manifest manifest.Manifest // of the resulting tree
+	Warnings []string          // what was accepted but is not applied
+}

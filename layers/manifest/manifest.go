@@ -1,0 +1,202 @@
+// Package manifest says what a tree holds: one Entry for each file, directory
+// and symbolic link, with mode, owner, size and digest. The registry keeps one
+// for each layer, the agent one beside each root.
+//
+// The text form is one line an entry, sorted by path in byte order:
+//
+//	deploy-manifest 1
+//	d 0755 0 0 0 - etc
+//	f 0644 0 33 5 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824 etc/motd
+//	l 0777 0 0 0 ../run/lock var/lock
+//
+// that is type, permissions in octal, user, group, size in bytes, then the
+// digest of a file or the target of a link, then the path. Paths and targets
+// keep their bytes; space, percent, control characters and everything that is
+// not ASCII are written as %XX.
+//
+// The package is pure. A Manifest is plain data: safe for concurrent reading.
+package manifest
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"deploytools/layers/digest"
+)
+
+// Header is the first line; its number is the version of the format.
+const Header = "deploy-manifest 1"
+
+// ErrInvalid says that a text is no manifest that this version can read.
+var ErrInvalid = errors.New("not a valid manifest")
+
+// Type is the kind of an entry.
+type Type byte
+
+// The kinds of entries. A hard link is a file like the others.
+const (
+	File    Type = 'f'
+	Dir     Type = 'd'
+	Symlink Type = 'l'
+)
+
+// Entry is one name in a tree.
+type Entry struct {
+	Path   string // relative, slash-separated, clean; any bytes but NUL
+	Type   Type
+	Mode   uint32 // permission bits, setuid, setgid and sticky: at most 07777
+	UID    int
+	GID    int
+	Size   int64         // bytes; files only
+	Digest digest.Digest // files only
+	Target string        // symbolic links only; any bytes but NUL
+}
+
+// Manifest is a tree's entries sorted by path, each path once. The tree's own
+// top directory is not among them.
+type Manifest []Entry
+
+// Sort puts the entries in the order that the text form has.
+func (m Manifest) Sort() {
+	slices.SortFunc(m, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
+}
+
+// Encode writes the text form. The entries must be sorted.
+func (m Manifest) Encode(w io.Writer) error {
+	b := bufio.NewWriter(w)
+	fmt.Fprintln(b, Header)
+	for _, e := range m {
+		what := "-"
+		switch e.Type {
+		case File:
+			what = e.Digest.String()
+		case Symlink:
+			what = Escape(e.Target)
+		}
+		fmt.Fprintf(b, "%c %04o %d %d %d %s %s\n", e.Type, e.Mode, e.UID, e.GID, e.Size, what, Escape(e.Path))
+	}
+	return b.Flush()
+}
+
+// Digest returns the digest of the text form.
+func (m Manifest) Digest() digest.Digest {
+	w := digest.NewWriter()
+	m.Encode(w) // neither w nor a Manifest can fail
+	return w.Digest()
+}
+
+// maxLine holds a path and a link's target of 4095 bytes each, all escaped.
+const maxLine = 32 << 10
+
+// Decode reads the text form. Whatever Encode cannot have written is
+// ErrInvalid, named with its line.
+func Decode(r io.Reader) (Manifest, error) {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 4096), maxLine)
+	if !s.Scan() || s.Text() != Header {
+		return nil, cmp.Or(s.Err(), fmt.Errorf("line 1 is not %q: %w", Header, ErrInvalid))
+	}
+	var m Manifest
+	for line := 2; s.Scan(); line++ {
+		e, err := parse(s.Text())
+		if err == nil && len(m) > 0 && m[len(m)-1].Path >= e.Path {
+			err = errors.New("not sorted by path")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w: %w", line, err, ErrInvalid)
+		}
+		m = append(m, e)
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, ErrInvalid)
+	}
+	return m, nil
+}
+
+func parse(line string) (Entry, error) {
+	f := strings.Split(line, " ")
+	if len(f) != 7 || len(f[0]) != 1 {
+		return Entry{}, errors.New("not seven fields")
+	}
+	e := Entry{Type: Type(f[0][0])}
+	mode, err1 := strconv.ParseUint(f[1], 8, 12)
+	uid, err2 := strconv.ParseUint(f[2], 10, 32)
+	gid, err3 := strconv.ParseUint(f[3], 10, 32)
+	size, err4 := strconv.ParseUint(f[4], 10, 63)
+	path, err5 := Unescape(f[6])
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		return Entry{}, err
+	}
+	e.Mode, e.UID, e.GID, e.Size, e.Path = uint32(mode), int(uid), int(gid), int64(size), path
+	var err error
+	switch e.Type {
+	case File:
+		e.Digest, err = digest.Parse(f[5])
+	case Symlink:
+		e.Target, err = Unescape(f[5])
+	case Dir:
+		if f[5] != "-" {
+			err = errors.New("a directory has no content")
+		}
+	default:
+		err = fmt.Errorf("unknown type %q", f[0])
+	}
+	if err == nil && e.Type != File && e.Size != 0 {
+		err = errors.New("only files have a size")
+	}
+	if err == nil && e.Path == "" {
+		err = errors.New("no path")
+	}
+	return e, err
+}
+
+// Escape writes space, percent, control characters and all bytes outside ASCII
+// as %XX, so that any name is one safe word. The empty text becomes "%".
+func Escape(s string) string {
+	if s == "" {
+		return "%"
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c > ' ' && c < 0x7f && c != '%' {
+			b.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&b, "%%%02X", s[i])
+	}
+	return b.String()
+}
+
+// Unescape reads what Escape wrote, and nothing else.
+func Unescape(s string) (string, error) {
+	if s == "%" {
+		return "", nil
+	}
+	var b bytes.Buffer
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+2 >= len(s) {
+			return "", fmt.Errorf("%q ends inside an escape", s)
+		}
+		v, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+		if err != nil {
+			return "", fmt.Errorf("%q has a bad escape", s)
+		}
+		b.WriteByte(byte(v))
+		i += 2
+	}
+	if r := b.String(); Escape(r) == s {
+		return r, nil
+	}
+	return "", fmt.Errorf("%q is not as it would be escaped", s)
+}

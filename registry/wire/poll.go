@@ -1,0 +1,93 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"deploytools/layers/digest"
+)
+
+// PollRequestType is the name of the SSH global request by which an agent asks
+// whether there is anything new (RFC 4254 section 4). Its payload is a
+// PollRequest in JSON, the reply's a PollReply. A registry that refuses the
+// request is of the original kind: read configs/NAME.json instead.
+const PollRequestType = "poll@deploytools"
+
+// Limits of a poll, on both sides.
+const (
+	MaxPollNames = 100
+	MaxPollBytes = 64 << 10
+)
+
+// ErrPoll says that a poll's payload is not valid.
+var ErrPoll = errors.New("not a valid poll")
+
+// PollRequest asks for the newest revision of each of Names.
+type PollRequest struct {
+	Names []string
+}
+
+// PollReply answers a PollRequest, in its order.
+type PollReply struct {
+	Configurations []PollState
+}
+
+// PollState is the newest revision of one configuration. Revision 0 says that
+// the caller can see no configuration of this name.
+type PollState struct {
+	Name     string
+	Revision uint64
+	Digest   digest.Digest
+}
+
+// EncodePoll returns the payload of a request or a reply.
+func EncodePoll[T PollRequest | PollReply](v T) ([]byte, error) { return json.Marshal(v) }
+
+// DecodePollRequest reads and checks the payload of a request.
+func DecodePollRequest(b []byte) (PollRequest, error) {
+	var r PollRequest
+	if err := decodePoll(b, &r); err != nil {
+		return r, err
+	}
+	if len(r.Names) == 0 || len(r.Names) > MaxPollNames {
+		return r, fmt.Errorf("%d names, not 1 to %d: %w", len(r.Names), MaxPollNames, ErrPoll)
+	}
+	for _, n := range r.Names {
+		if err := CheckName(n); err != nil {
+			return r, fmt.Errorf("%w: %w", ErrPoll, err)
+		}
+	}
+	return r, nil
+}
+
+// DecodePollReply reads the payload of a reply to q and checks that it answers
+// q, name by name.
+func DecodePollReply(b []byte, q PollRequest) (PollReply, error) {
+	var r PollReply
+	if err := decodePoll(b, &r); err != nil {
+		return r, err
+	}
+	if len(r.Configurations) != len(q.Names) {
+		return r, fmt.Errorf("%d answers to %d names: %w", len(r.Configurations), len(q.Names), ErrPoll)
+	}
+	for i, c := range r.Configurations {
+		if c.Name != q.Names[i] {
+			return r, fmt.Errorf("answer about %q instead of %q: %w", c.Name, q.Names[i], ErrPoll)
+		}
+		if c.Revision > 0 && c.Digest.IsZero() {
+			return r, fmt.Errorf("configuration %q: revision %d without a digest: %w", c.Name, c.Revision, ErrPoll)
+		}
+	}
+	return r, nil
+}
+
+func decodePoll(b []byte, v any) error {
+	if len(b) > MaxPollBytes {
+		return fmt.Errorf("%d bytes, more than %d: %w", len(b), MaxPollBytes, ErrPoll)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrPoll, err)
+	}
+	return nil
+}
