@@ -27,12 +27,16 @@ func Progress(o *IO, label string, totalBytes int64) io.WriteCloser {
 
 // bar is a progress bar. Its errors, of a terminal that went away, are dropped:
 // the transfer goes on.
-type bar struct{ b *progressbar.ProgressBar }
+type bar struct {
+	w io.Writer
+	b *progressbar.ProgressBar
+}
 
 func newBar(w io.Writer, label string, totalBytes int64) *bar {
-	return &bar{progressbar.NewOptions64(totalBytes,
+	return &bar{w, progressbar.NewOptions64(totalBytes,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetDescription(label),
+		progressbar.OptionShowCount(),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionShowTotalBytes(true),
 		progressbar.OptionUseIECUnits(true),
@@ -51,6 +55,7 @@ func (b *bar) Write(p []byte) (int, error) {
 // far it came, and ends its line.
 func (b *bar) Close() error {
 	b.b.Exit()
+	fmt.Fprintln(b.w)
 	return nil
 }
 

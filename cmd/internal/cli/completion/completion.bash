@@ -15,7 +15,7 @@ _FUNCTION() {
 	while IFS= read -r line; do
 		if [[ $line == :files ]]; then
 			mapfile -t COMPREPLY < <(compgen -f -- "$word")
-			compopt -o filenames 2>/dev/null
+			compopt -o filenames 2>/dev/null || :
 			return
 		fi
 		COMPREPLY+=("$line")
