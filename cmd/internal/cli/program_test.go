@@ -122,6 +122,31 @@ func TestHelpShowsNothingHidden(t *testing.T) {
 	}
 }
 
+func TestCheckFindsWhatIsWrong(t *testing.T) {
+	if err := tool(new(string)).Check(); err != nil {
+		t.Errorf("Check = %v", err)
+	}
+	for want, change := range map[string]func(*Program){
+		"command echo: there are two":                func(p *Program) { p.Commands = append(p.Commands, p.Commands[0]) },
+		"command help: there are two":                func(p *Program) { p.Commands[0].Name = "help" },
+		"should be one line":                         func(p *Program) { p.Commands[1].Short = "end." },
+		"test-tool bare: exit status 99: has no mea": func(p *Program) { p.Commands[1].Statuses = []wire.Status{99} },
+		"does not call the program":                  func(p *Program) { p.Examples = []string{"rm -r"} },
+		"variable TEST_OLD_ADDR sets -addr and -b": func(p *Program) {
+			first := p.Flags
+			p.Flags = func(fs *pflag.FlagSet) { first(fs); fs.Bool("b", false, "b"); EnvAlias(fs, "b", "TEST_OLD_ADDR") }
+		},
+		"takes a value":           func(p *Program) { p.Flags = func(fs *pflag.FlagSet) { fs.StringP("out", "o", "", "out") } },
+		"flag -out: has no usage": func(p *Program) { p.Flags = func(fs *pflag.FlagSet) { fs.Bool("out", false, "") } },
+	} {
+		p := tool(new(string))
+		change(p)
+		if err := p.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Check = %v, want %q in it", err, want)
+		}
+	}
+}
+
 func TestSettings(t *testing.T) {
 	for _, test := range []struct {
 		name string

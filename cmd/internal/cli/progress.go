@@ -43,6 +43,7 @@ func newBar(w io.Writer, label string, totalBytes int64) *bar {
 		progressbar.OptionFullWidth(),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetRenderBlankState(true),
+		progressbar.OptionSetSpinnerChangeInterval(0), // else a goroutine draws on after Close
 	)}
 }
 

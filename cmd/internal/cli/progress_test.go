@@ -73,6 +73,14 @@ func TestProgressIsABarOnATerminal(t *testing.T) {
 	if strings.Contains(shown, "\x1b[3") {
 		t.Errorf("there is colour: %q", shown)
 	}
+	shown = onTerminal(t, func(f *os.File) {
+		p := Progress(&IO{Stderr: f, Env: func(name string) string { return env[name] }}, "code", -1)
+		p.Write(make([]byte, 1<<20))
+		p.Close()
+	})
+	if !strings.Contains(shown, "code") || !strings.HasSuffix(shown, "\n") {
+		t.Errorf("unknown total: %q", shown)
+	}
 	env["TERM"] = "dumb"
 	if shown := onTerminal(t, transfer); shown != "" {
 		t.Errorf("dumb terminal: %q", shown)
