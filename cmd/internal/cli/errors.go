@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"deploytools/registry/wire"
+)
+
+// Error is an error with what the command line makes of it. Empty fields are
+// taken from the errors it wraps.
+type Error struct {
+	Status wire.Status // wire.OK means: not decided here
+	Hint   string      // what to do next, best a command that can be run
+	// Err is the cause. Nil means that the user has been told already: the
+	// program ends with Status and prints nothing.
+	Err error
+}
+
+// Error returns the text of the cause.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return "exit status " + e.Status.String()
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Usage returns an error that says what is wrong with the command line.
+func Usage(format string, a ...any) error {
+	return &Error{Status: wire.Usage, Err: fmt.Errorf(format, a...)}
+}
+
+// WithHint adds what to do next, which replaces an earlier hint. A nil err
+// stays nil.
+func WithHint(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Hint: hint, Err: err}
+}
+
+// WithStatus sets the exit status, in place of an earlier one. A nil err stays
+// nil.
+func WithStatus(err error, status wire.Status) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Status: status, Err: err}
+}
+
+// StatusOf returns the exit status for err: the outermost that an Error in its
+// chain decides, else wire.Failed; wire.OK for nil.
+func StatusOf(err error) wire.Status {
+	if err == nil {
+		return wire.OK
+	}
+	for e := range chain(err) {
+		if e.Status != wire.OK {
+			return e.Status
+		}
+	}
+	return wire.Failed
+}
+
+// HintOf returns the outermost hint in the chain of err, or nothing.
+func HintOf(err error) string {
+	for e := range chain(err) {
+		if e.Hint != "" {
+			return e.Hint
+		}
+	}
+	return ""
+}
+
+// chain yields every Error that err wraps, outermost first.
+func chain(err error) func(yield func(*Error) bool) {
+	return func(yield func(*Error) bool) {
+		for {
+			e, ok := errors.AsType[*Error](err)
+			if !ok || !yield(e) {
+				return
+			}
+			err = e.Err
+		}
+	}
+}
+
+// Report prints err and its hint as the lines `error: ...` and `hint: ...` and
+// returns the exit status. An err that comes from the end of ctx by a signal
+// is told as an interruption.
+func Report(ctx context.Context, w io.Writer, err error) wire.Status {
+	if err == nil {
+		return wire.OK
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		fmt.Fprintln(w, "error: interrupted")
+		return wire.Failed
+	}
+	if e, ok := errors.AsType[*Error](err); !ok || e.Err != nil {
+		fmt.Fprintln(w, "error:", Clean(err.Error()))
+	}
+	if hint := HintOf(err); hint != "" {
+		fmt.Fprintln(w, "hint:", Clean(hint))
+	}
+	return StatusOf(err)
+}
+
+// Clean returns s with everything that is not printable text written as an
+// escape of Go, so that what a peer, an archive or a file name holds cannot
+// steer a terminal or forge a line.
+func Clean(s string) string {
+	var b strings.Builder
+	for i, n := 0, 0; i < len(s); i += n {
+		var r rune
+		r, n = utf8.DecodeRuneInString(s[i:])
+		if unicode.IsPrint(r) && (r != utf8.RuneError || n > 1) {
+			b.WriteString(s[i : i+n])
+			continue
+		}
+		quoted := strconv.QuoteToASCII(s[i : i+n])
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
+}

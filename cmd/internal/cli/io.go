@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+// IO is all that a program sees of its surroundings.
+type IO struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Env returns an environment variable, or nothing when it is not set.
+	Env func(name string) string
+}
+
+// OS returns the streams and the environment of this process.
+func OS() *IO {
+	return &IO{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Getenv}
+}
+
+// Exit runs main with the arguments, streams and signals of this process and
+// ends the process with the status that main returns.
+func Exit(main func(context.Context, []string, *IO) int) {
+	ctx, stop := SignalContext(context.Background())
+	status := main(ctx, os.Args[1:], OS())
+	stop()
+	os.Exit(status)
+}
+
+// SignalContext returns a context that INT and TERM cancel. Only the first of
+// them is caught: the second ends the process. stop gives the signals back.
+func SignalContext(ctx context.Context) (_ context.Context, stop context.CancelFunc) {
+	ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// IsTerminal reports whether v, a stream of an IO, is a terminal that can move
+// its cursor.
+func (o *IO) IsTerminal(v any) bool {
+	f, ok := v.(*os.File)
+	return ok && o.Env("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}

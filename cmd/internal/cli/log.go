@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"syscall"
+)
+
+// Log formats, for a flag of that name.
+const (
+	LogText = "text" // key=value
+	LogJSON = "json" // one object a line
+)
+
+// NewLogger returns a logger to o.Stderr; another format than LogText and
+// LogJSON is an error of usage. Where the journal reads stderr the lines carry
+// no time, since the journal has its own.
+func NewLogger(o *IO, format string, level slog.Leveler) (*slog.Logger, error) {
+	opts := slog.HandlerOptions{Level: level}
+	if toJournal(o) {
+		opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	switch format {
+	case LogText:
+		return slog.New(slog.NewTextHandler(o.Stderr, &opts)), nil
+	case LogJSON:
+		return slog.New(slog.NewJSONHandler(o.Stderr, &opts)), nil
+	}
+	return nil, Usage("log format %q: should be %s or %s", format, LogText, LogJSON)
+}
+
+// toJournal reports whether stderr is the stream that JOURNAL_STREAM names by
+// device and inode (systemd.exec(5)). The variable alone proves nothing: it is
+// inherited by programs whose stderr goes elsewhere.
+func toJournal(o *IO) bool {
+	stream := o.Env("JOURNAL_STREAM")
+	return stream != "" && stream == streamID(o.Stderr)
+}
+
+// streamID returns the device and inode of w as JOURNAL_STREAM writes them, or
+// nothing when w is no file.
+func streamID(w io.Writer) string {
+	f, ok := w.(*os.File)
+	if !ok {
+		return ""
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+}

@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// logLine logs one line to a new file, with JOURNAL_STREAM as stream makes it
+// from that file, and returns it.
+func logLine(t *testing.T, format string, stream func(*os.File) string) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	env := map[string]string{"JOURNAL_STREAM": stream(f)}
+	log, err := NewLogger(&IO{Stderr: f, Env: func(name string) string { return env[name] }}, format, slog.LevelInfo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("state entered", "state", "\x1b[31mred", slog.Group("peer", "time", "noon"))
+	log.Debug("hidden")
+	b, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestLinesForTheJournalHaveNoTime(t *testing.T) {
+	own := func(f *os.File) string { return streamID(f) }
+	for name, test := range map[string]struct {
+		format string
+		stream func(*os.File) string
+		timed  bool
+	}{
+		"not set":            {LogText, func(*os.File) string { return "" }, true},
+		"another stream":     {LogText, func(f *os.File) string { return streamID(f) + "0" }, true},
+		"garbage":            {LogText, func(*os.File) string { return "yes" }, true},
+		"ours":               {LogText, own, false},
+		"ours, JSON":         {LogJSON, own, false},
+		"not set, JSON":      {LogJSON, func(*os.File) string { return "" }, true},
+		"another's, by JSON": {LogJSON, func(*os.File) string { return "8:1" }, true},
+	} {
+		line := logLine(t, test.format, test.stream)
+		timed := strings.HasPrefix(line, "time=") || strings.HasPrefix(line, `{"time"`)
+		if timed != test.timed || strings.Count(line, "\n") != 1 || strings.Contains(line, "\x1b") {
+			t.Errorf("%s: time %t, want %t: %s", name, timed, test.timed, line)
+		}
+		// Only the time of the line goes, not one that is logged.
+		if !strings.Contains(line, "noon") {
+			t.Errorf("%s: an attribute is missing: %s", name, line)
+		}
+		if test.format == LogJSON && !json.Valid([]byte(line)) {
+			t.Errorf("%s: no JSON: %s", name, line)
+		}
+	}
+}
+
+func TestNewLoggerRefusesAnUnknownFormat(t *testing.T) {
+	o := &IO{Stderr: new(bytes.Buffer), Env: func(string) string { return "" }}
+	if _, err := NewLogger(o, "xml", slog.LevelInfo); StatusOf(err) != 2 {
+		t.Errorf("NewLogger = %v, want an error of usage", err)
+	}
+}
