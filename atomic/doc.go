@@ -16,7 +16,7 @@
 // A call that returns nil has made its change durable. A call that returns an
 // error has left the old state in place and has removed its temp, with one
 // exception that has a name: an error that wraps [ErrUnsynced] says that the
-// new state is in place and may be lost with the power. Where a call promises
+// new state is in place and that a power loss may undo it. Where a call promises
 // something else, it says so.
 //
 // No sync is ever tried again. After a failed one the kernel may have dropped

@@ -10,7 +10,7 @@ import (
 // Readers see the new state, which is whole; after a power loss they may see
 // the old one, whole too. Trying to sync again proves nothing: make the change
 // again from the start, or stop and say so.
-var ErrUnsynced = errors.New("changed, but may be lost with the power")
+var ErrUnsynced = errors.New("done, but a power loss may undo it")
 
 // ErrOccupied says that the name is taken by something that the call does not
 // replace. Nothing was changed.

@@ -152,11 +152,13 @@ func TestReadersSeeWholeStatesOnly(t *testing.T) {
 
 func TestTheWayBackOnlyRenames(t *testing.T) {
 	dir := t.TempDir()
+	must(MkdirAll(dir+"/roots/1", 0o755)) // links to directories are not followed
+	must(MkdirAll(dir+"/roots/2", 0o755))
 	must(Symlink("roots/1", dir+"/current"))
 	must(Symlink("roots/1", dir+"/.back"))
 	must(Symlink("roots/2", dir+"/current"))
 	must(Rename(dir+"/.back", dir+"/current"))
-	want := []string{"current Lrwxrwxrwx -> roots/1"}
+	want := []string{"current Lrwxrwxrwx -> roots/1", "roots drwxr-xr-x", "roots/1 drwxr-xr-x", "roots/2 drwxr-xr-x"}
 	if seen, _ := world(t, dir); !slices.Equal(seen, want) {
 		t.Errorf("a reader sees %q, want %q", seen, want)
 	}
@@ -169,9 +171,10 @@ func TestLongNamesAndRelativePathsWork(t *testing.T) {
 	must(Rename(long, "short"))
 	must(MkdirAll("a//b/", 0o755))
 	must(Symlink("short", "a/l/"))
+	must(WriteFile("file/", nil, 0o644))
 	must(Remove("short"))
 	must(Remove("no/such/directory"))
-	want := []string{"a drwxr-xr-x", "a/b drwxr-xr-x", "a/l Lrwxrwxrwx -> short"}
+	want := []string{"a drwxr-xr-x", "a/b drwxr-xr-x", "a/l Lrwxrwxrwx -> short", `file -rw-r--r-- ""`}
 	dir, err := os.Getwd()
 	must(err)
 	if seen, left := world(t, dir); !slices.Equal(seen, want) || len(left) > 0 {

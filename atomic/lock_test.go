@@ -57,6 +57,7 @@ func TestSecondTakerLearnsWhoHoldsTheLock(t *testing.T) {
 
 	must(cmd.Process.Kill())
 	cmd.Wait()
+	must(os.WriteFile(path, []byte("12345678901\n"), 0o600)) // as long as a former holder may have left
 	l, err := Acquire(path)
 	if err != nil {
 		t.Fatalf("Acquire after the holder was killed = %v", err)
