@@ -1,0 +1,78 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"time"
+
+	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
+)
+
+// Options say what a Registry works with and within which limits.
+type Options struct {
+	Meta  Meta
+	Blobs Blobs
+	Spool Spool
+	// Check reads an archive to its end and says whether it may be a layer.
+	// See CheckFunc.
+	Check CheckFunc
+	// Now is the clock; nil: time.Now. Order never depends on it.
+	Now func() time.Time
+
+	MaxVersions    int           // newest versions of a component that are kept; 0: all
+	RollbackWindow int           // newest revisions whose versions are kept; 0: 10
+	UploadExpiry   time.Duration // after the last write; 0: 24 hours
+	Grace          time.Duration // of a blob that nothing references; 0: 24 hours
+
+	MaxUpload int64 // bytes of one upload; 0: 16 GiB
+	MinFree   int64 // bytes that uploads leave free on the disk; 0: 1 GiB
+}
+
+// CheckFunc reads the archive r to its end. It returns what it found, with the
+// digest and size set in any case, or an error: one that wraps ErrRefused
+// speaks about the archive and holds for ever, any other about reading it.
+type CheckFunc func(ctx context.Context, r io.Reader) (Archive, error)
+
+// Archive is what checking found out about one.
+type Archive struct {
+	Digest   digest.Digest
+	Size     int64             // bytes
+	Unpacked int64             // bytes of its files
+	Entries  int64             // files, directories and links
+	Manifest manifest.Manifest // of the tree that it makes
+	Warnings []string          // what is accepted but will not be applied
+}
+
+// Registry is the domain: every rule about versions, configurations and
+// uploads, over engines that know none. It holds no state of its own but the
+// checks that run (Inbox). Safe for concurrent use; several processes may work
+// on the same engines.
+type Registry struct {
+	o     Options
+	inbox *Inbox
+}
+
+// New returns a Registry over the engines of o, which stay the caller's to
+// close, after Close.
+func New(o Options) *Registry {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.RollbackWindow = cmp.Or(o.RollbackWindow, 10)
+	o.UploadExpiry = cmp.Or(o.UploadExpiry, 24*time.Hour)
+	o.Grace = cmp.Or(o.Grace, 24*time.Hour)
+	o.MaxUpload = cmp.Or(o.MaxUpload, 16<<30)
+	o.MinFree = cmp.Or(o.MinFree, 1<<30)
+	r := &Registry{o: o}
+	r.inbox = newInbox(r)
+	return r
+}
+
+// Close ends the checks that run; what they were about is checked again when
+// somebody asks.
+func (r *Registry) Close() { r.inbox.close() }
+
+// now returns the time as records keep it.
+func (r *Registry) now() time.Time { return r.o.Now().UTC().Round(0) }
