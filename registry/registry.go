@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"sync"
 	"time"
 
 	"deploytools/layers/digest"
@@ -50,8 +51,9 @@ type Archive struct {
 // checks that run (Inbox). Safe for concurrent use; several processes may work
 // on the same engines.
 type Registry struct {
-	o     Options
-	inbox *Inbox
+	o        Options
+	inbox    *Inbox
+	sweeping sync.Mutex // one Sweep at a time: see collect
 }
 
 // New returns a Registry over the engines of o, which stay the caller's to

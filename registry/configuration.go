@@ -1,0 +1,442 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"deploytools/layers/digest"
+	"deploytools/registry/wire"
+)
+
+// Revision is the record of one state of a configuration.
+type Revision struct {
+	wire.Configuration
+	Deleted bool   `json:",omitempty"` // this revision took the configuration away
+	By      string // who made it
+	What    string // the change in words, such as "code v01 -> v02"
+}
+
+// LayerRef names a layer that a change asks for.
+type LayerRef struct{ Component, Version string }
+
+// ParseLayerRef reads COMPONENT:VERSION. The version may hold further colons.
+func ParseLayerRef(s string) (LayerRef, error) {
+	component, version, ok := strings.Cut(s, ":")
+	if !ok || component == "" || version == "" {
+		return LayerRef{}, fail(ErrUsage, "layer %q should be COMPONENT:VERSION", s)
+	}
+	return LayerRef{component, version}, nil
+}
+
+func (l LayerRef) String() string { return l.Component + ":" + l.Version }
+
+// Change says what a command did to a configuration.
+type Change struct {
+	Name     string
+	Old, New *Revision // Old is nil for a new configuration; New is Old where nothing changed
+}
+
+// Changed reports whether there is a new revision.
+func (c Change) Changed() bool { return c.Old != c.New }
+
+// configOf returns the newest revision of name that is not deleted.
+func configOf(tx Tx, name string) (*Revision, error) {
+	rev, ok, err := get[Revision](tx, keyConfig(name))
+	if err != nil {
+		return nil, err
+	}
+	if !ok || rev.Deleted {
+		return nil, fail(ErrNotFound, "configuration %q not found", name)
+	}
+	return &rev, nil
+}
+
+// Configuration returns the newest revision of name.
+func (r *Registry) Configuration(ctx context.Context, name string) (*Revision, error) {
+	var out *Revision
+	err := r.o.Meta.View(ctx, func(tx Tx) (err error) {
+		out, err = configOf(tx, name)
+		return err
+	})
+	return out, err
+}
+
+// Configurations returns the newest revision of every configuration, by name.
+func (r *Registry) Configurations(ctx context.Context) ([]Revision, error) {
+	var out []Revision
+	err := r.o.Meta.View(ctx, func(tx Tx) error {
+		out = nil
+		return eachConfig(tx, func(rev Revision) error {
+			out = append(out, rev)
+			return nil
+		})
+	})
+	return out, err
+}
+
+func eachConfig(tx Tx, fn func(Revision) error) error {
+	for key, b := range tx.Scan(prefixConfig) {
+		rev, err := decode[Revision](key, b)
+		if err != nil {
+			return err
+		}
+		if rev.Deleted {
+			continue
+		}
+		if err := fn(rev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// userOf returns the name of a configuration that has a layer which match
+// takes, or "".
+func userOf(tx Tx, match func(wire.Layer) bool) (name string, err error) {
+	err = eachConfig(tx, func(rev Revision) error {
+		if name == "" && slices.ContainsFunc(rev.Layers, match) {
+			name = rev.Name
+		}
+		return nil
+	})
+	return name, err
+}
+
+// versionsInWindow returns the versions of component that some configuration
+// references in one of its newest Options.RollbackWindow revisions.
+func (r *Registry) versionsInWindow(tx Tx, component string) (map[string]bool, error) {
+	used := map[string]bool{}
+	err := eachConfig(tx, func(current Revision) error {
+		for n := current.Revision; n > 0 && n+uint64(r.o.RollbackWindow) > current.Revision; n-- {
+			rev, ok, err := get[Revision](tx, keyRevision(current.Name, n))
+			if err != nil {
+				return err
+			}
+			if !ok {
+				continue
+			}
+			for _, l := range rev.Layers {
+				if l.Name == component {
+					used[l.Version] = true
+				}
+			}
+		}
+		return nil
+	})
+	return used, err
+}
+
+// change makes a new revision of name. next is given the newest revision, nil
+// when there is none, and returns the layers to have and the change in words.
+func (r *Registry) change(ctx context.Context, c Caller, name string, next func(tx Tx, old *Revision) ([]wire.Layer, string, error)) (Change, error) {
+	var out Change
+	err := r.o.Meta.Update(ctx, func(tx Tx) error {
+		out = Change{Name: name}
+		last, ok, err := get[Revision](tx, keyConfig(name))
+		if err != nil {
+			return err
+		}
+		if ok && !last.Deleted {
+			out.Old = &last
+		}
+		layers, what, err := next(tx, out.Old)
+		if err != nil {
+			return err
+		}
+		rev := Revision{Configuration: wire.Configuration{Name: name, Mtime: r.now(), Layers: layers, Revision: last.Revision + 1}, By: c.String(), What: what}
+		rev.Seal()
+		if out.Old != nil && out.Old.Digest == rev.Digest {
+			out.New = out.Old
+			return nil
+		}
+		if err := rev.Check(); err != nil {
+			return err
+		}
+		out.New = &rev
+		return errors.Join(put(tx, keyConfig(name), rev), put(tx, keyRevision(name, rev.Revision), rev))
+	})
+	return out, err
+}
+
+// AddConfiguration makes the configuration name of these layers, in this
+// order. One of this name that exists is only replaced if replace says so.
+func (r *Registry) AddConfiguration(ctx context.Context, c Caller, name string, refs []LayerRef, replace bool) (Change, error) {
+	if err := checkConfigName(name); err != nil {
+		return Change{}, err
+	}
+	if len(refs) == 0 {
+		return Change{}, fail(ErrUsage, "configuration should have at least one layer")
+	}
+	for i, l := range refs {
+		if slices.ContainsFunc(refs[:i], func(o LayerRef) bool { return o.Component == l.Component }) {
+			return Change{}, fail(ErrUsage, "duplicate component %q", l.Component)
+		}
+	}
+	return r.change(ctx, c, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+		if old != nil && !replace {
+			return nil, "", fail(ErrConflict, "configuration %q already exists", name).
+				hint("change a layer with changeconf, or give -replace to replace all of them")
+		}
+		layers, err := resolve(tx, refs)
+		if old == nil {
+			return layers, "created", err
+		}
+		return layers, "replaced", err
+	})
+}
+
+func checkConfigName(name string) error {
+	if strings.Contains(name, "/") {
+		return fail(ErrUsage, "name cannot contain / symbol")
+	}
+	if err := wire.CheckName(name); err != nil {
+		return fail(ErrUsage, "configuration %v", err)
+	}
+	return nil
+}
+
+// resolve looks the versions up.
+func resolve(tx Tx, refs []LayerRef) ([]wire.Layer, error) {
+	layers := make([]wire.Layer, 0, len(refs))
+	for _, l := range refs {
+		v, ok, err := get[Version](tx, keyVersion(l.Component, l.Version))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fail(ErrNotFound, "no version %q for component %q found", l.Version, l.Component)
+		}
+		layers = append(layers, v.layer())
+	}
+	return layers, nil
+}
+
+// ChangeConfiguration gives layers that the configuration has other versions,
+// all in one revision.
+func (r *Registry) ChangeConfiguration(ctx context.Context, c Caller, name string, refs []LayerRef) (Change, error) {
+	if len(refs) == 0 {
+		return Change{}, fail(ErrUsage, "nothing to do").hint("give -component and -version, or -layer COMPONENT:VERSION")
+	}
+	return r.change(ctx, c, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+		if old == nil {
+			return nil, "", fail(ErrNotFound, "configuration %q not found", name)
+		}
+		news, err := resolve(tx, refs)
+		if err != nil {
+			return nil, "", err
+		}
+		return withLayers(old.Layers, news)
+	})
+}
+
+// withLayers returns old with the versions of news, and the change in words.
+func withLayers(old, news []wire.Layer) ([]wire.Layer, string, error) {
+	layers := slices.Clone(old)
+	var what []string
+	for i, l := range news {
+		if slices.ContainsFunc(news[:i], func(o wire.Layer) bool { return o.Name == l.Name }) {
+			return nil, "", fail(ErrUsage, "duplicate component %q", l.Name)
+		}
+		at := slices.IndexFunc(layers, func(o wire.Layer) bool { return o.Name == l.Name })
+		if at < 0 {
+			return nil, "", fail(ErrNotFound, "configuration has no layer for component %q", l.Name)
+		}
+		if layers[at].Version != l.Version {
+			what = append(what, fmt.Sprintf("%s %s -> %s", l.Name, layers[at].Version, l.Version))
+		}
+		layers[at] = l
+	}
+	return layers, strings.Join(what, ", "), nil
+}
+
+// BumpConfiguration gives the layers of these components the versions that
+// were added last, all in one revision.
+func (r *Registry) BumpConfiguration(ctx context.Context, c Caller, name string, components []string) (Change, error) {
+	if len(components) == 0 {
+		return Change{}, fail(ErrUsage, "nothing to do").hint("give -component NAME")
+	}
+	return r.change(ctx, c, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+		if old == nil {
+			return nil, "", fail(ErrNotFound, "configuration %q not found", name)
+		}
+		var news []wire.Layer
+		for _, component := range components {
+			versions, err := versionsIn(tx, component)
+			if err != nil {
+				return nil, "", err
+			}
+			if len(versions) == 0 {
+				return nil, "", fail(ErrNotFound, "no versions for component %q found", component)
+			}
+			news = append(news, versions[len(versions)-1].layer())
+		}
+		return withLayers(old.Layers, news)
+	})
+}
+
+// Rollback makes a new revision with the layers of revision to; 0 means the
+// one before the newest. The versions it needs must still be there.
+func (r *Registry) Rollback(ctx context.Context, c Caller, name string, to uint64) (Change, error) {
+	return r.change(ctx, c, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+		last, _, err := get[Revision](tx, keyConfig(name))
+		if err != nil {
+			return nil, "", err
+		}
+		target := to
+		if target == 0 && last.Revision > 0 {
+			target = last.Revision - 1
+		}
+		rev, ok, err := get[Revision](tx, keyRevision(name, target))
+		switch {
+		case err != nil:
+			return nil, "", err
+		case last.Revision == 0:
+			return nil, "", fail(ErrNotFound, "configuration %q not found", name)
+		case !ok || rev.Deleted:
+			return nil, "", fail(ErrNotFound, "configuration %q has no revision %d to go back to", name, target).hint("history -name %s lists them", name)
+		}
+		refs := make([]LayerRef, len(rev.Layers))
+		for i, l := range rev.Layers {
+			refs[i] = LayerRef{l.Name, l.Version}
+		}
+		layers, err := resolve(tx, refs)
+		if err != nil {
+			return nil, "", err
+		}
+		// A version that was deleted and added again with other content is not
+		// what the revision had.
+		for i, l := range layers {
+			if l.Hash != rev.Layers[i].Hash {
+				return nil, "", fail(ErrConflict, "version %q of component %q has other content than in revision %d", l.Version, l.Name, target)
+			}
+		}
+		return layers, fmt.Sprintf("rolled back to revision %d", target), nil
+	})
+}
+
+// DeleteConfiguration takes the configuration away. Hosts keep what they run;
+// its history stays, and Rollback brings it back.
+func (r *Registry) DeleteConfiguration(ctx context.Context, c Caller, name string) error {
+	return r.o.Meta.Update(ctx, func(tx Tx) error {
+		last, ok, err := get[Revision](tx, keyConfig(name))
+		if err != nil {
+			return err
+		}
+		if !ok || last.Deleted {
+			return fail(ErrNotFound, "%q configuration not found", name)
+		}
+		last.Revision, last.Mtime, last.Deleted, last.By, last.What = last.Revision+1, r.now(), true, c.String(), "deleted"
+		return errors.Join(put(tx, keyConfig(name), last), put(tx, keyRevision(name, last.Revision), last))
+	})
+}
+
+// History returns the revisions of name, the newest first, deleted ones too.
+func (r *Registry) History(ctx context.Context, name string) ([]Revision, error) {
+	var out []Revision
+	err := r.o.Meta.View(ctx, func(tx Tx) error {
+		out = nil
+		for key, b := range tx.Scan(prefixRevision + name + "/") {
+			rev, err := decode[Revision](key, b)
+			if err != nil {
+				return err
+			}
+			out = append(out, rev)
+		}
+		return nil
+	})
+	if err == nil && len(out) == 0 {
+		err = fail(ErrNotFound, "configuration %q not found", name)
+	}
+	slices.Reverse(out)
+	return out, err
+}
+
+// Poll returns the newest revision and digest of each name, as agents ask.
+func (r *Registry) Poll(ctx context.Context, q wire.PollRequest) (wire.PollReply, error) {
+	var out wire.PollReply
+	err := r.o.Meta.View(ctx, func(tx Tx) error {
+		out = wire.PollReply{}
+		for _, name := range q.Names {
+			s := wire.PollState{Name: name}
+			rev, ok, err := get[Revision](tx, keyConfig(name))
+			if err != nil {
+				return err
+			}
+			if ok && !rev.Deleted {
+				s.Revision, s.Digest = rev.Revision, rev.Digest
+			}
+			out.Configurations = append(out.Configurations, s)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// StoredLayer is a layer in Blobs, as agents see it.
+type StoredLayer struct {
+	Digest digest.Digest
+	Size   int64
+	Time   time.Time // when it was stored
+}
+
+// Layers returns every layer that a version references, by digest.
+func (r *Registry) Layers(ctx context.Context) ([]StoredLayer, error) {
+	byDigest := map[digest.Digest]StoredLayer{}
+	err := r.o.Meta.View(ctx, func(tx Tx) error {
+		clear(byDigest)
+		for key, b := range tx.Scan(prefixVersion) {
+			v, err := decode[Version](key, b)
+			if err != nil {
+				return err
+			}
+			if old, ok := byDigest[v.Digest]; !ok || v.Added.Before(old.Time) {
+				byDigest[v.Digest] = StoredLayer{v.Digest, v.Size, v.Added}
+			}
+		}
+		return nil
+	})
+	out := make([]StoredLayer, 0, len(byDigest))
+	for _, l := range byDigest {
+		out = append(out, l)
+	}
+	slices.SortFunc(out, func(a, b StoredLayer) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
+	return out, err
+}
+
+// OpenLayer opens a layer that some version references; the caller closes it.
+func (r *Registry) OpenLayer(ctx context.Context, d digest.Digest) (Blob, StoredLayer, error) {
+	info := StoredLayer{Digest: d}
+	err := r.o.Meta.View(ctx, func(tx Tx) error {
+		for key := range tx.Scan(prefixRef + d.String() + "/") {
+			ref := strings.Split(strings.TrimPrefix(key, prefixRef), "/")
+			v, ok, err := get[Version](tx, keyVersion(ref[1], ref[2]))
+			if err != nil {
+				return err
+			}
+			if ok && v.Digest == d { // and not a manifest
+				info.Size, info.Time = v.Size, v.Added
+				return nil
+			}
+		}
+		return fail(ErrNotFound, "no layer has the digest %s", d)
+	})
+	if err != nil {
+		return nil, info, err
+	}
+	b, err := r.o.Blobs.Open(ctx, d)
+	return b, info, err
+}
+
+// HasLayer reports whether the content d can become a version without an
+// upload.
+func (r *Registry) HasLayer(ctx context.Context, d digest.Digest) (ok bool, err error) {
+	err = r.o.Meta.View(ctx, func(tx Tx) (err error) {
+		_, ok, err = get[storedBlob](tx, keyBlob(d))
+		return err
+	})
+	return ok, err
+}

@@ -1,0 +1,185 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"deploytools/layers/digest"
+)
+
+// UploadState is the record of one upload.
+type UploadState struct {
+	ID          string
+	Path        string // as the client named it
+	User        string
+	Fingerprint string // of the uploader's key
+	Started     time.Time
+	Written     time.Time // when it was complete; zero before
+	Size        int64     // bytes; 0 before it is complete
+	Complete    bool
+	Digest      digest.Digest // once it is complete
+
+	Verdict  Verdict
+	Reason   string   `json:",omitempty"` // of a refusal
+	Unpacked int64    `json:",omitempty"`
+	Entries  int64    `json:",omitempty"`
+	Warnings []string `json:",omitempty"`
+	Manifest digest.Digest
+}
+
+// Verdict says whether an upload may become a version.
+type Verdict string
+
+// The verdicts. An upload without one is still being received or checked.
+const (
+	Unchecked Verdict = ""
+	Accepted  Verdict = "accepted"
+	Refused   Verdict = "refused"
+)
+
+// Uploads returns the uploads that are there, the oldest first.
+func (r *Registry) Uploads(ctx context.Context) ([]UploadState, error) {
+	var out []UploadState
+	err := r.o.Meta.View(ctx, func(tx Tx) error {
+		out = nil
+		for key, b := range tx.Scan(prefixUpload) {
+			u, err := decode[UploadState](key, b)
+			if err != nil {
+				return err
+			}
+			out = append(out, u)
+		}
+		return nil
+	})
+	slices.SortFunc(out, func(a, b UploadState) int {
+		if c := a.Started.Compare(b.Started); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return out, err
+}
+
+// OpenUpload opens a complete upload for reading; the caller closes it.
+func (r *Registry) OpenUpload(ctx context.Context, id string) (Upload, error) {
+	u, err := r.o.Spool.Resume(ctx, id)
+	if errors.Is(err, ErrNoUpload) {
+		return nil, fail(ErrNotFound, "upload %q not found", id)
+	}
+	return u, err
+}
+
+// RemoveUpload forgets an upload and its content. Its record goes first: what a
+// crash leaves in the spool is removed by Sweep.
+func (r *Registry) RemoveUpload(ctx context.Context, id string) error {
+	found := false
+	err := r.o.Meta.Update(ctx, func(tx Tx) error {
+		u, ok, err := get[UploadState](tx, keyUpload(id))
+		found = ok
+		if err != nil || !ok {
+			return err
+		}
+		return forgetUpload(tx, u)
+	})
+	if err == nil && !found {
+		err = fail(ErrNotFound, "upload %q not found", id)
+	}
+	if err != nil {
+		return err
+	}
+	return r.o.Spool.Remove(ctx, id)
+}
+
+func forgetUpload(tx Tx, u UploadState) error {
+	if err := tx.Delete(keyUpload(u.ID)); err != nil {
+		return err
+	}
+	if u.Digest.IsZero() {
+		return nil
+	}
+	return tx.Delete(keyReceived(u.Digest, u.ID))
+}
+
+// uploadsOf returns the complete uploads with the digest d, acceptable ones
+// first.
+func (r *Registry) uploadsOf(ctx context.Context, d digest.Digest) ([]UploadState, error) {
+	var out []UploadState
+	err := r.o.Meta.View(ctx, func(tx Tx) error {
+		out = nil
+		for key := range tx.Scan(prefixReceived + d.String() + "/") {
+			u, ok, err := get[UploadState](tx, keyUpload(nameOf(key)))
+			if err != nil {
+				return err
+			}
+			if ok && u.Complete {
+				out = append(out, u)
+			}
+		}
+		return nil
+	})
+	slices.SortStableFunc(out, func(a, b UploadState) int { return strings.Compare(string(a.Verdict), string(b.Verdict)) })
+	return out, err
+}
+
+// Swept is what one Sweep removed.
+type Swept struct {
+	Uploads int
+	Blobs   int
+}
+
+// Sweep removes uploads that nobody has written to for Options.UploadExpiry and
+// blobs that nothing has referenced for Options.Grace. Call it now and then; it
+// may run beside anything else, and again after a crash.
+func (r *Registry) Sweep(ctx context.Context) (Swept, error) {
+	var s Swept
+	var err error
+	s.Uploads, err = r.sweepUploads(ctx)
+	if err != nil {
+		return s, fmt.Errorf("cannot remove old uploads: %w", err)
+	}
+	s.Blobs, err = r.collect(ctx)
+	return s, err
+}
+
+// sweepUploads goes by what lies in the spool, where a crash may have left an
+// upload without its record, and then by the records, where a crash may have
+// left one without its upload.
+func (r *Registry) sweepUploads(ctx context.Context) (n int, err error) {
+	old := r.now().Add(-r.o.UploadExpiry)
+	keep := map[string]bool{}
+	var expired []string
+	for u, err := range r.o.Spool.List(ctx) {
+		if err != nil {
+			return n, err
+		}
+		if u.ModTime.After(old) || r.inbox.busy(u.Name) {
+			keep[u.Name] = true
+		} else {
+			expired = append(expired, u.Name)
+		}
+	}
+	records, err := r.Uploads(ctx)
+	if err != nil {
+		return n, err
+	}
+	for _, u := range records {
+		if !keep[u.ID] && u.Started.Before(old) && !slices.Contains(expired, u.ID) {
+			expired = append(expired, u.ID)
+		}
+	}
+	for _, id := range expired {
+		err := r.RemoveUpload(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			err = r.o.Spool.Remove(ctx, id)
+		}
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
