@@ -1,6 +1,8 @@
 #!/bin/bash
 # check.sh is the one gate, for developers and for CI. It runs every check even
 # when one fails, and ends with the list of what failed and how to mend it.
+# The functions are called by name, through check.
+# shellcheck disable=SC2317
 set -u
 cd "$(dirname "$0")/.." || exit
 
@@ -21,7 +23,8 @@ check() {
 
 formatted() {
 	local files
-	files=$(gofmt -l .) && [[ -z $files ]] || { echo "$files" && return 1; }
+	files=$(gofmt -l . 2>&1)
+	[[ -z $files ]] || { echo "$files" && false; }
 }
 
 # scripts lists every shell script, by its name or by its first line.
@@ -41,14 +44,14 @@ scripts_are_clean() {
 	shellcheck "${files[@]}"
 }
 
-check gofmt 'run `gofmt -w .`' formatted
+check gofmt 'run "gofmt -w ."' formatted
 check 'go vet' 'mend what it says' go vet ./...
 check staticcheck 'mend what it says' go tool -modfile=scripts/tools/go.mod staticcheck ./...
-check 'go mod tidy' 'run `go mod tidy`' go mod tidy -diff
-check 'go mod tidy, tools' 'run `go mod tidy` in scripts/tools' go -C scripts/tools mod tidy -diff
+check 'go mod tidy' 'run "go mod tidy"' go mod tidy -diff
+check 'go mod tidy, tools' 'run "go mod tidy" in scripts/tools' go -C scripts/tools mod tidy -diff
 check shellcheck 'mend what it says; if it is not installed, run scripts/deps.sh' scripts_are_clean
 check arrows 'take the import out, or change the table and its document together' go test -count=1 -run 'Arrows|Floors' ./cmd
-check documents 'run `go test ./cmd/... -run Docs -update`' go test -count=1 -run Docs ./cmd/...
+check documents 'run "go test ./cmd/... -run Docs -update"' go test -count=1 -run Docs ./cmd/...
 
 ((${#failed[@]} == 0)) && exit
 echo
