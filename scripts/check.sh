@@ -51,7 +51,7 @@ check 'go mod tidy' 'run "go mod tidy"' go mod tidy -diff
 check 'go mod tidy, tools' 'run "go mod tidy" in scripts/tools' go -C scripts/tools mod tidy -diff
 check shellcheck 'mend what it says; if it is not installed, run scripts/deps.sh' scripts_are_clean
 check arrows 'take the import out, or change the table and its document together' go test -count=1 -run 'Arrows|Floors' ./cmd
-check documents 'run "go test ./cmd/... -run Docs -update"' go test -count=1 -run Docs ./cmd/...
+check documents 'run "go test ./cmd -run Docs -update"' go test -count=1 -run Docs ./cmd
 
 ((${#failed[@]} == 0)) && exit
 echo
