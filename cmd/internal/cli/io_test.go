@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -25,7 +26,7 @@ func (w *waiter) Run(ctx context.Context, o *IO, _ []string) error {
 	<-ctx.Done()
 	if w.stubborn {
 		fmt.Fprintln(o.Stdout, "waiting on")
-		time.Sleep(time.Hour) // the second signal has to end it
+		io.ReadAll(o.Stdin) // has no end: the second signal has to end it
 	}
 	return ctx.Err()
 }
@@ -44,6 +45,9 @@ func started(t *testing.T, words ...string) (*exec.Cmd, *bufio.Reader, *strings.
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
