@@ -125,16 +125,16 @@ func unknownFlag(fs *pflag.FlagSet, name, long string) error {
 }
 
 // CheckFlags returns an error when fs breaks what NormalizeFlags relies on: a
-// shorthand that takes a value, or a long flag that is a group of shorthands
-// too. It is meant for tests over a command table.
+// shorthand that takes a value, or a long flag whose name is made of
+// shorthands. It is meant for tests over a command table.
 func CheckFlags(fs *pflag.FlagSet) error {
 	var errs []error
 	fs.VisitAll(func(f *pflag.Flag) {
 		if f.Shorthand != "" && f.NoOptDefVal == "" {
 			errs = append(errs, fmt.Errorf("flag -%s: its shorthand -%s takes a value", f.Name, f.Shorthand))
 		}
-		if len(f.Name) > 1 && isGroup(fs, f.Name) {
-			errs = append(errs, fmt.Errorf("flag -%s: its name is a group of shorthands too", f.Name))
+		if isGroup(fs, f.Name) {
+			errs = append(errs, fmt.Errorf("flag -%s: its name is made of shorthands", f.Name))
 		}
 	})
 	return errors.Join(errs...)

@@ -108,10 +108,17 @@ func TestFirstArgumentEndsTheFlagsUnlessInterspersed(t *testing.T) {
 	}
 }
 
-// A shorthand that takes a value is against our law, but must not lose words.
-func TestShorthandWithValueTakesTheNextWord(t *testing.T) {
+// Sets that CheckFlags refuses must not lose words either.
+func TestShorthandGoesFirstAndTakesItsValue(t *testing.T) {
 	fs := testFlags()
 	fs.StringP("output", "o", "", "")
+	fs.String("f", "", "")
+	if got, err := NormalizeFlags(fs, []string{"-f", "-o", "-f", "--f", "-o"}, true); err != nil || strings.Join(got, " ") != "-f -o -f --f -o" {
+		t.Errorf("NormalizeFlags = %q, %v", got, err)
+	}
+	if got, err := NormalizeFlags(fs, []string{"-fo", "x"}, true); err == nil {
+		t.Errorf("a group with a value: NormalizeFlags = %q", got)
+	}
 	if err := ParseFlags(fs, []string{"-o", "-name", "x"}, true); err != nil || fs.Lookup("output").Value.String() != "-name" {
 		t.Errorf("ParseFlags: %v, output = %s", err, fs.Lookup("output").Value)
 	}
@@ -144,10 +151,12 @@ func TestCheckFlags(t *testing.T) {
 	if err := CheckFlags(fs); err == nil || !strings.Contains(err.Error(), "-o takes a value") {
 		t.Errorf("a shorthand with a value: CheckFlags = %v", err)
 	}
-	fs = testFlags()
-	fs.Bool("vfq", false, "")
-	if err := CheckFlags(fs); err == nil || !strings.Contains(err.Error(), "flag -vfq: its name is a group") {
-		t.Errorf("a name that is a group: CheckFlags = %v", err)
+	for _, name := range []string{"vfq", "f", "h"} {
+		fs = testFlags()
+		fs.Bool(name, false, "")
+		if err := CheckFlags(fs); err == nil || err.Error() != "flag -"+name+": its name is made of shorthands" {
+			t.Errorf("a flag named %s: CheckFlags = %v", name, err)
+		}
 	}
 }
 

@@ -138,7 +138,7 @@ func lines(word string, candidates []string, files bool) []string {
 // or nil.
 func valueFlag(fs *pflag.FlagSet, word string) *pflag.Flag {
 	name, dashed := strings.CutPrefix(word, "-")
-	if !dashed || name == "" || strings.Contains(word, "=") {
+	if !dashed || name == "" {
 		return nil
 	}
 	flag := fs.Lookup(strings.TrimPrefix(name, "-"))

@@ -11,7 +11,7 @@ import (
 
 func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
-		"":                   "echo bare far lost silent help version completion",
+		"":                   "echo bare far lost torn silent wait help version completion",
 		"ec":                 "echo",
 		"x":                  "",
 		"-":                  "-addr -tries -dial-key -verbose -help",
@@ -19,13 +19,14 @@ func TestComplete(t *testing.T) {
 		"-addr ":             "",
 		"-addr h:1 ec":       "echo",
 		"-addr=h:1 -v ec":    "echo",
-		"-addr echo ":        "echo bare far lost silent help version completion", // echo is the address
+		"-addr echo ":        "echo bare far lost torn silent wait help version completion", // echo is the address
 		"echo -":             "-name -force -file -help",
 		"echo --f":           "--force --file",
 		"echo ":              ":files",
 		"echo a ":            ":files",
 		"echo -name ":        "",
 		"echo -file ":        ":files",
+		"-h":                 "-help",
 		"echo -force ":       ":files",
 		"echo -name x -f":    "-force -file",
 		"bare ":              "",
@@ -98,6 +99,7 @@ func TestBashCompletes(t *testing.T) {
 		{[]string{"echo", "a"}, "a layer.tar.gz"},
 		{[]string{"echo", "-file", "b"}, "b.tar.gz"},
 		{[]string{"echo", "-file", "=", "b"}, "b.tar.gz"},
+		{[]string{"echo", "-name", "=", "b"}, ""},
 		{[]string{"bare", ""}, ""},
 	} {
 		if got := inBash(t, dir, test.words...); got != test.want {

@@ -54,6 +54,10 @@ func TestReportTellsAnInterruption(t *testing.T) {
 		t.Errorf("ours: status %s, %q", status, w.String())
 	}
 	w.Reset()
+	if Report(ctx, &w, WithHint(errors.New("a\x1b"), "run b\x1b")); w.String() != "error: a\\x1b\nhint: run b\\x1b\n" {
+		t.Errorf("control characters: %q", w.String())
+	}
+	w.Reset()
 	if Report(ctx, &w, errors.New("disk full")); w.String() != "error: disk full\n" {
 		t.Errorf("another error after the interruption: %q", w.String())
 	}

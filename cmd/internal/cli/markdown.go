@@ -33,7 +33,7 @@ func (p page) markdown(b *strings.Builder, heading string) {
 	if len(p.flags) > 0 {
 		b.WriteString("| flag | |\n|---|---|\n")
 		for _, f := range p.flags {
-			fmt.Fprintf(b, "| `%s` | %s |\n", f.spelling, cell(f.usage+f.notes("`")))
+			fmt.Fprintf(b, "| `%s` | %s |\n", cell(f.spelling), cell(f.usage+f.notes("`")))
 		}
 		b.WriteString("\n")
 	}

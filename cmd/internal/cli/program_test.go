@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -26,6 +27,8 @@ func (e *echo) Flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&e.force, "force", "f", false, "print it louder")
 	fs.String("file", "", "file to read")
 	FileFlag(fs, "file")
+	fs.Bool("hidden-flag", false, "for nobody")
+	fs.Lookup("hidden-flag").Hidden = true
 }
 
 func (e *echo) Run(_ context.Context, o *IO, args []string) error {
@@ -46,13 +49,15 @@ func tool(addr *string) *Program {
 		},
 		Commands: []Command{
 			{Name: "echo", Args: "[WORD...]", Short: "print words", Files: true, Examples: []string{"test-tool echo a"},
-				Statuses: []wire.Status{wire.NotFound}, New: func() Op { return &echo{} }},
+				Statuses: []wire.Status{wire.Conflict, wire.NotFound, wire.Failed}, New: func() Op { return &echo{} }},
 			{Name: "bare", Short: "take nothing", New: func() Op { return &echo{} }},
-			{Name: "far", Args: "[WORD...]", Short: "run elsewhere", Raw: true, New: func() Op { return &echo{} }},
+			{Name: "far", Short: "run elsewhere", Raw: true, New: func() Op { return &echo{} }},
 			{Name: "lost", Short: "find nothing", New: func() Op {
 				return &echo{err: WithHint(WithStatus(errors.New("no \x1b[31mred\nerror: forged"), wire.NotFound), "run 'test-tool echo'")}
 			}},
+			{Name: "torn", Short: "be used wrongly", New: func() Op { return &echo{err: WithHint(Usage("torn"), "mend it")} }},
 			{Name: "silent", Short: "say nothing", New: func() Op { return &echo{err: &Error{Status: wire.Conflict}} }},
+			{Name: "wait", Short: "wait for a signal", New: func() Op { return &waiter{} }},
 			{Name: "hidden", Short: "stay hidden", Hidden: true, New: func() Op { return &echo{} }},
 		},
 	}
@@ -80,7 +85,7 @@ func TestCommandLines(t *testing.T) {
 		{"-addr h:1 echo x --name=code -f y", wire.OK, `name=code force=true args=["x" "y"]`, ""},
 		{"hidden", wire.OK, "name=none", ""},
 		{"far -unknown -h x", wire.OK, `args=["-unknown" "-h" "x"]`, ""},
-		{"far -h", wire.OK, "Usage:\n  test-tool far [flags] [WORD...]\n", ""},
+		{"far -h", wire.OK, "Usage:\n  test-tool far [flags]\n", ""},
 		{"", wire.Usage, "", "error: no command given\nhint: run 'test-tool -h'\n"},
 		{"ehco", wire.Usage, "", "error: unknown command \"ehco\", the nearest is echo\nhint: run 'test-tool -h'\n"},
 		{"hiden", wire.Usage, "", "error: unknown command \"hiden\"\nhint: run 'test-tool -h'\n"},
@@ -96,10 +101,11 @@ func TestCommandLines(t *testing.T) {
 		{"--help", wire.OK, "\n  -addr host:port  host:port of the registry (default localhost:2022, $TEST_TOOL_ADDR, $TEST_OLD_ADDR)\n", ""},
 		{"help echo", wire.OK, "\n  -name word    word to print (default none)\n", ""},
 		{"echo -h", wire.OK, "\nExamples:\n  test-tool echo a\n", ""},
-		{"echo -help", wire.OK, "\nExit statuses:\n  0  done\n  1  failed; nothing was changed unless the message says so\n  2  the command line is wrong\n  3  what was named does not exist\n", ""},
+		{"echo -help", wire.OK, "\nExit statuses:\n  0  done\n  1  failed; nothing was changed unless the message says so\n  2  the command line is wrong\n  3  what was named does not exist\n  4  it exists already, or has changed meanwhile\n", ""},
 		{"version", wire.OK, "test-tool ", ""},
 		{"-version", wire.OK, "test-tool ", ""},
 		{"completion csh", wire.Usage, "", "error: completion needs one shell: bash, zsh, fish\nhint: run 'test-tool completion -h'\n"},
+		{"torn", wire.Usage, "", "error: torn\nhint: mend it\n"},
 	} {
 		status, out, errs := call(t, tool(new(string)), nil, strings.Fields(test.line)...)
 		if status != int(test.status) || !strings.Contains(out, test.out) || errs != test.errs {
@@ -111,6 +117,8 @@ func TestCommandLines(t *testing.T) {
 
 func TestHelpShowsNothingHidden(t *testing.T) {
 	_, out, _ := call(t, tool(new(string)), nil, "help")
+	_, echo, _ := call(t, tool(new(string)), nil, "help", "echo")
+	out += echo
 	var md strings.Builder
 	if err := tool(new(string)).Markdown(&md); err != nil {
 		t.Fatal(err)
@@ -227,6 +235,18 @@ func TestVersionAsJSON(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &got); err != nil || got.Program != "test-tool" || got.Version == "" || got.Go == "" {
 			t.Errorf("%q: %v, %s%s", words, err, out, errs)
 		}
+	}
+}
+
+func TestBuildIsWhatTheLinkerRecorded(t *testing.T) {
+	info := debug.BuildInfo{GoVersion: "go1.26.5", Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
+		{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.time", Value: "2026-11-21T00:00:00Z"}, {Key: "vcs.modified", Value: "true"},
+	}}
+	if got, want := buildOf(&info).String(), "v1.2.3, commit abc with changes of 2026-11-21T00:00:00Z, go1.26.5"; got != want {
+		t.Errorf("with a commit: %q, want %q", got, want)
+	}
+	if got, want := buildOf(&debug.BuildInfo{GoVersion: "go1.26.5"}).String(), "(devel), go1.26.5"; got != want {
+		t.Errorf("without one: %q, want %q", got, want)
 	}
 }
 

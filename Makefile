@@ -1,0 +1,38 @@
+# `make` alone builds the programs into bin/.
+# FLAGS=... goes to go test, TIME=... is how long each fuzz test runs.
+
+# A checkout must be stamped with its commit; an unpacked archive has none.
+BUILDVCS := $(if $(wildcard .git),true,auto)
+FLAGS :=
+TIME := 30s
+
+.PHONY: build test race fuzz bench check cover clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/...
+
+test:
+	scripts/deps.sh
+	go test $(FLAGS) ./...
+
+race:
+	scripts/deps.sh
+	CGO_ENABLED=1 go test -race $(FLAGS) ./...
+
+fuzz:
+	scripts/fuzz.sh $(TIME)
+
+bench:
+	go test -run '^$$' -bench . -benchmem $(FLAGS) ./...
+
+check:
+	scripts/deps.sh
+	scripts/check.sh
+
+cover:
+	mkdir -p bin
+	go test -coverpkg=./... -coverprofile=bin/cover.out $(FLAGS) ./...
+	go tool cover -func=bin/cover.out | tail -n 1
+
+clean:
+	rm -rf bin

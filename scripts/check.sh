@@ -1,0 +1,59 @@
+#!/bin/bash
+# check.sh is the one gate, for developers and for CI. It runs every check even
+# when one fails, and ends with the list of what failed and how to mend it.
+# The functions are called by name, through check.
+# shellcheck disable=SC2317
+set -u
+cd "$(dirname "$0")/.." || exit
+
+failed=()
+
+# check NAME MEND COMMAND...: run the command and show its output if it fails.
+check() {
+	local name=$1 mend=$2 output
+	shift 2
+	if output=$("$@" 2>&1); then
+		echo "ok    $name"
+		return
+	fi
+	echo "FAIL  $name"
+	[[ -z $output ]] || printf '%s\n' "$output" | sed 's/^/      /'
+	failed+=("$name: $mend")
+}
+
+formatted() {
+	local files
+	files=$(gofmt -l . 2>&1)
+	[[ -z $files ]] || { echo "$files" && false; }
+}
+
+# scripts lists every shell script, by its name or by its first line.
+scripts() {
+	local file
+	while IFS= read -r file; do
+		case $file in
+		*.sh | *.bash) echo "$file" ;;
+		*) if head -c 64 "$file" | head -n 1 | tr -d '\0' | grep -Eq '^#!.*\b(ba|da)?sh\b'; then echo "$file"; fi ;;
+		esac
+	done < <(find . -name .git -prune -o -path ./bin -prune -o -type f -print | sort)
+}
+
+scripts_are_clean() {
+	local files
+	mapfile -t files < <(scripts)
+	shellcheck "${files[@]}"
+}
+
+check gofmt 'run "gofmt -w ."' formatted
+check 'go vet' 'mend what it says' go vet ./...
+check staticcheck 'mend what it says' go tool -modfile=scripts/tools/go.mod staticcheck ./...
+check 'go mod tidy' 'run "go mod tidy"' go mod tidy -diff
+check 'go mod tidy, tools' 'run "go mod tidy" in scripts/tools' go -C scripts/tools mod tidy -diff
+check shellcheck 'mend what it says; if it is not installed, run scripts/deps.sh' scripts_are_clean
+check arrows 'take the import out, or change the table and its document together' go test -count=1 -run 'Arrows|Floors' ./cmd
+check documents 'run "go test ./cmd -run Docs -update"' go test -count=1 -run Docs ./cmd
+
+((${#failed[@]} == 0)) && exit
+echo
+printf '%s\n' "${failed[@]}"
+exit 1

@@ -1,0 +1,54 @@
+#!/bin/bash
+# deps.sh installs the Debian packages that the tests need. It says nothing when
+# they are there. Without the right to install them it prints the command.
+set -eu
+
+# Command and package that has it.
+needed='
+ssh        openssh-client
+sftp       openssh-client
+ssh-keygen openssh-client
+sshd       openssh-server
+shellcheck shellcheck
+gcc        gcc
+'
+
+PATH=$PATH:/usr/sbin:/sbin
+packages=()
+while read -r command package; do
+	[[ -n $command ]] || continue
+	command -v "$command" >/dev/null || packages+=("$package")
+done <<<"$needed"
+# The race detector links with the C library.
+if [[ ! -e /usr/include/stdlib.h ]]; then
+	packages+=(libc6-dev)
+fi
+((${#packages[@]})) || exit 0
+
+mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+install="apt-get install -y --no-install-recommends ${packages[*]}"
+
+root=()
+if ((EUID != 0)); then
+	root=(sudo -n)
+fi
+if ! command -v apt-get >/dev/null || ! "${root[@]}" true 2>/dev/null; then
+	echo "error: not installed: ${packages[*]}" >&2
+	echo "hint: run 'sudo $install', or what your system has in its place" >&2
+	exit 1
+fi
+
+# apt runs apt-get with the words given, and shows its output only if it fails.
+apt() {
+	local output
+	output=$("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "$@" </dev/null 2>&1) || {
+		printf '%s\n' "$output"
+		return 1
+	}
+}
+
+echo "installing ${packages[*]}" >&2
+# The lists of packages may be missing or old: fetch them only then.
+apt install -qq -y --no-install-recommends "${packages[@]}" >/dev/null ||
+	{ apt update -qq && apt install -qq -y --no-install-recommends "${packages[@]}"; } >&2 ||
+	{ echo "error: cannot run '$install'" >&2 && exit 1; }
