@@ -125,14 +125,11 @@ func TestNoHTTPIsSaid(t *testing.T) {
 	}
 }
 
+// TestMain sets a proxy where nothing listens.
 func TestHTTPIgnoresTheProxyOfTheEnvironment(t *testing.T) {
-	asked := make(chan string, 10)
-	proxy := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.URL.String() }))
-	t.Cleanup(proxy.Close)
-	t.Setenv("HTTP_PROXY", proxy.URL)
 	c := spec.Check{Type: spec.HTTP, URL: "http://nowhere.invalid/", Timeout: 2 * time.Second}
-	if f := lookAt(t, c, Vars{}); f.OK || len(asked) > 0 {
-		t.Errorf("%+v, the proxy was asked %d times", f, len(asked))
+	if f := lookAt(t, c, Vars{}); !strings.Contains(f.Detail, "lookup nowhere.invalid") {
+		t.Errorf("%+v, want the host itself to be asked", f)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
@@ -20,12 +22,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"deploytools/verify/spec"
 )
 
 // TestMain makes the certificate of package httptest one that this process
-// trusts, as a system's own roots are; that has to be done before the first
-// handshake.
+// trusts, as a system's own roots are, and names a proxy where nothing listens.
+// Both are read once, by the first who needs them.
 func TestMain(m *testing.M) {
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	s.Close()
@@ -38,6 +42,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Setenv("SSL_CERT_FILE", roots)
+	os.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	status := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(status)
@@ -137,6 +142,31 @@ func refused(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// fullBacklog is an address that answers no more connections: one waits to be
+// accepted, and there is no room for another.
+func fullBacklog(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return addr
 }
 
 // tree writes one file into a new root.

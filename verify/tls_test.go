@@ -103,7 +103,7 @@ func TestV01TarpitEndsWithTheTimeoutOrTheContext(t *testing.T) {
 		{Type: spec.TCP, Addr: addr, Expect: "220"},
 	} {
 		quick := c
-		quick.Timeout = 50 * time.Millisecond
+		quick.Timeout = 200 * time.Millisecond
 		if f := lookAt(t, quick, Vars{}); f.Kind != Timeout || f.Duration > 5*time.Second {
 			t.Errorf("%s: timeout: %+v", c, f)
 		}
@@ -114,8 +114,21 @@ func TestV01TarpitEndsWithTheTimeoutOrTheContext(t *testing.T) {
 			<-accepted
 			cancel()
 		}()
-		if f := lookWith(t, ctx, c, Vars{}); f.Kind != Cancelled || f.Duration > 5*time.Second {
+		if f := lookWith(t, ctx, c, Vars{}); f.Kind != Cancelled || f.Detail != "cancelled" || f.Duration > 5*time.Second {
 			t.Errorf("%s: cancelled: %+v", c, f)
+		}
+	}
+}
+
+func TestDialHasADeadlineToo(t *testing.T) {
+	addr := fullBacklog(t)
+	for _, c := range []spec.Check{
+		{Type: spec.TCP, Addr: addr},
+		{Type: spec.HTTP, URL: "http://" + addr + "/"},
+	} {
+		c.Timeout = 50 * time.Millisecond
+		if f := lookAt(t, c, Vars{}); f.Kind != Timeout || f.Duration > 5*time.Second {
+			t.Errorf("%s: %+v", c, f)
 		}
 	}
 }
