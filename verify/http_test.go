@@ -3,6 +3,8 @@ package verify
 import (
 	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +23,7 @@ func site() http.Handler {
 	}
 	text("/text", "all is \x1bwell")
 	text("/version", `{"id":"n1","a/b":{"m~n":[10,{"x":1.50}]},"on":true,"none":null}`)
+	text("/wide", `{"id":"`+strings.Repeat("x", maxBodyBytes/2)+`"}`)
 	text("/large", strings.Repeat("x", maxBodyBytes)+"end")
 	mux.HandleFunc("/host", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host) })
 	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/text", http.StatusFound) })
@@ -32,9 +35,19 @@ func site() http.Handler {
 	return mux
 }
 
+// quiet starts s, which keeps to itself that clients turn away from it.
+func quiet(t *testing.T, start func(*httptest.Server), config *tls.Config) (url string) {
+	t.Helper()
+	s := httptest.NewUnstartedServer(site())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.TLS = config
+	start(s)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
 func TestHTTPAnswers(t *testing.T) {
-	server := httptest.NewServer(site())
-	t.Cleanup(server.Close)
+	url := quiet(t, (*httptest.Server).Start, nil)
 	v := Vars{NewID: "n1", OldID: "o1", Name: "conf", Revision: "10", NewRoot: "/r"}
 	for name, row := range map[string]struct {
 		path   string
@@ -66,49 +79,44 @@ func TestHTTPAnswers(t *testing.T) {
 		"json index 00":     {"/version", spec.Check{JSON: "/a~1b/m~0n/00", Equals: "10"}, JSON, `there is no "00"`},
 		"json in a scalar":  {"/version", spec.Check{JSON: "/id/x", Equals: "x"}, JSON, `there is no "x"`},
 		"no json":           {"/text", spec.Check{JSON: "/id", Equals: "x"}, JSON, "not a JSON document"},
+		"json wide":         {"/wide", spec.Check{JSON: "/id", Equals: "x"}, JSON, `"xxxx`},
 		"json too long":     {"/large", spec.Check{JSON: "/id", Equals: "x"}, JSON, "longer than"},
 	} {
 		c := row.c
-		c.Type, c.URL = spec.HTTP, server.URL+row.path
+		c.Type, c.URL = spec.HTTP, url+row.path
 		if f := lookAt(t, c, v); f.Kind != row.kind || !strings.Contains(f.Detail, row.detail) {
 			t.Errorf("%s: %+v, want kind %q with %q", name, f, row.kind, row.detail)
+		} else if n := len(f.Detail) + len(f.Got); n > 3*maxFindingBytes {
+			t.Errorf("%s: the finding has %d bytes", name, n)
 		}
 	}
 }
 
 func TestHTTPSChecksTheCertificateForTheHost(t *testing.T) {
-	server := httptest.NewTLSServer(site()) // example.com, *.example.com, 127.0.0.1
-	t.Cleanup(server.Close)
-	other := httptest.NewUnstartedServer(site())
-	other.TLS = &tls.Config{Certificates: []tls.Certificate{newCert(t, "unknown", ecKey(t))}}
-	other.StartTLS()
-	t.Cleanup(other.Close)
+	// httptest's own certificate is for example.com, *.example.com and 127.0.0.1.
+	known := quiet(t, (*httptest.Server).StartTLS, nil)
+	unknown := quiet(t, (*httptest.Server).StartTLS,
+		&tls.Config{Certificates: []tls.Certificate{newCert(t, "unknown", ecKey(t))}})
+	plain := quiet(t, (*httptest.Server).Start, nil)
 	for name, row := range map[string]struct {
 		url      string
 		host     string
 		insecure bool
 		kind     Kind
 	}{
-		"address":           {server.URL, "", false, ""},
-		"host":              {server.URL, "www.example.com:443", false, ""},
-		"other host":        {server.URL, "www.example.org", false, Handshake},
-		"other, insecure":   {server.URL, "www.example.org", true, ""},
-		"unknown root":      {other.URL, "", false, Handshake},
-		"unknown, insecure": {other.URL, "", true, ""},
-		"plain http server": {strings.Replace(httpOnly(t), "http:", "https:", 1), "", true, Handshake},
+		"address":           {known, "", false, ""},
+		"host":              {known, "www.example.com:443", false, ""},
+		"other host":        {known, "www.example.org", false, Handshake},
+		"other, insecure":   {known, "www.example.org", true, ""},
+		"unknown root":      {unknown, "", false, Handshake},
+		"unknown, insecure": {unknown, "", true, ""},
+		"plain http server": {strings.Replace(plain, "http:", "https:", 1), "", true, Handshake},
 	} {
 		c := spec.Check{Type: spec.HTTP, URL: row.url + "/text", Host: row.host, Insecure: row.insecure}
 		if f := lookAt(t, c, Vars{}); f.Kind != row.kind {
 			t.Errorf("%s: %+v, want kind %q", name, f, row.kind)
 		}
 	}
-}
-
-func httpOnly(t *testing.T) (url string) {
-	t.Helper()
-	s := httptest.NewServer(site())
-	t.Cleanup(s.Close)
-	return s.URL
 }
 
 func TestNoHTTPIsSaid(t *testing.T) {

@@ -97,9 +97,15 @@ func report(started time.Time, findings []Finding) Report {
 	return r
 }
 
+// maxFindingBytes limits each text of a Finding, before escapes.
+const maxFindingBytes = 8192
+
 // clean makes foreign text harmless to a terminal and a log: everything that
-// does not print is escaped, but for line ends.
+// does not print is escaped, but for line ends, and what is too long cut off.
 func clean(s string) string {
+	if len(s) > maxFindingBytes {
+		s = s[:maxFindingBytes] + "..."
+	}
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
 		return s
 	}
