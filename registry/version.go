@@ -62,7 +62,7 @@ func (r *Registry) AddVersion(ctx context.Context, c Caller, component, version 
 	case ok:
 		return Added{}, versionExists(version)
 	}
-	warnings, err := r.store(ctx, d, progress)
+	warnings, err := r.store(ctx, component+":"+version, d, progress)
 	if err != nil {
 		return Added{}, err
 	}
@@ -112,8 +112,8 @@ func (r *Registry) lookUp(ctx context.Context, component, version string) (v Ver
 	return v, ok, err
 }
 
-// store makes sure that the layer d is a checked blob.
-func (r *Registry) store(ctx context.Context, d digest.Digest, progress func(done, total int64)) ([]string, error) {
+// store makes sure that d is a checked blob; layer names it in errors.
+func (r *Registry) store(ctx context.Context, layer string, d digest.Digest, progress func(done, total int64)) ([]string, error) {
 	var stored bool
 	err := r.o.Meta.View(ctx, func(tx Tx) (err error) {
 		_, stored, err = get[storedBlob](tx, keyBlob(d))
@@ -132,7 +132,7 @@ func (r *Registry) store(ctx context.Context, d digest.Digest, progress func(don
 		case err == nil && u.Verdict == Accepted:
 			return u.Warnings, r.adopt(ctx, u)
 		case err == nil:
-			return nil, fail(ErrRefused, "%s", u.Reason).hint("deployctl lint shows the same before an upload")
+			return nil, fail(ErrRefused, "layer %s: %s", layer, u.Reason).hint("deployctl lint shows the same before an upload")
 		case i == len(uploads)-1:
 			return nil, err
 		}
