@@ -23,10 +23,10 @@ var (
 	// ErrTooLarge says that an Update broke one of the limits of Meta. Nothing
 	// of it was stored.
 	ErrTooLarge = errors.New("too much for one update")
-	// ErrReadOnly says that the engine could not store an Update, this one or
-	// one before, and takes no more of them until it is opened again; View
-	// goes on. A later Update stored nothing. Whether the one that failed is
-	// there is known only after the next opening.
+	// ErrReadOnly says that the engine could not make a change durable, this
+	// one or one before, and takes no more of them until it is opened again;
+	// reading goes on. A later change did nothing. Whether the one that failed
+	// is there is known only after the next opening.
 	ErrReadOnly = errors.New("storage is read-only after a failed write")
 	// ErrNoBlob says that no blob has this digest.
 	ErrNoBlob = errors.New("no such blob")

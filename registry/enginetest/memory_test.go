@@ -27,3 +27,32 @@ func TestRerunRunsClosuresTwice(t *testing.T) {
 	}
 	wantAll(t, m, "n=4")
 }
+
+func TestMemoryBlobs(t *testing.T) {
+	Blobs(t, func(*testing.T) registry.Blobs {
+		b, _ := NewBlobs()
+		return b
+	})
+}
+
+func TestMemoryBlobsThatCopy(t *testing.T) {
+	Blobs(t, func(*testing.T) registry.Blobs {
+		b, _ := NewCopyingBlobs()
+		return b
+	})
+	b, _ := NewCopyingBlobs()
+	if _, ok := b.(registry.Adopter); ok {
+		t.Error("NewCopyingBlobs can adopt")
+	}
+}
+
+func TestMemorySpool(t *testing.T) {
+	Spool(t, func(*testing.T) registry.Spool {
+		_, s := NewBlobs()
+		return s
+	})
+}
+
+func TestMemoryAdopter(t *testing.T) {
+	Adopter(t, func(*testing.T) (registry.Blobs, registry.Spool) { return NewBlobs() })
+}

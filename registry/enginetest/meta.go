@@ -46,6 +46,7 @@ func Meta(t *testing.T, open func(t *testing.T) registry.Meta) {
 		{"a scan does not see writes of its own loop", scanWhileWriting},
 		{"a scan can be left and begun again", scanBreak},
 		{"scans can be nested", scanNested},
+		{"any updates leave what a map would hold", metaModel},
 	})
 }
 
