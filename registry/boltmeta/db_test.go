@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -79,6 +80,9 @@ func TestAcknowledgedSurvivesKill(t *testing.T) {
 		for i := random.IntN(40); lines.Scan(); i-- {
 			acknowledged, _ = strconv.Atoi(lines.Text())
 			if i <= 0 {
+				for range random.IntN(3000) { // not always at the same place
+					runtime.Gosched()
+				}
 				cmd.Process.Kill()
 			}
 		}

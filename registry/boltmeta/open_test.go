@@ -2,6 +2,7 @@ package boltmeta
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -179,6 +180,19 @@ func TestNoDamagePanics(t *testing.T) {
 	}
 	page, random := os.Getpagesize(), rand.New(rand.NewPCG(3, 4))
 	damage := map[string]func(b []byte, at int) []byte{
+		// Offsets are those of bbolt: flags at 8, count at 10, elements from 16.
+		"branch that points far away": func(b []byte, at int) []byte {
+			if b[at+8] == 0x01 {
+				binary.NativeEndian.PutUint64(b[at+16+8:], 1<<24)
+			}
+			return b
+		},
+		"free list that lacks a page": func(b []byte, at int) []byte {
+			if n := binary.NativeEndian.Uint16(b[at+10:]); b[at+8] == 0x10 && n > 0 {
+				binary.NativeEndian.PutUint16(b[at+10:], n-1)
+			}
+			return b
+		},
 		"cut":        func(b []byte, at int) []byte { return b[:at] },
 		"cut inside": func(b []byte, at int) []byte { return b[:at+page/3] },
 		"zeros":      func(b []byte, at int) []byte { clear(b[at : at+page]); return b },
@@ -196,13 +210,13 @@ func TestNoDamagePanics(t *testing.T) {
 			return b
 		},
 	}
-	files, refused := openFiles(t), 0
+	files, refused := openFiles(t), map[string]string{}
 	for name, spoil := range damage {
 		for at := 0; at < min(len(whole), 100*page); at += page { // the rest is room to grow
 			writeFile(t, path, spoil(bytes.Clone(whole), at))
 			db, err := Open(path, Options{Timeout: time.Millisecond})
 			if err != nil {
-				refused++
+				refused[name] += err.Error() + "\n"
 				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "restore") {
 					t.Errorf("%s at page %d: Open = %v, want ErrDamaged", name, at/page, err)
 				}
@@ -217,8 +231,15 @@ func TestNoDamagePanics(t *testing.T) {
 	if after := openFiles(t); after > files {
 		t.Errorf("%d files were open before, %d after", files, after)
 	}
-	if refused == 0 {
-		t.Error("no damage was found")
+	for name := range damage {
+		if refused[name] == "" {
+			t.Errorf("%s: no damage was found", name)
+		}
+	}
+	for name, says := range map[string]string{"cut": "bytes of", "free list that lacks a page": "unreachable unfreed"} {
+		if !strings.Contains(refused[name], says) {
+			t.Errorf("%s: no error says %q", name, says)
+		}
 	}
 }
 

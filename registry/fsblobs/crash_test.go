@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,6 +58,9 @@ func TestAcknowledgedSurvivesKill(t *testing.T) {
 		for i := random.IntN(12); lines.Scan(); i-- {
 			done, _ = strconv.Atoi(lines.Text())
 			if i <= 0 {
+				for range random.IntN(3000) { // not always at the same place
+					runtime.Gosched()
+				}
 				cmd.Process.Kill()
 			}
 		}
@@ -194,6 +198,9 @@ func TestAdoptSyncsTheBytesItNames(t *testing.T) {
 	var synced []string
 	b.s.sync = func(f *os.File) error {
 		synced = append(synced, f.Name())
+		if all := wantWhole(t, b); len(all) != 0 {
+			t.Error("the blob has its name before its bytes are synced")
+		}
 		return f.Sync()
 	}
 	if err := b.Adopt(t.Context(), "u1", digest.Of(nil)); err != nil {

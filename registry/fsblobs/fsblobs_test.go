@@ -133,6 +133,8 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 		}
 		blob.Close()
 		b.Open(ctx, digest.Of(nil))
+		os.Mkdir(b.path(digest.Of([]byte("dir"))), 0o700)
+		b.Open(ctx, digest.Of([]byte("dir")))
 		for range b.List(ctx) {
 			break
 		}
