@@ -117,7 +117,8 @@ type BlobInfo struct {
 
 // Spool keeps uploads in flight, before they are blobs. Its names are made by
 // the registry, as CheckUploadName wants them; every method refuses any other.
-// Safe for concurrent use, but one name is open in one Upload at a time.
+// Safe for concurrent use. An upload may be open more than once, and what is
+// written shows in each; it is written through one Upload at a time.
 type Spool interface {
 	// Create makes an empty upload. The name must be new.
 	Create(ctx context.Context, name string) (Upload, error)

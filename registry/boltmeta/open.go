@@ -192,13 +192,13 @@ func openBolt(path string, o bolt.Options, opened func(*os.File)) (*bolt.DB, err
 		return f, err
 	}
 	b, err := bolt.Open(path, 0o600, &o)
-	var byOS *fs.PathError
-	switch {
-	case err == nil:
+	if err == nil {
 		return b, nil
-	case errors.Is(err, bolterrors.ErrTimeout): // upstream's words, which scripts look for
+	}
+	if errors.Is(err, bolterrors.ErrTimeout) { // upstream's words, which scripts look for
 		return nil, fmt.Errorf("failed to acquire lock/open state file %q: %w", path, err)
-	case errors.As(err, &byOS):
+	}
+	if _, ok := errors.AsType[unix.Errno](err); ok { // the system's, and not the content's
 		return nil, err
 	}
 	return nil, damaged{err}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"deploytools/registry"
 )
@@ -84,6 +85,13 @@ func TestCannotMakeInMissingDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none", "state.db")
 	if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("Open = %v, want an error with the path", err)
+	}
+}
+
+func TestWhatTheSystemRefusesIsNotCalledDamaged(t *testing.T) {
+	path := t.TempDir()
+	if _, err := Open(path, Options{}); !errors.Is(err, unix.EISDIR) || errors.Is(err, ErrDamaged) {
+		t.Errorf("Open of a directory = %v, want EISDIR and not ErrDamaged", err)
 	}
 }
 
@@ -178,38 +186,8 @@ func TestNoDamagePanics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, random := os.Getpagesize(), rand.New(rand.NewPCG(3, 4))
-	damage := map[string]func(b []byte, at int) []byte{
-		// Offsets are those of bbolt: flags at 8, count at 10, elements from 16.
-		"branch that points far away": func(b []byte, at int) []byte {
-			if b[at+8] == 0x01 {
-				binary.NativeEndian.PutUint64(b[at+16+8:], 1<<24)
-			}
-			return b
-		},
-		"free list that lacks a page": func(b []byte, at int) []byte {
-			if n := binary.NativeEndian.Uint16(b[at+10:]); b[at+8] == 0x10 && n > 0 {
-				binary.NativeEndian.PutUint16(b[at+10:], n-1)
-			}
-			return b
-		},
-		"cut":        func(b []byte, at int) []byte { return b[:at] },
-		"cut inside": func(b []byte, at int) []byte { return b[:at+page/3] },
-		"zeros":      func(b []byte, at int) []byte { clear(b[at : at+page]); return b },
-		"ones":       func(b []byte, at int) []byte { copy(b[at:], bytes.Repeat([]byte{0xff}, page)); return b },
-		"noise": func(b []byte, at int) []byte {
-			for i := range page {
-				b[at+i] = byte(random.Uint32())
-			}
-			return b
-		},
-		"noise after a good header": func(b []byte, at int) []byte {
-			for i := 16; i < page; i++ {
-				b[at+i] = byte(random.Uint32())
-			}
-			return b
-		},
-	}
+	page := os.Getpagesize()
+	damage := damages(page)
 	files, refused := openFiles(t), map[string]string{}
 	for name, spoil := range damage {
 		for at := 0; at < min(len(whole), 100*page); at += page { // the rest is room to grow
@@ -240,6 +218,42 @@ func TestNoDamagePanics(t *testing.T) {
 		if !strings.Contains(refused[name], says) {
 			t.Errorf("%s: no error says %q", name, says)
 		}
+	}
+}
+
+// damages are ways to spoil the page at the offset at of a file.
+func damages(page int) map[string]func(b []byte, at int) []byte {
+	random := rand.New(rand.NewPCG(3, 4))
+	return map[string]func(b []byte, at int) []byte{
+		// Offsets are those of bbolt: flags at 8, count at 10, elements from 16.
+		"branch that points far away": func(b []byte, at int) []byte {
+			if b[at+8] == 0x01 {
+				binary.NativeEndian.PutUint64(b[at+16+8:], 1<<24)
+			}
+			return b
+		},
+		"free list that lacks a page": func(b []byte, at int) []byte {
+			if n := binary.NativeEndian.Uint16(b[at+10:]); b[at+8] == 0x10 && n > 0 {
+				binary.NativeEndian.PutUint16(b[at+10:], n-1)
+			}
+			return b
+		},
+		"cut":        func(b []byte, at int) []byte { return b[:at] },
+		"cut inside": func(b []byte, at int) []byte { return b[:at+page/3] },
+		"zeros":      func(b []byte, at int) []byte { clear(b[at : at+page]); return b },
+		"ones":       func(b []byte, at int) []byte { copy(b[at:], bytes.Repeat([]byte{0xff}, page)); return b },
+		"noise": func(b []byte, at int) []byte {
+			for i := range page {
+				b[at+i] = byte(random.Uint32())
+			}
+			return b
+		},
+		"noise after a good header": func(b []byte, at int) []byte {
+			for i := 16; i < page; i++ {
+				b[at+i] = byte(random.Uint32())
+			}
+			return b
+		},
 	}
 }
 

@@ -20,6 +20,7 @@ func Spool(t *testing.T, open func(t *testing.T) registry.Spool) {
 	run(t, open, []claim[registry.Spool]{
 		{"an empty spool has nothing", spoolEmpty},
 		{"an upload is resumed where it was", spoolResume},
+		{"what is written shows where it is open too", spoolOpenTwice},
 		{"a name is created once", spoolCreateTwice},
 		{"removing forgets, and again is no error", spoolRemove},
 		{"writes come in any order from many at once", spoolWriteAt},
@@ -106,6 +107,23 @@ func spoolResume(t *testing.T, s registry.Spool) {
 	}
 	if err := u.Sync(); err != nil {
 		t.Errorf("Sync = %v", err)
+	}
+	wantUpload(t, u, []byte("abcdef"))
+}
+
+func spoolOpenTwice(t *testing.T, s registry.Spool) {
+	u := create(t, s, "u1", []byte("abc"))
+	other, err := s.Resume(t.Context(), "u1")
+	if err != nil {
+		t.Fatalf("Resume = %v", err)
+	}
+	wantUpload(t, other, []byte("abc"))
+	if _, err := u.WriteAt([]byte("def"), 3); err != nil {
+		t.Errorf("WriteAt = %v", err)
+	}
+	wantUpload(t, other, []byte("abcdef"))
+	if err := other.Close(); err != nil {
+		t.Errorf("Close = %v", err)
 	}
 	wantUpload(t, u, []byte("abcdef"))
 }

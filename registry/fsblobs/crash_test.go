@@ -219,7 +219,7 @@ func TestFailedSyncOfADirectoryEndsAllChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	b.s.settled(unsynced)
+	b.s.settled(errUnsynced)
 	_, createErr := s.Create(ctx, "u2")
 	for name, err := range map[string]error{
 		"Put":    b.Put(ctx, digest.Of([]byte("x")), strings.NewReader("x")),
@@ -229,7 +229,7 @@ func TestFailedSyncOfADirectoryEndsAllChanges(t *testing.T) {
 		"Remove": s.Remove(ctx, "u1"),
 		"Sync":   u.Sync(),
 	} {
-		if !errors.Is(err, registry.ErrReadOnly) || !errors.Is(err, unsynced) {
+		if !errors.Is(err, registry.ErrReadOnly) || !errors.Is(err, errUnsynced) {
 			t.Errorf("%s = %v, want ErrReadOnly and the cause", name, err)
 		}
 	}

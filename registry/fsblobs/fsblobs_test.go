@@ -17,7 +17,7 @@ import (
 	"deploytools/registry/enginetest"
 )
 
-var unsynced = fmt.Errorf("cannot remove x: %w", atomic.ErrUnsynced)
+var errUnsynced = fmt.Errorf("cannot remove x: %w", atomic.ErrUnsynced)
 
 func open(t *testing.T, dir string) (*Blobs, *Spool) {
 	t.Helper()
