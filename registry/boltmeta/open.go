@@ -51,6 +51,8 @@ func Open(path string, o Options) (*DB, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = create(path)
+	case err == nil && !info.Mode().IsRegular():
+		err = fmt.Errorf("state file %q: not a regular file", path)
 	case err == nil && info.Size() == 0: // bbolt would make a new database of it
 		err = fmt.Errorf("state file %q: %w: it is empty", path, ErrDamaged)
 	}

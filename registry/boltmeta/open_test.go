@@ -89,9 +89,21 @@ func TestCannotMakeInMissingDirectory(t *testing.T) {
 }
 
 func TestWhatTheSystemRefusesIsNotCalledDamaged(t *testing.T) {
-	path := t.TempDir()
-	if _, err := Open(path, Options{}); !errors.Is(err, unix.EISDIR) || errors.Is(err, ErrDamaged) {
-		t.Errorf("Open of a directory = %v, want EISDIR and not ErrDamaged", err)
+	if _, err := Open(t.TempDir(), Options{}); err == nil || errors.Is(err, ErrDamaged) {
+		t.Errorf("Open of a directory = %v, want an error that is not ErrDamaged", err)
+	}
+	path := statePath(t)
+	open(t, path).Close()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, Options{}); !errors.Is(err, unix.EMFILE) || errors.Is(err, ErrDamaged) {
+		t.Errorf("Open without descriptors = %v, want EMFILE and not ErrDamaged", err)
 	}
 }
 
@@ -190,7 +202,7 @@ func TestNoDamagePanics(t *testing.T) {
 	damage := damages(page)
 	files, refused := openFiles(t), map[string]string{}
 	for name, spoil := range damage {
-		for at := 0; at < min(len(whole), 100*page); at += page { // the rest is room to grow
+		for at := 0; at < len(whole); at += page {
 			writeFile(t, path, spoil(bytes.Clone(whole), at))
 			db, err := Open(path, Options{Timeout: time.Millisecond})
 			if err != nil {
@@ -289,7 +301,12 @@ func grownFile(t *testing.T, path string) map[string]bool {
 			versions[shape(t, db)] = true
 		}
 	}
-	if err := db.Close(); err != nil {
+	var used int64 // the rest is room to grow
+	db.bolt.View(func(tx *bolt.Tx) error {
+		used = tx.Size()
+		return nil
+	})
+	if err := errors.Join(db.Close(), os.Truncate(path, used)); err != nil {
 		t.Fatal(err)
 	}
 	return versions
