@@ -116,6 +116,9 @@ func (in *Incoming) WriteAt(p []byte, off int64) (int, error) {
 		in.data.fail(err)
 		return 0, err
 	}
+	if len(p) == 0 {
+		return 0, nil // no file grows by it, and no engine is asked
+	}
 	n, err := in.file.WriteAt(p, off)
 	if err == nil {
 		err = in.data.wrote(off, off+int64(n))
