@@ -116,7 +116,11 @@ func (h *hookRunner) run(ctx context.Context, c hookCall, onLine func(string)) (
 		case err != nil:
 			return hookResult{}, err
 		case ok:
-			return r, t.finish(ctx)
+			t.finish(ctx)
+			if t.err != nil {
+				h.logger().Warn("hook output unreadable", "command", c.Label, "error", t.err)
+			}
+			return r, nil
 		case lost == hookRuns:
 			return hookResult{}, fmt.Errorf("%q: %d supervisors ended without a result", c.Path, lost)
 		case lost > 0:
@@ -146,9 +150,7 @@ func (h *hookRunner) awaitFree(ctx context.Context, c *hookCall, t *tail) error 
 		if !said {
 			h.logger().Info("hook taken over", "command", c.Label)
 		}
-		if err := t.poll(ctx); err != nil {
-			return err
-		}
+		t.poll(ctx)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -179,9 +181,7 @@ func (h *hookRunner) supervised(ctx context.Context, c *hookCall, t *tail) error
 			}
 			return nil
 		case <-tick.C:
-			if err := t.poll(ctx); err != nil {
-				return err
-			}
+			t.poll(ctx)
 		case <-ctx.Done():
 			return fmt.Errorf("%q: %w", c.Path, context.Cause(ctx))
 		}

@@ -26,15 +26,19 @@ type tail struct {
 	buf  []byte
 	line []byte // the line under way, at most hookLine of it
 	cut  bool   // and there was more
+	err  error  // the file cannot be read; a result does not depend on that
 }
 
 // poll gives the lines that are complete by now, up to the size that the file
 // has when it begins: a program that writes faster than we read does not keep
 // us here. A file that is not there yet has no lines. It stops when ctx is done.
-func (t *tail) poll(ctx context.Context) error {
-	if t.onLine == nil {
-		return nil
+func (t *tail) poll(ctx context.Context) {
+	if t.onLine != nil && t.err == nil {
+		t.err = t.read(ctx)
 	}
+}
+
+func (t *tail) read(ctx context.Context) error {
 	if t.f == nil {
 		f, err := os.Open(t.path)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -64,17 +68,11 @@ func (t *tail) poll(ctx context.Context) error {
 }
 
 // finish is the last poll: what follows the last newline is a line too.
-func (t *tail) finish(ctx context.Context) error {
-	if err := t.poll(ctx); err != nil {
-		return err
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if len(t.line) > 0 {
+func (t *tail) finish(ctx context.Context) {
+	t.poll(ctx)
+	if len(t.line) > 0 && ctx.Err() == nil {
 		t.emit()
 	}
-	return nil
 }
 
 func (t *tail) split(b []byte) {
