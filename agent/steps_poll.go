@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 
 	"deploytools/registry/wire"
 )
@@ -24,6 +25,9 @@ func (a *Agent) poll(ctx context.Context) error {
 		a.say("want", "configuration not there", "")
 		return errStay
 	}
+	if err := a.letGo(st); err != nil {
+		return err
+	}
 	if a.expectNothing(st) {
 		return errStay
 	}
@@ -44,13 +48,6 @@ func absent(st wire.PollState) bool { return st.Revision == 0 && st.Digest.IsZer
 // expectNothing reports whether st needs no deployment now, and says why.
 func (a *Agent) expectNothing(st wire.PollState) bool {
 	r := a.rec
-	if st.Revision == 0 { // no revision tells that it was changed and changed back
-		for _, m := range r.Marks {
-			if m.Revision == 0 && m.Digest != st.Digest {
-				r.unmark(m.Digest)
-			}
-		}
-	}
 	if a.o.Mode.DryRun && r.Last != nil && r.Last.Verdict == DryRun &&
 		r.Last.New.Configuration.Digest == st.Digest && r.Last.New.Configuration.Revision == st.Revision {
 		return true
@@ -64,6 +61,19 @@ func (a *Agent) expectNothing(st wire.PollState) bool {
 		return true
 	}
 	return r.Live != nil && r.Live.Configuration.Digest == st.Digest && r.Live.Configuration.Revision == st.Revision
+}
+
+// letGo drops the marks of what a registry without revisions has changed: no
+// revision would tell that it changed back, which is a person asking.
+func (a *Agent) letGo(st wire.PollState) error {
+	before := len(a.rec.Marks)
+	a.rec.Marks = slices.DeleteFunc(a.rec.Marks, func(m Mark) bool {
+		return st.Revision == 0 && m.Revision == 0 && m.Digest != st.Digest
+	})
+	if len(a.rec.Marks) == before {
+		return nil
+	}
+	return a.save()
 }
 
 // relabel takes over a configuration of the same content, so that the record

@@ -14,8 +14,10 @@ import (
 const attempts = 3
 
 // switchRoot is the step of Switching.
-func (a *Agent) switchRoot(context.Context) error {
-	return atomic.Symlink(a.rec.Deployment.New.Dir, a.path("current"))
+func (a *Agent) switchRoot(ctx context.Context) error {
+	return a.persist(ctx, func() error {
+		return atomic.Symlink(a.rec.Deployment.New.Dir, a.path("current"))
+	})
 }
 
 // restore is the step of Restoring: it undoes switchRoot. Where the way back
