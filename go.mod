@@ -24,3 +24,5 @@ require (
 	github.com/rivo/uniseg v0.4.7 // indirect
 	golang.org/x/tools v0.36.0 // indirect
 )
+
+require github.com/skeema/knownhosts v1.3.3
