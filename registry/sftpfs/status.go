@@ -56,7 +56,7 @@ func (e *statusError) Unwrap() error { return e.code }
 // reporter tells the user of a session, and the daemon, what happened in it.
 type reporter struct {
 	notices *noticeBoard // nil for agents
-	report  func(error) // may be nil
+	report  func(error)  // may be nil
 }
 
 // status translates err into what the client gets. What is not meant for it
