@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/gob"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"deploytools/atomic"
 )
 
 // The disk refuses the result: here its name is taken.
@@ -48,6 +51,9 @@ func TestHookResultMayComeLate(t *testing.T) {
 		t.Fatalf("run returns %v before there is a result", err)
 	default:
 	}
+	if _, err := atomic.Acquire(h.c.file("lock")); !errors.Is(err, atomic.ErrLocked) {
+		t.Errorf("the lock before there is a result: %v, want ErrLocked", err)
+	}
 	must(os.Remove(h.c.file("status.json")))
 	if r := done(); r.Exit != 7 || r.Attempt != 1 {
 		t.Errorf("run = %+v, want exit 7 of attempt 1", r)
@@ -59,10 +65,11 @@ func TestHookResultMayComeLate(t *testing.T) {
 // background is not taken for the program.
 func TestHookLostResultLeavesTheBackgroundAlone(t *testing.T) {
 	h := newHookTest(t, `[ $DEPLOY_ATTEMPT = 2 ] && exit 0
-mkdir $D/deploy.status.json; sleep 1000 & echo $PPID $$ $! > $D/say`)
+mkdir $D/deploy.status.json
+sleep 1000 & a=$!
+set -m; env -i sleep 1000 & echo $PPID $$ $a $! > $D/say`)
 	done, _ := h.began(h.h, t.Context())
 	ids := h.said()
-	t.Cleanup(func() { unix.Kill(ids[2], unix.SIGKILL) })
 	awaitEnd(ids[1])
 	must(unix.Kill(ids[0], unix.SIGSTOP))
 	must(unix.Waitid(unix.P_PID, ids[0], nil, unix.WSTOPPED|unix.WNOWAIT, nil))
@@ -71,14 +78,17 @@ mkdir $D/deploy.status.json; sleep 1000 & echo $PPID $$ $! > $D/say`)
 	if r := done(); r.Err() != nil || r.Attempt != 2 {
 		t.Errorf("run = %+v, want success of attempt 2", r)
 	}
-	if !lives(ids[2]) {
-		t.Error("the service in the background has been ended")
+	for _, pid := range ids[2:] {
+		if !lives(pid) {
+			t.Error("a service in the background has been ended")
+		}
+		unix.Kill(pid, unix.SIGKILL)
 	}
 }
 
 func TestHookIsNotStartedWithoutItsRecord(t *testing.T) {
 	h := newHookTest(t, "")
-	must(os.Mkdir(h.c.file("attempt.json"), 0o700))
+	must(os.Symlink("nowhere", h.c.file("attempt.json"))) // reads as absent, is not replaced
 	if r, err := h.run(); err == nil || !strings.Contains(err.Error(), "attempt.json") {
 		t.Errorf("run = %+v, %v, want an error that names the file", r, err)
 	}
