@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,9 +66,7 @@ func TestHookResultMayComeLate(t *testing.T) {
 // background is not taken for the program.
 func TestHookLostResultLeavesTheBackgroundAlone(t *testing.T) {
 	h := newHookTest(t, `[ $DEPLOY_ATTEMPT = 2 ] && exit 0
-mkdir $D/deploy.status.json
-sleep 1000 & a=$!
-set -m; env -i sleep 1000 & echo $PPID $$ $a $! > $D/say`)
+mkdir $D/deploy.status.json; sleep 1000 & echo $PPID $$ $! > $D/say`)
 	done, _ := h.began(h.h, t.Context())
 	ids := h.said()
 	awaitEnd(ids[1])
@@ -78,12 +77,10 @@ set -m; env -i sleep 1000 & echo $PPID $$ $a $! > $D/say`)
 	if r := done(); r.Err() != nil || r.Attempt != 2 {
 		t.Errorf("run = %+v, want success of attempt 2", r)
 	}
-	for _, pid := range ids[2:] {
-		if !lives(pid) {
-			t.Error("a service in the background has been ended")
-		}
-		unix.Kill(pid, unix.SIGKILL)
+	if !lives(ids[2]) {
+		t.Error("the service in the background has been ended")
 	}
+	unix.Kill(ids[2], unix.SIGKILL)
 }
 
 func TestHookIsNotStartedWithoutItsRecord(t *testing.T) {
@@ -147,6 +144,57 @@ func TestHookForgetStartsAnew(t *testing.T) {
 	h.wantRuns(2)
 	if err := h.h.forget(h.c.Dir+"/gone", "deploy"); err != nil {
 		t.Errorf("forget of a directory that is gone = %v", err)
+	}
+}
+
+// The supervisor of an agent that died gets the processor only now.
+func TestSuperviseTooLateDoesNothing(t *testing.T) {
+	h := newHookTest(t, "")
+	h.mustRun()
+	var said head
+	cmd, err := h.h.start(&h.c, &said)
+	must(err)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("supervisor = %v, %s", err, said.b)
+	}
+	h.wantRuns(1)
+}
+
+// Only a group whose leader has the number of the attempt is the program's. The
+// test runs in a session of its own: a fault must not end the developer's.
+func TestEndLeftoverEndsNobodyElse(t *testing.T) {
+	session, err := unix.Getsid(0)
+	must(err)
+	if session != os.Getpid() {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	sleep, err := exec.LookPath("sleep")
+	must(err)
+	start := func(env string, attr syscall.SysProcAttr) int {
+		cmd := &exec.Cmd{Path: sleep, Args: []string{"sleep", "1000"}, Env: []string{env}, SysProcAttr: &attr}
+		must(cmd.Start())
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	group := syscall.SysProcAttr{Setpgid: true}
+	program := start("DEPLOY_ATTEMPT=4242", group)
+	others := []int{start("DEPLOY_ATTEMPT=424", group), start("X=DEPLOY_ATTEMPT=4242", group),
+		start("DEPLOY_ATTEMPT=4242", syscall.SysProcAttr{Setsid: true})}
+	if err := endLeftover(hookAttempt{Supervisor: session, Attempt: 4242}, hookGrace); err != nil {
+		t.Fatal(err)
+	}
+	if lives(program) {
+		t.Error("the program lives")
+	}
+	for i, pid := range others {
+		if !lives(pid) {
+			t.Errorf("another process, number %d, has been ended", i)
+		}
 	}
 }
 
