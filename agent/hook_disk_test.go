@@ -4,17 +4,21 @@ import (
 	"bytes"
 	"context"
 	"encoding/gob"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"deploytools/atomic"
 )
 
 // The disk refuses the result: here its name is taken.
@@ -48,6 +52,9 @@ func TestHookResultMayComeLate(t *testing.T) {
 		t.Fatalf("run returns %v before there is a result", err)
 	default:
 	}
+	if _, err := atomic.Acquire(h.c.file("lock")); !errors.Is(err, atomic.ErrLocked) {
+		t.Errorf("the lock before there is a result: %v, want ErrLocked", err)
+	}
 	must(os.Remove(h.c.file("status.json")))
 	if r := done(); r.Exit != 7 || r.Attempt != 1 {
 		t.Errorf("run = %+v, want exit 7 of attempt 1", r)
@@ -62,7 +69,6 @@ func TestHookLostResultLeavesTheBackgroundAlone(t *testing.T) {
 mkdir $D/deploy.status.json; sleep 1000 & echo $PPID $$ $! > $D/say`)
 	done, _ := h.began(h.h, t.Context())
 	ids := h.said()
-	t.Cleanup(func() { unix.Kill(ids[2], unix.SIGKILL) })
 	awaitEnd(ids[1])
 	must(unix.Kill(ids[0], unix.SIGSTOP))
 	must(unix.Waitid(unix.P_PID, ids[0], nil, unix.WSTOPPED|unix.WNOWAIT, nil))
@@ -74,11 +80,12 @@ mkdir $D/deploy.status.json; sleep 1000 & echo $PPID $$ $! > $D/say`)
 	if !lives(ids[2]) {
 		t.Error("the service in the background has been ended")
 	}
+	unix.Kill(ids[2], unix.SIGKILL)
 }
 
 func TestHookIsNotStartedWithoutItsRecord(t *testing.T) {
 	h := newHookTest(t, "")
-	must(os.Mkdir(h.c.file("attempt.json"), 0o700))
+	must(os.Symlink("nowhere", h.c.file("attempt.json"))) // reads as absent, is not replaced
 	if r, err := h.run(); err == nil || !strings.Contains(err.Error(), "attempt.json") {
 		t.Errorf("run = %+v, %v, want an error that names the file", r, err)
 	}
@@ -137,6 +144,57 @@ func TestHookForgetStartsAnew(t *testing.T) {
 	h.wantRuns(2)
 	if err := h.h.forget(h.c.Dir+"/gone", "deploy"); err != nil {
 		t.Errorf("forget of a directory that is gone = %v", err)
+	}
+}
+
+// The supervisor of an agent that died gets the processor only now.
+func TestSuperviseTooLateDoesNothing(t *testing.T) {
+	h := newHookTest(t, "")
+	h.mustRun()
+	var said head
+	cmd, err := h.h.start(&h.c, &said)
+	must(err)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("supervisor = %v, %s", err, said.b)
+	}
+	h.wantRuns(1)
+}
+
+// Only a group whose leader has the number of the attempt is the program's. The
+// test runs in a session of its own: a fault must not end the developer's.
+func TestEndLeftoverEndsNobodyElse(t *testing.T) {
+	session, err := unix.Getsid(0)
+	must(err)
+	if session != os.Getpid() {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	sleep, err := exec.LookPath("sleep")
+	must(err)
+	start := func(env string, attr syscall.SysProcAttr) int {
+		cmd := &exec.Cmd{Path: sleep, Args: []string{"sleep", "1000"}, Env: []string{env}, SysProcAttr: &attr}
+		must(cmd.Start())
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	group := syscall.SysProcAttr{Setpgid: true}
+	program := start("DEPLOY_ATTEMPT=4242", group)
+	others := []int{start("DEPLOY_ATTEMPT=424", group), start("X=DEPLOY_ATTEMPT=4242", group),
+		start("DEPLOY_ATTEMPT=4242", syscall.SysProcAttr{Setsid: true})}
+	if err := endLeftover(hookAttempt{Supervisor: session, Attempt: 4242}, hookGrace); err != nil {
+		t.Fatal(err)
+	}
+	if lives(program) {
+		t.Error("the program lives")
+	}
+	for i, pid := range others {
+		if !lives(pid) {
+			t.Errorf("another process, number %d, has been ended", i)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ grep -E 'SigBlk|SigIgn' /proc/self/status
 [ $(cut -d ' ' -f 6 /proc/$$/stat) = $PPID ] && echo in the session of its supervisor`)
 	exe, err := os.Executable()
 	must(err)
-	h.h.argv = []string{"/bin/sh", "-c", `trap '' HUP INT TERM PIPE TSTP TTOU USR1; umask 077; exec 9</dev/null; exec "$0" ` + SuperviseCommand, exe}
+	h.h.argv = []string{"/bin/sh", "-c", `trap '' HUP INT TERM PIPE TSTP TTOU USR1; umask 077; exec 5</dev/null 7</dev/null 9</dev/null; exec "$0" ` + SuperviseCommand, exe}
 	h.c.WorkDir = t.TempDir()
 	h.c.Env = append(h.c.Env, "NAME=;$(touch x)`touch x` '", "BYTES=\xff\xfe", "EMPTY=", "DEPLOY_ATTEMPT=99")
 	if r := h.mustRun(); r.Err() != nil {

@@ -203,10 +203,17 @@ wait`)
 }
 
 func TestHookMayCleanUpAtTheDeadlineAndHasFailedAnyway(t *testing.T) {
-	h := newHookTest(t, `trap 'echo cleaned; exit 0' TERM; sleep 1000 & wait`)
-	h.c.Timeout = time.Second
-	if r := h.mustRun(); !r.TimedOut || r.Exit != 0 || r.Err() == nil || !slices.Equal(h.lines, []string{"cleaned"}) {
-		t.Errorf("run = %+v, %v with lines %q, want a failure with exit status 0", r, r.Err(), h.lines)
+	for _, stopped := range []string{"sleep 1000 & wait", "kill -STOP $$"} {
+		h := newHookTest(t, "trap 'echo $$ > $D/say; cat $D/go; exit 0' TERM; "+stopped)
+		h.h.grace = 20 * time.Second
+		h.c.Timeout = time.Second
+		go func() {
+			h.said()
+			h.goOn()
+		}()
+		if r := h.mustRun(); !r.TimedOut || r.Exit != 0 || r.Err() == nil || !slices.Equal(h.lines, []string{"go"}) {
+			t.Errorf("run = %+v, %v with lines %q, want a failure with exit status 0", r, r.Err(), h.lines)
+		}
 	}
 }
 
@@ -251,12 +258,14 @@ func TestHookOutlivesTheAgent(t *testing.T) {
 			lock, err := atomic.Wait(t.Context(), h.c.file("lock"))
 			must(err)
 			lock.Release()
-		} else {
-			go h.goOn()
 		}
-		r := h.mustRun()
-		if r.Exit != 3 || r.Attempt != 1 || !slices.Equal(h.lines, []string{"before", "go", "after"}) {
-			t.Errorf("late %v: run = %+v with lines %q, want exit 3 of attempt 1 and all lines", late, r, h.lines)
+		r, err := h.h.run(t.Context(), h.c, func(l string) {
+			if h.lines = append(h.lines, l); l == "before" && !late {
+				h.goOn()
+			}
+		})
+		if err != nil || r.Exit != 3 || r.Attempt != 1 || !slices.Equal(h.lines, []string{"before", "go", "after"}) {
+			t.Errorf("late %v: run = %+v, %v with lines %q, want exit 3 of attempt 1 and all lines", late, r, err, h.lines)
 		}
 		h.wantRuns(1)
 	}
