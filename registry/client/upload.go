@@ -61,8 +61,8 @@ type uploadReader struct {
 	r        io.Reader
 	hash     *digest.Writer
 	progress io.Writer
-	err      error            // of r, other than io.EOF
-	reading  syncatomic.Bool  // waiting for r, not for the registry
+	err      error           // of r, other than io.EOF
+	reading  syncatomic.Bool // waiting for r, not for the registry
 }
 
 func (u *uploadReader) Read(p []byte) (int, error) {
