@@ -57,6 +57,7 @@ var scenarios = []scenario{
 		run: func(d disk, dir string) error {
 			return d.writeFile(dir+"/f", []byte("new content"), 0o640)
 		}},
+	{name: "write in pieces", setup: func(dir string) { must(os.WriteFile(dir+"/f", []byte("old"), 0o600)) }, run: writeInPieces},
 	{name: "make link", setup: func(string) {}, run: func(d disk, dir string) error {
 		return d.relink("roots/2", dir+"/current")
 	}},
@@ -87,6 +88,19 @@ func again(err error, from string) error {
 		return nil
 	}
 	return err
+}
+
+func writeInPieces(d disk, dir string) error {
+	f, err := d.createFile(dir+"/f", 0o640)
+	if err != nil {
+		return err
+	}
+	for _, piece := range []string{"new ", "content"} {
+		if _, err := f.Write([]byte(piece)); err != nil {
+			return errors.Join(err, f.Abort())
+		}
+	}
+	return f.Commit()
 }
 
 // stageAndCommit does what an owner does: a root that is there is complete.
@@ -295,6 +309,7 @@ func TestOrderOfCalls(t *testing.T) {
 	parts := func(s ...string) []string { return s }
 	for name, want := range map[string][]string{
 		"write over file": parts("open dir .", "lstat f", "create TEMP", "write TEMP", "chmod TEMP", "fsync TEMP", "rename f", "fsync ."),
+		"write in pieces": parts("open dir .", "lstat f", "create TEMP", "write TEMP", "write TEMP", "chmod TEMP", "fsync TEMP", "rename f", "fsync ."),
 		"replace link":    parts("open dir .", "lstat current", "symlink TEMP", "rename current", "fsync ."),
 		"rename":          parts("open dir .", "rename b", "fsync ."),
 		"rename across directories": parts("open dir .", "open dir x",
@@ -355,6 +370,7 @@ func TestDoingItAgainSyncsWhatIsThereAlready(t *testing.T) {
 func TestNoSyncIsTriedAgain(t *testing.T) {
 	for name, syncs := range map[string][]string{
 		"write over file":  {"fsync TEMP", "fsync ."},
+		"write in pieces":  {"fsync TEMP", "fsync ."},
 		"replace link":     {"fsync ."},
 		"rename":           {"fsync ."},
 		"remove":           {"fsync ."},

@@ -73,11 +73,12 @@ func (d disk) create(path string) (f *os.File, err error) {
 	return f, err
 }
 
-func (d disk) write(f *os.File, data []byte) error {
-	return d.do("write", f.Name(), func() error {
-		_, err := f.Write(data)
+func (d disk) write(f *os.File, data []byte) (n int, err error) {
+	err = d.do("write", f.Name(), func() error {
+		n, err = f.Write(data)
 		return err
 	})
+	return n, err
 }
 
 // chmod sets exactly the mode perm: fchmod(2) does not look at the umask.

@@ -28,12 +28,15 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 }
 
 func (d disk) writeFile(path string, data []byte, perm fs.FileMode) error {
-	path = filepath.Clean(path)
-	err := d.replace(path, 0, func(temp string) error { return d.fill(temp, data, perm) })
+	f, err := d.createFile(path, perm)
 	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
+		return err
 	}
-	return nil
+	defer f.Abort() // nothing, once Commit has returned nil
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Commit()
 }
 
 // Symlink makes link a symbolic link to target, in place of the link that was
@@ -44,54 +47,30 @@ func Symlink(target, link string) error { return disk{}.relink(target, link) }
 
 func (d disk) relink(target, link string) error {
 	link = filepath.Clean(link)
-	err := d.replace(link, fs.ModeSymlink, func(temp string) error { return d.symlink(target, temp) })
-	if err != nil {
+	if err := d.relinkSynced(target, link); err != nil {
 		return fmt.Errorf("cannot link %s: %w", link, err)
 	}
 	return nil
 }
 
-// replace has prepare make a temp, and puts it in place of path, which must be
-// absent or of the type kind. A prepare that fails leaves nothing behind.
-func (d disk) replace(path string, kind fs.FileMode, prepare func(temp string) error) error {
-	dir, err := d.openDir(filepath.Dir(path))
+func (d disk) relinkSynced(target, link string) error {
+	dir, err := d.openDir(filepath.Dir(link))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	if err := d.free(path, kind); err != nil {
+	if err := d.free(link, fs.ModeSymlink); err != nil {
 		return err
 	}
-	temp := tempName(path)
-	if err := prepare(temp); err != nil {
+	temp := tempName(link)
+	if err := d.symlink(target, temp); err != nil {
 		return err
 	}
-	if err := d.rename(temp, path); err != nil {
+	if err := d.rename(temp, link); err != nil {
 		d.remove(temp)
 		return err
 	}
 	return d.settle(dir)
-}
-
-// fill makes the file temp, whole and synced, or leaves no such file.
-func (d disk) fill(temp string, data []byte, perm fs.FileMode) (err error) {
-	f, err := d.create(temp)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // after fsync it has nothing left to report
-	defer func() {
-		if err != nil {
-			d.remove(temp)
-		}
-	}()
-	if err := d.write(f, data); err != nil {
-		return err
-	}
-	if err := d.chmod(f, perm); err != nil {
-		return err
-	}
-	return d.fsync(f)
 }
 
 // Rename gives what is called from the name to, replacing what rename(2)

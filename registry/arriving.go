@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -11,21 +10,23 @@ import (
 // order. Its readers follow it: they get each byte once everything before it is
 // there, and wait at the gap. They read from the file, that is from the page
 // cache, so however far they are behind, the writers never wait for them.
+//
+// It ends in one of two ways: recorded as complete, or failed. Whoever waits
+// with settled hears which; exactly one of them happens first.
 type arriving struct {
-	file     Upload
-	failed   chan struct{} // closed by fail
-	recorded chan struct{} // closed by the owner when the upload is recorded as complete
+	file Upload
 
-	mu     sync.Mutex
-	more   *sync.Cond // whole grew, or ended was set
-	whole  int64      // every byte before it is there
-	pieces []span     // what lies beyond, sorted, disjoint
-	length int64
-	read   int64 // how far a reader has come
-	looked int64 // see look
-	ended  bool
-	again  bool // something was written that had been read
-	err    error
+	mu       sync.Mutex // guards the following
+	more     *sync.Cond // whole grew, or it ended
+	whole    int64      // every byte before it is there
+	pieces   []span     // what lies beyond, sorted, disjoint
+	length   int64
+	read     int64 // how far a reader has come
+	unlooked int64 // see spend
+	ended    bool  // nothing more comes
+	again    bool  // something was written that had been read
+	recorded bool
+	err      error
 }
 
 type span struct{ from, to int64 }
@@ -34,14 +35,36 @@ type span struct{ from, to int64 }
 // most scattered client known has 64 writes in flight.
 const maxPieces = 4096
 
+var errEnded error = fail(ErrConflict, "upload has ended")
+
 func newArriving(f Upload) *arriving {
-	a := &arriving{file: f, failed: make(chan struct{}), recorded: make(chan struct{})}
+	a := &arriving{file: f}
 	a.more = sync.NewCond(&a.mu)
 	return a
 }
 
+// arrived returns what is there already, size bytes of it, and will not change.
+func arrived(f Upload, size int64) *arriving {
+	a := newArriving(f)
+	a.length, a.whole, a.ended = size, size, true
+	return a
+}
+
+// writable says why nothing more is taken, if so.
+func (a *arriving) writable() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err == nil && a.ended {
+		return errEnded
+	}
+	return a.err
+}
+
 // wrote says that the bytes from from to to are in the file.
 func (a *arriving) wrote(from, to int64) error {
+	if from == to {
+		return nil // a file does not grow by no bytes, wherever they are written
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.length = max(a.length, to)
@@ -65,7 +88,7 @@ func (a *arriving) wrote(from, to int64) error {
 		return nil
 	}
 	if j == i && len(a.pieces) >= maxPieces {
-		return errors.New("upload is written in too many pieces; write it in order")
+		return fail(ErrRefused, "upload is written in too many pieces").hint("write it in order")
 	}
 	a.pieces = slices.Replace(a.pieces, i, j, span{from, to})
 	return nil
@@ -84,32 +107,51 @@ func (a *arriving) truncated(size int64) {
 	if n := len(a.pieces); n > 0 {
 		a.pieces[n-1].to = min(a.pieces[n-1].to, size)
 	}
+	a.more.Broadcast() // a reader may have been cut off
 }
 
 // finish says that nothing more comes: gaps are holes, and read as zeros. It
 // reports whether the readers have read something that was changed later.
-func (a *arriving) finish() (again bool) {
+func (a *arriving) finish() (again bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.whole, a.pieces, a.ended = a.length, nil, true
 	a.more.Broadcast()
-	return a.again
+	return a.again, a.err
 }
 
-// fail ends the readers with err.
+// fail ends the readers with err, and refuses what would be written. The first
+// reason stays.
 func (a *arriving) fail(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.err == nil {
 		a.err = err
-		close(a.failed)
 	}
 	a.more.Broadcast()
 }
 
-func (a *arriving) reason() error {
+// record says that the upload is recorded as complete; false when it failed
+// before, and nobody waits for that any more.
+func (a *arriving) record() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.recorded = a.err == nil
+	a.more.Broadcast()
+	return a.recorded
+}
+
+// settled waits until the upload is recorded as complete. If it failed before,
+// settled returns why.
+func (a *arriving) settled() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for !a.recorded && a.err == nil {
+		a.more.Wait()
+	}
+	if a.recorded {
+		return nil
+	}
 	return a.err
 }
 
@@ -126,19 +168,20 @@ func (a *arriving) position() int64 {
 	return a.read
 }
 
-// look reports whether it is time to look at the free space before the upload
-// grows to end.
-func (a *arriving) look(end int64) bool {
+// spend counts n bytes that are to be written, wherever, and reports whether it
+// is time to look at the free space.
+func (a *arriving) spend(n int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if end < a.looked {
+	if n < a.unlooked {
+		a.unlooked -= n
 		return false
 	}
-	a.looked = end + freeEvery
+	a.unlooked = freeEvery
 	return true
 }
 
-// reader returns a new reader from the start.
+// reader returns a new reader from the start. It belongs to one goroutine.
 func (a *arriving) reader() io.Reader { return &follower{a: a} }
 
 type follower struct {
@@ -166,8 +209,11 @@ func (f *follower) Read(p []byte) (int, error) {
 	}
 	k, err := a.file.ReadAt(p[:n], f.off)
 	f.off += int64(k)
-	if err == io.EOF && int64(k) == n {
+	if err == io.EOF {
 		err = nil
+		if int64(k) < n {
+			err = io.ErrUnexpectedEOF // cut under us: never the end of the content
+		}
 	}
 	return k, err
 }

@@ -42,7 +42,7 @@ func (r *Registry) condemn(tx Tx, d digest.Digest) error {
 
 // reference records that component:version is kept in d, and saves d.
 func reference(tx Tx, d digest.Digest, component, version string) error {
-	if err := notDeleting(tx, d); err != nil {
+	if err := held(tx, d); err != nil {
 		return err
 	}
 	if err := tx.Delete(keyDoomed(d)); err != nil {
@@ -59,6 +59,23 @@ func notDeleting(tx Tx, d digest.Digest) error {
 		err = fail(ErrConflict, "content %s is just being collected", d).hint("run the command again in a minute")
 	}
 	return err
+}
+
+// held fails unless the blob d is there: something references it, or it is
+// doomed and not yet being deleted. Without either it was collected.
+func held(tx Tx, d digest.Digest) error {
+	m, doomed, err := get[doom](tx, keyDoomed(d))
+	switch {
+	case err != nil:
+		return err
+	case m.Deleting, !doomed && !anyWith(tx, prefixRef+d.String()+"/"):
+		return collected(d)
+	}
+	return nil
+}
+
+func collected(d digest.Digest) error {
+	return fail(ErrConflict, "content %s was just collected", d).hint("upload it again")
 }
 
 // release takes the reference back and dooms d if it was the last one.
@@ -101,7 +118,7 @@ func (r *Registry) collect(ctx context.Context) (n int, err error) {
 			if err != nil {
 				return err
 			}
-			if m.Deleting || !m.Since.Add(r.o.Grace).After(r.now()) {
+			if r.due(m) {
 				due = append(due, d)
 			}
 		}
@@ -122,12 +139,15 @@ func (r *Registry) collect(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// due says that the grace of a doomed blob is over.
+func (r *Registry) due(m doom) bool { return m.Deleting || !m.Since.Add(r.o.Grace).After(r.now()) }
+
 func (r *Registry) collectOne(ctx context.Context, d digest.Digest) (gone bool, err error) {
 	err = r.o.Meta.Update(ctx, func(tx Tx) error {
 		gone = false
 		m, ok, err := get[doom](tx, keyDoomed(d))
-		if err != nil || !ok {
-			return err // taken back meanwhile
+		if err != nil || !ok || !r.due(m) {
+			return err // taken back meanwhile, or doomed anew
 		}
 		if anyWith(tx, prefixRef+d.String()+"/") {
 			return tx.Delete(keyDoomed(d))

@@ -432,10 +432,18 @@ func (r *Registry) OpenLayer(ctx context.Context, d digest.Digest) (Blob, Stored
 }
 
 // HasLayer reports whether the content d can become a version without an
-// upload.
+// upload: it and its manifest are stored and not being collected.
 func (r *Registry) HasLayer(ctx context.Context, d digest.Digest) (ok bool, err error) {
-	err = r.o.Meta.View(ctx, func(tx Tx) (err error) {
-		_, ok, err = get[storedBlob](tx, keyBlob(d))
+	err = r.o.Meta.View(ctx, func(tx Tx) error {
+		b, found, err := get[storedBlob](tx, keyBlob(d))
+		ok = found
+		for _, d := range []digest.Digest{d, b.Manifest} {
+			if held := held(tx, d); errors.Is(held, ErrConflict) {
+				ok = false
+			} else if err == nil {
+				err = held
+			}
+		}
 		return err
 	})
 	return ok, err

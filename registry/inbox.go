@@ -3,11 +3,8 @@ package registry
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,10 +17,11 @@ type Inbox struct {
 	r    *Registry
 	ctx  context.Context // of the checks; ends with close
 	stop context.CancelFunc
-	wg   sync.WaitGroup // the checks
+	wg   sync.WaitGroup // hashes and checks; Add only with mu held and closed false
 
-	mu      sync.Mutex
+	mu      sync.Mutex           // guards the following
 	running map[string]*checking // by upload
+	closed  bool
 }
 
 // checking is a check that runs.
@@ -33,6 +31,8 @@ type checking struct {
 	err  error // after done: why there is no verdict
 }
 
+var errClosing = errors.New("registry is stopping")
+
 func newInbox(r *Registry) *Inbox {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Inbox{r: r, ctx: ctx, stop: stop, running: map[string]*checking{}}
@@ -41,8 +41,9 @@ func newInbox(r *Registry) *Inbox {
 func (b *Inbox) close() {
 	b.stop()
 	b.mu.Lock()
+	b.closed = true
 	for _, c := range b.running {
-		c.data.fail(context.Canceled)
+		c.data.fail(errClosing)
 	}
 	b.mu.Unlock()
 	b.wg.Wait()
@@ -54,180 +55,65 @@ func (b *Inbox) busy(id string) bool {
 	return b.running[id] != nil
 }
 
-// Incoming is one upload that is being received. WriteAt and ReadAt are safe
-// for concurrent use, with each other too; the rest belongs to one goroutine.
-// It ends with Finish or Abort.
-type Incoming struct {
-	r      *Registry
-	state  UploadState
-	file   Upload
-	data   *arriving
-	hashed chan hashResult
-	check  *checking
-}
-
-type hashResult struct {
-	digest digest.Digest
-	err    error
-}
-
-// Receive begins an upload by c under the name path, which says nothing about
-// where it is kept. The archive is hashed and checked while it arrives.
-func (r *Registry) Receive(ctx context.Context, c Caller, path string) (*Incoming, error) {
-	in := &Incoming{r: r, state: UploadState{
-		ID: strings.ToLower(rand.Text()), Path: path, User: c.User, Fingerprint: c.Fingerprint, Started: r.now(),
-	}}
-	if err := r.o.Meta.Update(ctx, func(tx Tx) error { return put(tx, keyUpload(in.state.ID), in.state) }); err != nil {
-		return nil, err
+// hash runs the hash of data; the result is there when done is closed.
+func (b *Inbox) hash(data *arriving) (*hashing, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errClosing
 	}
-	var err error
-	if in.file, err = r.o.Spool.Create(ctx, in.state.ID); err != nil {
-		return nil, errors.Join(err, r.RemoveUpload(ctx, in.state.ID))
-	}
-	in.begin(0)
-	return in, nil
-}
-
-// begin starts hashing and checking from the first byte. The first size bytes
-// have arrived.
-func (in *Incoming) begin(size int64) {
-	in.data = newArriving(in.file)
-	in.data.wrote(0, size)
-	in.hashed = make(chan hashResult, 1)
-	hash, data := in.hashed, in.data
-	in.r.inbox.wg.Go(func() {
-		h := digest.NewWriter()
-		_, err := io.Copy(h, data.reader())
-		hash <- hashResult{h.Digest(), err}
+	h := &hashing{done: make(chan struct{})}
+	b.wg.Go(func() {
+		defer close(h.done)
+		h.digest, h.err = hashOf(data.reader())
 	})
-	in.check = in.r.inbox.start(in.state.ID, data)
-}
-
-// ID names the upload.
-func (in *Incoming) ID() string { return in.state.ID }
-
-// Size returns how long the upload is so far, in bytes.
-func (in *Incoming) Size() int64 { return in.data.size() }
-
-// ReadAt reads what has arrived.
-func (in *Incoming) ReadAt(p []byte, off int64) (int, error) { return in.file.ReadAt(p, off) }
-
-// freeEvery is how many bytes are written between two looks at the free space.
-const freeEvery = 64 << 20
-
-// WriteAt writes p at off, in any order. Space and size limits are looked at
-// before anything is written.
-func (in *Incoming) WriteAt(p []byte, off int64) (int, error) {
-	end := off + int64(len(p))
-	if off < 0 || end < off || end > in.r.o.MaxUpload {
-		return 0, fail(ErrRefused, "upload is larger than %d bytes", in.r.o.MaxUpload).hint("ask for a greater -max-upload at the registry")
-	}
-	if in.data.look(end) {
-		free, err := in.r.o.Spool.Free(in.r.inbox.ctx)
-		if err != nil {
-			return 0, err
-		}
-		if free < in.r.o.MinFree {
-			return 0, fail(ErrRefused, "no space: uploads leave %d bytes free at the registry, and %d are left", in.r.o.MinFree, free)
-		}
-	}
-	n, err := in.file.WriteAt(p, off)
-	if err == nil {
-		err = in.data.wrote(off, end)
-	}
-	return n, err
-}
-
-// Truncate makes the upload size bytes long.
-func (in *Incoming) Truncate(size int64) error {
-	if size < 0 || size > in.r.o.MaxUpload {
-		return fail(ErrRefused, "upload is larger than %d bytes", in.r.o.MaxUpload)
-	}
-	if err := in.file.Truncate(size); err != nil {
-		return err
-	}
-	in.data.truncated(size)
-	return nil
-}
-
-// Finish ends the upload: it is durable, and its digest known, when Finish
-// returns nil. Whether it may become a version is told later: see Verdict.
-func (in *Incoming) Finish(ctx context.Context) (UploadState, error) {
-	if in.data.finish() {
-		// Something was written again after it had been read.
-		in.stopReaders(errRewritten)
-		in.begin(in.data.size())
-		in.data.finish()
-	}
-	synced := make(chan error, 1)
-	go func() { synced <- in.file.Sync() }()
-	h := <-in.hashed
-	if err := errors.Join(h.err, <-synced); err != nil {
-		in.hashed <- h // for Abort
-		return in.state, errors.Join(err, in.Abort(ctx))
-	}
-	in.state.Digest, in.state.Size = h.digest, in.data.size()
-	in.state.Complete, in.state.Written = true, in.r.now()
-	err := in.r.o.Meta.Update(ctx, func(tx Tx) error {
-		if err := tx.Put(keyReceived(in.state.Digest, in.state.ID), []byte{}); err != nil {
-			return err
-		}
-		return put(tx, keyUpload(in.state.ID), in.state)
-	})
-	if err != nil {
-		in.hashed <- h
-		return in.state, errors.Join(err, in.Abort(ctx))
-	}
-	close(in.data.recorded)
-	return in.state, nil
-}
-
-var (
-	errRewritten = errors.New("upload was written again")
-	errAborted   = errors.New("upload was aborted")
-)
-
-// stopReaders ends the hash and the check and waits for them.
-func (in *Incoming) stopReaders(why error) {
-	in.data.fail(why)
-	<-in.hashed
-	<-in.check.done
-}
-
-// Abort forgets the upload. Nothing of it stays.
-func (in *Incoming) Abort(ctx context.Context) error {
-	in.stopReaders(errAborted)
-	return errors.Join(in.file.Close(), in.r.RemoveUpload(ctx, in.state.ID))
+	return h, nil
 }
 
 // start runs the check of an upload over data, which may still arrive. Once the
-// upload is recorded as complete, it records the verdict and closes the file.
-func (b *Inbox) start(id string, data *arriving) *checking {
-	c := &checking{done: make(chan struct{}), data: data}
+// upload is recorded as complete, the check records the verdict and closes the
+// file. A check of the same upload that runs already is returned instead.
+func (b *Inbox) start(id string, data *arriving) (*checking, error) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errClosing
+	}
+	if c := b.running[id]; c != nil {
+		return c, nil
+	}
+	c := &checking{done: make(chan struct{}), data: data}
 	b.running[id] = c
-	b.mu.Unlock()
 	b.wg.Go(func() {
-		defer func() {
-			b.mu.Lock()
-			if b.running[id] == c {
-				delete(b.running, id)
-			}
-			b.mu.Unlock()
-			close(c.done)
-		}()
-		found, err := b.r.o.Check(b.ctx, data.reader())
-		select {
-		case <-data.recorded:
-			if c.err = err; err == nil || errors.Is(err, ErrRefused) {
-				c.err = b.r.judge(b.ctx, id, found, err)
-			}
-			data.file.Close()
-		case <-data.failed: // the file is the Incoming's
-			c.err = data.reason()
-		}
+		c.err = b.check(id, data)
+		b.mu.Lock()
+		delete(b.running, id)
+		b.mu.Unlock()
+		close(c.done)
 	})
-	return c
+	return c, nil
+}
+
+func (b *Inbox) check(id string, data *arriving) error {
+	found, err := b.look(data)
+	if failed := data.settled(); failed != nil {
+		return failed // the file is the Incoming's
+	}
+	defer data.file.Close()
+	if err != nil && !errors.Is(err, ErrRefused) {
+		return err
+	}
+	return b.r.judge(b.ctx, id, found, err)
+}
+
+// look runs Options.Check. What an archive makes it do ends no daemon.
+func (b *Inbox) look(data *arriving) (found Archive, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("internal error: checking an archive panicked: %v", v)
+		}
+	}()
+	return b.r.o.Check(b.ctx, data.reader())
 }
 
 // judge records the verdict on an upload. The manifest is stored first, doomed
@@ -267,17 +153,12 @@ func (r *Registry) Verdict(ctx context.Context, id string, progress func(done, t
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		var u UploadState
-		var ok bool
-		err := r.o.Meta.View(ctx, func(tx Tx) (err error) {
-			u, ok, err = get[UploadState](tx, keyUpload(id))
-			return err
-		})
+		u, err := r.upload(ctx, id)
 		switch {
 		case err != nil:
 			return u, err
-		case !ok:
-			return u, fail(ErrNotFound, "upload %q not found", id)
+		case !u.Complete:
+			return u, fail(ErrConflict, "upload %q is not complete", id)
 		case u.Verdict != Unchecked:
 			return u, nil
 		}
@@ -315,9 +196,11 @@ func (b *Inbox) checkOf(ctx context.Context, u UploadState) (*checking, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := newArriving(file)
-	data.wrote(0, u.Size)
-	data.finish()
-	close(data.recorded)
-	return b.start(u.ID, data), nil
+	data := arrived(file, u.Size)
+	data.record()
+	c, err = b.start(u.ID, data)
+	if err != nil || c.data != data {
+		file.Close()
+	}
+	return c, err
 }

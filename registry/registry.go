@@ -25,7 +25,7 @@ type Options struct {
 	MaxVersions    int           // newest versions of a component that are kept; 0: all
 	RollbackWindow int           // newest revisions whose versions are kept; 0: 10
 	UploadExpiry   time.Duration // after the last write; 0: 24 hours
-	Grace          time.Duration // of a blob that nothing references; 0: 24 hours
+	Grace          time.Duration // of a blob that nothing references; 0: 24 hours; at least UploadExpiry
 
 	MaxUpload int64 // bytes of one upload; 0: 16 GiB
 	MinFree   int64 // bytes that uploads leave free on the disk; 0: 1 GiB
@@ -64,7 +64,8 @@ func New(o Options) *Registry {
 	}
 	o.RollbackWindow = cmp.Or(o.RollbackWindow, 10)
 	o.UploadExpiry = cmp.Or(o.UploadExpiry, 24*time.Hour)
-	o.Grace = cmp.Or(o.Grace, 24*time.Hour)
+	// The manifest of an upload is such a blob, and outlives it.
+	o.Grace = max(cmp.Or(o.Grace, 24*time.Hour), o.UploadExpiry)
 	o.MaxUpload = cmp.Or(o.MaxUpload, 16<<30)
 	o.MinFree = cmp.Or(o.MinFree, 1<<30)
 	r := &Registry{o: o}

@@ -64,6 +64,19 @@ func (r *Registry) Uploads(ctx context.Context) ([]UploadState, error) {
 	return out, err
 }
 
+// upload returns the record of an upload.
+func (r *Registry) upload(ctx context.Context, id string) (u UploadState, err error) {
+	var ok bool
+	err = r.o.Meta.View(ctx, func(tx Tx) (err error) {
+		u, ok, err = get[UploadState](tx, keyUpload(id))
+		return err
+	})
+	if err == nil && !ok {
+		err = fail(ErrNotFound, "upload %q not found", id)
+	}
+	return u, err
+}
+
 // OpenUpload opens a complete upload for reading; the caller closes it.
 func (r *Registry) OpenUpload(ctx context.Context, id string) (Upload, error) {
 	u, err := r.o.Spool.Resume(ctx, id)
@@ -121,7 +134,8 @@ func (r *Registry) uploadsOf(ctx context.Context, d digest.Digest) ([]UploadStat
 		}
 		return nil
 	})
-	slices.SortStableFunc(out, func(a, b UploadState) int { return strings.Compare(string(a.Verdict), string(b.Verdict)) })
+	order := map[Verdict]int{Accepted: 1, Unchecked: 2, Refused: 3}
+	slices.SortStableFunc(out, func(a, b UploadState) int { return order[a.Verdict] - order[b.Verdict] })
 	return out, err
 }
 

@@ -62,7 +62,7 @@ func (r *Registry) AddVersion(ctx context.Context, c Caller, component, version 
 	case ok:
 		return Added{}, versionExists(version)
 	}
-	warnings, err := r.store(ctx, d, progress)
+	warnings, err := r.store(ctx, component+":"+version, d, progress)
 	if err != nil {
 		return Added{}, err
 	}
@@ -112,42 +112,47 @@ func (r *Registry) lookUp(ctx context.Context, component, version string) (v Ver
 	return v, ok, err
 }
 
-// store makes sure that the layer d is a checked blob.
-func (r *Registry) store(ctx context.Context, d digest.Digest, progress func(done, total int64)) ([]string, error) {
-	var stored bool
-	err := r.o.Meta.View(ctx, func(tx Tx) (err error) {
-		_, stored, err = get[storedBlob](tx, keyBlob(d))
-		return err
-	})
-	if err != nil || stored {
+// store makes sure that d is a checked blob; layer names it in errors.
+func (r *Registry) store(ctx context.Context, layer string, d digest.Digest, progress func(done, total int64)) ([]string, error) {
+	if stored, err := r.HasLayer(ctx, d); err != nil || stored {
 		return nil, err
 	}
 	uploads, err := r.uploadsOf(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	for i, u := range uploads {
-		u, err = r.Verdict(ctx, u.ID, progress)
-		switch {
-		case err == nil && u.Verdict == Accepted:
-			return u.Warnings, r.adopt(ctx, u)
-		case err == nil:
-			return nil, fail(ErrRefused, "%s", u.Reason).hint("deployctl lint shows the same before an upload")
-		case i == len(uploads)-1:
-			return nil, err
+	err = fail(ErrNotFound, "no uploaded file with given hash found").hint("upload it first: sftp put FILE, or deployctl addver --file FILE")
+	for _, u := range uploads {
+		var verdict UploadState
+		if verdict, err = r.Verdict(ctx, u.ID, progress); err != nil {
+			continue
+		}
+		if verdict.Verdict == Refused {
+			return nil, fail(ErrRefused, "layer %s: %s", layer, verdict.Reason).hint("deployctl lint shows the same before an upload")
+		}
+		if err = r.adopt(ctx, verdict); err == nil {
+			return verdict.Warnings, nil
 		}
 	}
-	return nil, fail(ErrNotFound, "no uploaded file with given hash found").hint("upload it first: sftp put FILE, or deployctl addver --file FILE")
+	// Somebody else may have stored it meanwhile, and with that used the
+	// upload up.
+	if stored, failed := r.HasLayer(ctx, d); failed != nil || stored {
+		return nil, failed
+	}
+	return nil, err
 }
 
 // adopt turns an accepted upload into a blob that is doomed until a version
 // references it. It can be done again after a crash anywhere in it.
 func (r *Registry) adopt(ctx context.Context, u UploadState) error {
 	err := r.o.Meta.Update(ctx, func(tx Tx) error {
+		if err := held(tx, u.Manifest); err != nil {
+			return err
+		}
 		if err := notDeleting(tx, u.Digest); err != nil {
 			return err
 		}
-		return r.condemn(tx, u.Digest)
+		return errors.Join(r.condemn(tx, u.Digest), r.condemn(tx, u.Manifest))
 	})
 	if err != nil {
 		return err
@@ -156,7 +161,7 @@ func (r *Registry) adopt(ctx context.Context, u UploadState) error {
 		return err
 	}
 	return r.o.Meta.Update(ctx, func(tx Tx) error {
-		if err := notDeleting(tx, u.Digest); err != nil {
+		if err := held(tx, u.Digest); err != nil {
 			return err
 		}
 		if err := forgetUpload(tx, u); err != nil {
@@ -184,10 +189,7 @@ func (r *Registry) storeUpload(ctx context.Context, u UploadState) error {
 		return err
 	}
 	defer f.Close()
-	data := newArriving(f)
-	data.wrote(0, u.Size)
-	data.finish()
-	if err := r.o.Blobs.Put(ctx, u.Digest, data.reader()); err != nil {
+	if err := r.o.Blobs.Put(ctx, u.Digest, arrived(f, u.Size).reader()); err != nil {
 		return err
 	}
 	return r.o.Spool.Remove(ctx, u.ID)
@@ -214,7 +216,7 @@ func (r *Registry) recordVersion(ctx context.Context, c Caller, component, versi
 			return err
 		}
 		if !ok {
-			return fail(ErrConflict, "content %s was just collected", d).hint("upload it again")
+			return collected(d)
 		}
 		seq, err := nextSeq(tx)
 		if err != nil {

@@ -73,7 +73,7 @@ func (p *Program) run(ctx context.Context, args []string, o *IO) error {
 	fs := p.flagSet()
 	err := console.ParseFlags(fs, args, false)
 	if errors.Is(err, pflag.ErrHelp) {
-		return p.page().text(o.Stdout)
+		return p.page().Text(o.Stdout)
 	}
 	if err != nil {
 		return p.usage(p.Name, &Error{Status: wire.Usage, Err: err})
@@ -121,7 +121,7 @@ func (p *Program) call(ctx context.Context, o *IO, own *pflag.FlagSet, c Command
 	fs := newFlagSet(c.Name, op.Flags)
 	rest, err := c.parse(fs, args)
 	if errors.Is(err, pflag.ErrHelp) {
-		return p.commandPage(c).text(o.Stdout)
+		return p.commandPage(c).Text(o.Stdout)
 	}
 	if err == nil && c.Args == "" && !c.Raw && len(rest) > 0 {
 		err = fmt.Errorf("unexpected argument %q", rest[0])

@@ -7,28 +7,21 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/pflag"
+
+	"deploytools/registry/wire"
 )
 
-// Build says what a program was built from.
-type Build struct {
-	Version string `json:"version"`          // the tag, or "(devel)"
-	Commit  string `json:"commit,omitempty"` // "" when it was built outside a checkout
-	Time    string `json:"time,omitempty"`   // of the commit, RFC 3339
-	Dirty   bool   `json:"dirty"`            // there were changes besides the commit
-	Go      string `json:"go"`
-}
-
 // ReadBuild returns what the linker recorded in this program.
-func ReadBuild() Build {
+func ReadBuild() wire.Build {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return Build{Version: "(devel)"}
+		return wire.Build{Version: "(devel)"}
 	}
 	return buildOf(info)
 }
 
-func buildOf(info *debug.BuildInfo) Build {
-	b := Build{Version: info.Main.Version, Go: info.GoVersion}
+func buildOf(info *debug.BuildInfo) wire.Build {
+	b := wire.Build{Version: info.Main.Version, Go: info.GoVersion}
 	if b.Version == "" {
 		b.Version = "(devel)"
 	}
@@ -43,21 +36,6 @@ func buildOf(info *debug.BuildInfo) Build {
 		}
 	}
 	return b
-}
-
-// String returns the build in one line.
-func (b Build) String() string {
-	s := b.Version
-	if b.Commit != "" {
-		s += ", commit " + b.Commit
-		if b.Dirty {
-			s += " with changes"
-		}
-	}
-	if b.Time != "" {
-		s += " of " + b.Time
-	}
-	return s + ", " + b.Go
 }
 
 // versionOp is the command version.
@@ -76,7 +54,7 @@ func (v *versionOp) Run(_ context.Context, o *IO, _ []string) error {
 		e.SetIndent("", "\t")
 		return e.Encode(struct {
 			Program string `json:"program"`
-			Build
+			wire.Build
 		}{v.program, ReadBuild()})
 	}
 	_, err := fmt.Fprintln(o.Stdout, v.program, ReadBuild())

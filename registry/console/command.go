@@ -1,0 +1,238 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/registry"
+	"deploytools/registry/wire"
+)
+
+// Command is one command of the console.
+type Command struct {
+	Name, Short, Long string
+	Args              string        // what follows the flags; "" means nothing
+	Role              registry.Role // the least that may run it
+	Mutates           bool
+	Examples          []string
+	Statuses          []wire.Status // that it returns, besides 0, 1 and 2
+	New               func() Op     // fresh flag values every time
+}
+
+// Op is one call of a command: a struct whose fields are its flags.
+type Op interface {
+	Flags(*pflag.FlagSet)
+	// Run does the work. Its errors are the domain's; nothing is printed.
+	Run(ctx context.Context, s *Session, args []string) (Result, error)
+}
+
+// Result is what a command found out. The same value is marshalled under -json,
+// so text and JSON cannot differ. A nil Result prints nothing as text.
+type Result interface {
+	Text(w io.Writer) error
+}
+
+// suggester is an optional ability of an Op: to complete the value of a flag.
+type suggester interface {
+	suggest(ctx context.Context, s *Session, flag string) ([]string, error)
+}
+
+// Session is one caller's connection to the console. It is not safe for
+// concurrent use.
+type Session struct {
+	Registry *registry.Registry
+	Caller   registry.Caller
+	Stdin    io.Reader
+	Stdout   io.Writer
+	Stderr   io.Writer
+	Build    wire.Build // of this registry
+	// Ran, if not nil, is told of each line that Exec has run, those of a
+	// script too.
+	Ran func(line string, took time.Duration, status wire.Status)
+}
+
+// Exec runs one command line as ssh sends it, and reports errors on Stderr. An
+// empty line does nothing.
+func Exec(ctx context.Context, s *Session, line string) wire.Status {
+	started := time.Now()
+	status := s.exec(ctx, line)
+	if s.Ran != nil {
+		s.Ran(line, time.Since(started), status)
+	}
+	return status
+}
+
+func (s *Session) exec(ctx context.Context, line string) wire.Status {
+	words, err := Split(line)
+	if err != nil {
+		return s.report(usage("%v", err), false)
+	}
+	if len(words) == 0 {
+		return wire.OK
+	}
+	return Run(ctx, s, words)
+}
+
+// Run runs one command, given as words, and reports errors on Stderr.
+func Run(ctx context.Context, s *Session, words []string) wire.Status {
+	asJSON := false
+	err := s.run(ctx, words, &asJSON)
+	return s.report(err, asJSON)
+}
+
+func (s *Session) run(ctx context.Context, words []string, asJSON *bool) error {
+	c, ok := Lookup(words[0])
+	if !ok {
+		return unknownCommand(words[0])
+	}
+	op := c.New()
+	fs := c.flagSet(op)
+	err := ParseFlags(fs, words[1:], true)
+	*asJSON = fs.Lookup("json").Value.String() == "true"
+	if errors.Is(err, pflag.ErrHelp) {
+		return c.Page().Text(s.Stdout)
+	}
+	hint := fmt.Sprintf("run '%s -h'", c.Name)
+	if err == nil && c.Args == "" && fs.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if err != nil {
+		return &registry.Error{Kind: registry.ErrUsage, Text: err.Error(), Hint: hint}
+	}
+	if s.Caller.Role < c.Role {
+		return &registry.Error{Kind: registry.ErrDenied, Text: fmt.Sprintf("%s needs the role %s, your key has %s", c.Name, c.Role, s.Caller.Role)}
+	}
+	result, err := op.Run(ctx, s, fs.Args())
+	if e, ok := errors.AsType[*registry.Error](err); ok && e.Hint == "" && errors.Is(e, registry.ErrUsage) {
+		e.Hint = hint
+	}
+	if err != nil {
+		return err
+	}
+	return s.show(result, *asJSON)
+}
+
+// flagSet returns the flags of the command: its own and -json.
+func (c Command) flagSet(op Op) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(c.Name, pflag.ContinueOnError)
+	fs.SortFlags = false
+	op.Flags(fs)
+	fs.Bool("json", false, "print one JSON object")
+	return fs
+}
+
+// Page returns the help of the command.
+func (c Command) Page() Page {
+	use := c.Name + " [flags]"
+	if c.Args != "" {
+		use += " " + c.Args
+	}
+	return Page{
+		Name: c.Name, Usage: use, Short: c.Short, Long: c.Long, Flags: DescribeFlags(c.flagSet(c.New()), nil),
+		Examples: c.Examples, Statuses: append([]wire.Status{wire.Denied}, c.Statuses...),
+	}
+}
+
+// show prints the result. Names in it hold the rule for names; whatever else a
+// client chose (paths, comments) is cleaned where it is put in.
+func (s *Session) show(result Result, asJSON bool) error {
+	switch {
+	case asJSON && result == nil:
+		_, err := fmt.Fprintln(s.Stdout, `{"schema":1}`)
+		return err
+	case asJSON:
+		e := json.NewEncoder(s.Stdout)
+		e.SetEscapeHTML(false)
+		return e.Encode(result)
+	case result == nil:
+		return nil
+	}
+	return result.Text(s.Stdout)
+}
+
+// report prints an error and returns the exit status for it.
+func (s *Session) report(err error, asJSON bool) wire.Status {
+	if err == nil {
+		return wire.OK
+	}
+	status, hint := StatusOf(err), ""
+	if e, ok := errors.AsType[*registry.Error](err); ok {
+		hint = e.Hint
+	}
+	if asJSON {
+		json.NewEncoder(s.Stderr).Encode(struct {
+			Schema schema      `json:"schema"`
+			Error  string      `json:"error"`
+			Hint   string      `json:"hint,omitempty"`
+			Status wire.Status `json:"status"`
+		}{Error: err.Error(), Hint: hint, Status: status})
+		return status
+	}
+	fmt.Fprintf(s.Stderr, "error: %s\n", Clean(err.Error()))
+	if hint != "" {
+		fmt.Fprintf(s.Stderr, "hint: %s\n", Clean(hint))
+	}
+	return status
+}
+
+// StatusOf returns the exit status for an error of the domain.
+func StatusOf(err error) wire.Status {
+	for _, row := range []struct {
+		kind   error
+		status wire.Status
+	}{
+		{registry.ErrUsage, wire.Usage}, {registry.ErrNotFound, wire.NotFound},
+		{registry.ErrConflict, wire.Conflict}, {registry.ErrDenied, wire.Denied},
+	} {
+		if errors.Is(err, row.kind) {
+			return row.status
+		}
+	}
+	return wire.Failed
+}
+
+// schema is the version of the JSON that commands print. Keys are only added.
+type schema struct{}
+
+// MarshalJSON returns the number.
+func (schema) MarshalJSON() ([]byte, error) { return []byte("1"), nil }
+
+func usage(format string, args ...any) error {
+	return &registry.Error{Kind: registry.ErrUsage, Text: fmt.Sprintf(format, args...)}
+}
+
+// unknownCommand keeps the text of the original tool set.
+func unknownCommand(word string) error {
+	e := &registry.Error{Kind: registry.ErrUsage, Text: "Unknown command, supported commands are: " + strings.Join(names(), " ")}
+	e.Hint = fmt.Sprintf("%q is no command", word)
+	if near := Nearest(word, names()); near != "" {
+		e.Hint += ", the nearest is " + near
+	}
+	return e
+}
+
+func names() []string {
+	var out []string
+	for _, c := range Commands() {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
+// Lookup returns the command of this name.
+func Lookup(name string) (Command, bool) {
+	table := Commands()
+	i := slices.IndexFunc(table, func(c Command) bool { return c.Name == name })
+	if i < 0 {
+		return Command{}, false
+	}
+	return table[i], true
+}

@@ -1,0 +1,109 @@
+package console
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Complete completes the word that ends at byte pos of line: commands, flags,
+// and the names that a flag can take. It returns the line and position after
+// completion, and the candidates where there are several. Lines that Split
+// refuses are left alone.
+func Complete(ctx context.Context, s *Session, line string, pos int) (newLine string, newPos int, candidates []string) {
+	if pos < 0 || pos > len(line) {
+		return line, pos, nil
+	}
+	before := line[:pos]
+	words, err := Split(before)
+	if err != nil {
+		return line, pos, nil
+	}
+	word := ""
+	if len(words) > 0 && !strings.HasSuffix(before, " ") && !strings.HasSuffix(before, "\t") {
+		word, words = words[len(words)-1], words[:len(words)-1]
+	}
+	prefix, all := candidatesFor(ctx, s, words, word)
+	value := strings.TrimPrefix(word, prefix)
+	for _, c := range all {
+		if strings.HasPrefix(c, value) {
+			candidates = append(candidates, c)
+		}
+	}
+	slices.Sort(candidates)
+	candidates = slices.Compact(candidates)
+	if len(candidates) == 0 {
+		return line, pos, nil
+	}
+	done := commonPrefix(candidates)
+	if len(candidates) == 1 {
+		if !strings.HasSuffix(done, "=") && !strings.HasPrefix(line[pos:], " ") {
+			done += " "
+		}
+		candidates = nil
+	}
+	// Quoted words are completed only where their quoting needs no change.
+	if !strings.HasSuffix(before, word) {
+		return line, pos, candidates
+	}
+	start := before[:len(before)-len(value)] + done
+	return start + line[pos:], len(start), candidates
+}
+
+// candidatesFor returns what word may become behind words, and the part of
+// word that stays ("-name=").
+func candidatesFor(ctx context.Context, s *Session, words []string, word string) (prefix string, all []string) {
+	if len(words) == 0 {
+		return "", append(names(), "exit")
+	}
+	c, ok := Lookup(words[0])
+	if !ok {
+		return "", nil
+	}
+	op := c.New()
+	fs := c.flagSet(op)
+	flag := ""
+	if n := len(words); n > 1 {
+		if f := valueFlag(fs, words[n-1]); f != nil {
+			flag, words = f.Name, words[:n-1]
+		}
+	}
+	// Errors in what stands before do not matter here: the flags that could be
+	// read help to narrow the names.
+	ParseFlags(fs, words[1:], true)
+	if flag == "" && strings.HasPrefix(word, "-") {
+		name, _, valued := strings.Cut(strings.TrimLeft(word, "-"), "=")
+		if !valued {
+			fs.VisitAll(func(f *pflag.Flag) { all = append(all, "-"+f.Name) })
+			return "", all
+		}
+		flag, prefix = name, word[:strings.IndexByte(word, '=')+1]
+	}
+	if g, ok := op.(suggester); ok {
+		all, _ = g.suggest(ctx, s, flag) // without an answer there is nothing to offer
+	}
+	return prefix, all
+}
+
+// valueFlag returns the flag that word is, if it waits for a value.
+func valueFlag(fs *pflag.FlagSet, word string) *pflag.Flag {
+	if !strings.HasPrefix(word, "-") || strings.Contains(word, "=") {
+		return nil
+	}
+	if f := fs.Lookup(strings.TrimLeft(word, "-")); f != nil && f.NoOptDefVal == "" {
+		return f
+	}
+	return nil
+}
+
+func commonPrefix(words []string) string {
+	p := words[0]
+	for _, w := range words[1:] {
+		for !strings.HasPrefix(w, p) {
+			p = p[:len(p)-1]
+		}
+	}
+	return p
+}

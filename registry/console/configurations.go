@@ -1,0 +1,362 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/layers/digest"
+	"deploytools/registry"
+)
+
+// configName completes the flag -name of commands about configurations.
+type configName struct{ name string }
+
+func (c *configName) Flags(fs *pflag.FlagSet) {
+	fs.StringVar(&c.name, "name", "", "`name` of the configuration")
+}
+
+func (c *configName) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+	switch flag {
+	case "name":
+		return configNames(ctx, s)
+	case "component":
+		rev, err := s.Registry.Configuration(ctx, c.name)
+		if err != nil {
+			return s.Registry.Components(ctx)
+		}
+		var out []string
+		for _, l := range rev.Layers {
+			out = append(out, l.Name)
+		}
+		return out, nil
+	case "layer":
+		return layerNames(ctx, s)
+	}
+	return nil, nil
+}
+
+func configNames(ctx context.Context, s *Session) ([]string, error) {
+	revs, err := s.Registry.Configurations(ctx)
+	var out []string
+	for _, rev := range revs {
+		out = append(out, rev.Name)
+	}
+	return out, err
+}
+
+// layerNames returns every COMPONENT:VERSION.
+func layerNames(ctx context.Context, s *Session) ([]string, error) {
+	components, err := s.Registry.Components(ctx)
+	var out []string
+	for _, name := range components {
+		versions, err := s.Registry.Versions(ctx, name)
+		if err != nil {
+			continue // deleted meanwhile
+		}
+		for _, v := range versions {
+			out = append(out, name+":"+v.Version)
+		}
+	}
+	return out, err
+}
+
+func parseLayers(words []string) ([]registry.LayerRef, error) {
+	var out []registry.LayerRef
+	for _, w := range words {
+		l, err := registry.ParseLayerRef(w)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+type configurationsOp struct{}
+
+func (*configurationsOp) Flags(*pflag.FlagSet) {}
+
+func (*configurationsOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	names, err := configNames(ctx, s)
+	return newNameList(names), err
+}
+
+type showconfOp struct {
+	configName
+	verbose bool
+}
+
+func (c *showconfOp) Flags(fs *pflag.FlagSet) {
+	c.configName.Flags(fs)
+	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show when it was changed, and its hash")
+}
+
+type configuration struct {
+	Schema   schema        `json:"schema"`
+	Name     string        `json:"name"`
+	Revision uint64        `json:"revision"`
+	Changed  time.Time     `json:"changed"`
+	By       string        `json:"by"`
+	Hash     digest.Digest `json:"hash"`
+	Digest   digest.Digest `json:"digest"`
+	Layers   []layerRow    `json:"layers"`
+	verbose  bool
+}
+
+type layerRow struct {
+	Component string        `json:"component"`
+	Version   string        `json:"version"`
+	Added     time.Time     `json:"added"`
+	Digest    digest.Digest `json:"digest"`
+	Size      int64         `json:"size"`
+}
+
+func configurationOf(rev *registry.Revision) configuration {
+	c := configuration{Name: rev.Name, Revision: rev.Revision, Changed: rev.Mtime, By: Clean(rev.By), Hash: rev.Hash, Digest: rev.Digest}
+	for _, l := range rev.Layers {
+		c.Layers = append(c.Layers, layerRow{l.Name, l.Version, l.Ctime, l.Hash, l.Size})
+	}
+	return c
+}
+
+func (c configuration) Text(w io.Writer) error {
+	if c.verbose {
+		fmt.Fprintf(w, "Name:\t%s\nMtime:\t%s\nHash:\t%s\n\n", c.Name, timeText(c.Changed), c.Hash)
+	}
+	t := table(w)
+	for _, l := range c.Layers {
+		fmt.Fprintf(t, "%s\t%s\t%s\t\n", l.Component, l.Version, timeText(l.Added))
+	}
+	return t.Flush()
+}
+
+func (c *showconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	if err := given(c.name); err != nil {
+		return nil, err
+	}
+	rev, err := s.Registry.Configuration(ctx, c.name)
+	if err != nil {
+		return nil, err
+	}
+	out := configurationOf(rev)
+	out.verbose = c.verbose
+	return out, nil
+}
+
+type historyOp struct{ configName }
+
+type history struct {
+	Schema    schema        `json:"schema"`
+	Name      string        `json:"name"`
+	Revisions []revisionRow `json:"revisions"`
+}
+
+type revisionRow struct {
+	Revision uint64        `json:"revision"`
+	Changed  time.Time     `json:"changed"`
+	By       string        `json:"by"`
+	What     string        `json:"what"`
+	Deleted  bool          `json:"deleted"`
+	Digest   digest.Digest `json:"digest"`
+	Layers   []layerRow    `json:"layers"`
+}
+
+func (h history) Text(w io.Writer) error {
+	t := table(w)
+	for _, r := range h.Revisions {
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t\n", r.Revision, timeText(r.Changed), r.By, r.What)
+	}
+	return t.Flush()
+}
+
+func (h *historyOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	if err := given(h.name); err != nil {
+		return nil, err
+	}
+	revs, err := s.Registry.History(ctx, h.name)
+	out := history{Name: h.name}
+	for _, rev := range revs {
+		c := configurationOf(&rev)
+		out.Revisions = append(out.Revisions, revisionRow{rev.Revision, rev.Mtime, c.By, rev.What, rev.Deleted, rev.Digest, c.Layers})
+	}
+	return out, err
+}
+
+// changed says what a command did to a configuration and how to take it back.
+type changed struct {
+	Schema   schema `json:"schema"`
+	Name     string `json:"name"`
+	Revision uint64 `json:"revision"`
+	Changed  bool   `json:"changed"`
+	What     string `json:"what,omitempty"`
+	Rollback string `json:"rollback,omitempty"` // a command
+}
+
+// Text keeps the shape of the original tool set.
+func (c changed) Text(w io.Writer) error {
+	if c.Rollback == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "to roll back run:\n\t%s\n", c.Rollback)
+	return err
+}
+
+func changedOf(c registry.Change, err error) (Result, error) {
+	if err != nil {
+		return nil, err
+	}
+	out := changed{Name: c.Name, Revision: c.New.Revision, Changed: c.Changed()}
+	if out.Changed {
+		out.What = c.New.What
+		out.Rollback = wayBack(c)
+	}
+	return out, nil
+}
+
+// wayBack returns the command that restores the old layers: by their names
+// where only versions changed, as the original tool set printed it, else by the
+// revision.
+func wayBack(c registry.Change) string {
+	if c.Old == nil {
+		return ""
+	}
+	differ := len(c.Old.Layers) != len(c.New.Layers)
+	var back []registry.LayerRef
+	for i := 0; i < len(c.Old.Layers) && !differ; i++ {
+		was, is := c.Old.Layers[i], c.New.Layers[i]
+		if was.Name != is.Name || was.Version == is.Version && was.Hash != is.Hash {
+			differ = true
+		} else if was.Version != is.Version {
+			back = append(back, registry.LayerRef{Component: was.Name, Version: was.Version})
+		}
+	}
+	switch {
+	case differ:
+		return fmt.Sprintf("rollback -name=%q -to=%d", c.Name, c.Old.Revision)
+	case len(back) == 1:
+		return fmt.Sprintf("changeconf -name=%q -component=%q -version=%q", c.Name, back[0].Component, back[0].Version)
+	}
+	line := fmt.Sprintf("changeconf -name=%q", c.Name)
+	for _, l := range back {
+		line += fmt.Sprintf(" -layer=%q", l)
+	}
+	return line
+}
+
+type addconfOp struct {
+	configName
+	layers  []string
+	replace bool
+}
+
+func (a *addconfOp) Flags(fs *pflag.FlagSet) {
+	a.configName.Flags(fs)
+	fs.StringArrayVar(&a.layers, "layer", nil, "`component:version`, once for each layer")
+	fs.BoolVar(&a.replace, "replace", false, "replace all layers of a configuration that exists")
+}
+
+func (a *addconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	if err := given(a.name); err != nil {
+		return nil, err
+	}
+	refs, err := parseLayers(a.layers)
+	if err != nil {
+		return nil, err
+	}
+	return changedOf(s.Registry.AddConfiguration(ctx, s.Caller, a.name, refs, a.replace))
+}
+
+type changeconfOp struct {
+	configName
+	component, version string
+	layers             []string
+}
+
+func (c *changeconfOp) Flags(fs *pflag.FlagSet) {
+	c.configName.Flags(fs)
+	fs.StringVar(&c.component, "component", "", "`name` of the component whose layer changes")
+	fs.StringVar(&c.version, "version", "", "`version` that the layer is to have")
+	fs.StringArrayVar(&c.layers, "layer", nil, "`component:version`, once for each layer that changes")
+}
+
+func (c *changeconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+	if flag == "version" {
+		return (&componentName{c.component}).suggest(ctx, s, flag)
+	}
+	return c.configName.suggest(ctx, s, flag)
+}
+
+func (c *changeconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	if err := given(c.name); err != nil {
+		return nil, err
+	}
+	if (c.component == "") != (c.version == "") {
+		return nil, usage("-component and -version go together")
+	}
+	refs, err := parseLayers(c.layers)
+	if err != nil {
+		return nil, err
+	}
+	if c.component != "" {
+		refs = append(refs, registry.LayerRef{Component: c.component, Version: c.version})
+	}
+	return changedOf(s.Registry.ChangeConfiguration(ctx, s.Caller, c.name, refs))
+}
+
+type bumpconfOp struct {
+	configName
+	components []string
+}
+
+func (b *bumpconfOp) Flags(fs *pflag.FlagSet) {
+	b.configName.Flags(fs)
+	fs.StringArrayVar(&b.components, "component", nil, "`name` of the component whose layer changes; may be repeated")
+}
+
+func (b *bumpconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	if err := given(b.name); err != nil {
+		return nil, err
+	}
+	return changedOf(s.Registry.BumpConfiguration(ctx, s.Caller, b.name, b.components))
+}
+
+type rollbackOp struct {
+	configName
+	to uint64
+}
+
+func (r *rollbackOp) Flags(fs *pflag.FlagSet) {
+	r.configName.Flags(fs)
+	fs.Uint64Var(&r.to, "to", 0, "`revision` whose layers to take; 0 is the one before the newest")
+}
+
+func (r *rollbackOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	if err := given(r.name); err != nil {
+		return nil, err
+	}
+	return changedOf(s.Registry.Rollback(ctx, s.Caller, r.name, r.to))
+}
+
+type delconfOp struct {
+	configName
+	force bool
+}
+
+func (d *delconfOp) Flags(fs *pflag.FlagSet) {
+	d.configName.Flags(fs)
+	fs.BoolVar(&d.force, "force", false, "yes, delete it")
+}
+
+func (d *delconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	if err := given(d.name); err != nil {
+		return nil, err
+	}
+	if !d.force {
+		return nil, usage("%v", errForce)
+	}
+	return nil, s.Registry.DeleteConfiguration(ctx, s.Caller, d.name)
+}

@@ -1,0 +1,195 @@
+package console
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/layers/digest"
+	"deploytools/registry/wire"
+)
+
+// Script runs the commands on Stdin, a line each, and stops at the first error:
+// a shell without a terminal. Lines end in LF or CRLF; the last one need not.
+// It returns the status of the command that failed.
+func Script(ctx context.Context, s *Session) wire.Status { return s.script(ctx, false) }
+
+func (s *Session) script(ctx context.Context, keepGoing bool) wire.Status {
+	in := bufio.NewReaderSize(s.Stdin, MaxLine+2)
+	last := wire.OK
+	for n := 1; ; n++ {
+		line, err := in.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			// Never run a part of a line; where the next one begins is not known.
+			return s.report(usage("line %d is longer than %d bytes", n, MaxLine), false)
+		}
+		if text := strings.TrimSpace(string(line)); text != "" && text[0] != '#' && ctx.Err() == nil {
+			status := Exec(ctx, s, strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r"))
+			if status != wire.OK {
+				last = status
+				fmt.Fprintf(s.Stderr, "error: line %d failed: %s\n", n, Clean(text))
+				if !keepGoing {
+					return last
+				}
+			}
+		}
+		if err == io.EOF {
+			return last
+		}
+		if err != nil || ctx.Err() != nil {
+			return s.report(fmt.Errorf("cannot read line %d: %w", n, errors.Join(err, ctx.Err())), false)
+		}
+	}
+}
+
+type batchOp struct{ keepGoing bool }
+
+func (b *batchOp) Flags(fs *pflag.FlagSet) {
+	fs.BoolVar(&b.keepGoing, "keep-going", false, "go on after an error")
+}
+
+// batchError carries the status of a script whose errors were told already.
+type batchError struct{ status wire.Status }
+
+func (e *batchError) Error() string { return "a command failed" }
+
+func (b *batchOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	if status := s.script(ctx, b.keepGoing); status != wire.OK {
+		return nil, &batchError{status}
+	}
+	return nil, nil
+}
+
+type helpOp struct{}
+
+func (*helpOp) Flags(*pflag.FlagSet) {}
+
+type commandList struct {
+	Schema   schema       `json:"schema"`
+	Commands []commandRow `json:"commands"`
+}
+
+type commandRow struct {
+	Name  string `json:"name"`
+	Short string `json:"short"`
+	Role  string `json:"role"`
+}
+
+func (l commandList) Text(w io.Writer) error {
+	t := table(w)
+	for _, c := range l.Commands {
+		fmt.Fprintf(t, "%s\t%s\n", c.Name, c.Short)
+	}
+	return t.Flush()
+}
+
+// page shows help as text also under -json: it is for people.
+type helpPage struct {
+	Schema schema `json:"schema"`
+	Help   string `json:"help"`
+}
+
+func (p helpPage) Text(w io.Writer) error {
+	_, err := io.WriteString(w, p.Help)
+	return err
+}
+
+func (*helpOp) Run(_ context.Context, _ *Session, args []string) (Result, error) {
+	if len(args) > 1 {
+		return nil, usage("help explains one command at a time")
+	}
+	if len(args) == 1 {
+		c, ok := Lookup(args[0])
+		if !ok {
+			return nil, unknownCommand(args[0])
+		}
+		var b strings.Builder
+		err := c.Page().Text(&b)
+		return helpPage{Help: b.String()}, err
+	}
+	var out commandList
+	for _, c := range Commands() {
+		out.Commands = append(out.Commands, commandRow{c.Name, c.Short, c.Role.String()})
+	}
+	return out, nil
+}
+
+func (*helpOp) suggest(context.Context, *Session, string) ([]string, error) { return names(), nil }
+
+type versionOp struct{}
+
+func (*versionOp) Flags(*pflag.FlagSet) {}
+
+type versionResult struct {
+	Schema  schema `json:"schema"`
+	Program string `json:"program"`
+	wire.Build
+}
+
+func (v versionResult) Text(w io.Writer) error {
+	_, err := fmt.Fprintln(w, v.Program, v.Build)
+	return err
+}
+
+func (*versionOp) Run(_ context.Context, s *Session, _ []string) (Result, error) {
+	return versionResult{Program: "deploy-registry", Build: s.Build}, nil
+}
+
+type uploadsOp struct{}
+
+func (*uploadsOp) Flags(*pflag.FlagSet) {}
+
+type uploadList struct {
+	Schema  schema      `json:"schema"`
+	Uploads []uploadRow `json:"uploads"`
+}
+
+type uploadRow struct {
+	ID       string        `json:"id"`
+	Digest   digest.Digest `json:"digest"`
+	Size     int64         `json:"size"`
+	Started  time.Time     `json:"started"`
+	User     string        `json:"user"`
+	Key      string        `json:"key_fingerprint"`
+	Path     string        `json:"path"`
+	Complete bool          `json:"complete"`
+	Verdict  string        `json:"verdict"`
+	Reason   string        `json:"reason,omitempty"`
+}
+
+func (l uploadList) Text(w io.Writer) error {
+	t := table(w)
+	for _, u := range l.Uploads {
+		name := u.Digest.String()
+		if !u.Complete {
+			name = "-"
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t\n", name, u.Size, timeText(u.Started), u.User, u.Verdict, u.Path)
+	}
+	return t.Flush()
+}
+
+func (*uploadsOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	uploads, err := s.Registry.Uploads(ctx)
+	out := uploadList{Uploads: []uploadRow{}}
+	for _, u := range uploads {
+		verdict := string(u.Verdict)
+		switch {
+		case !u.Complete:
+			verdict = "receiving"
+		case verdict == "":
+			verdict = "checking"
+		}
+		out.Uploads = append(out.Uploads, uploadRow{
+			ID: u.ID, Digest: u.Digest, Size: u.Size, Started: u.Started, User: Clean(u.User), Key: u.Fingerprint,
+			Path: Clean(u.Path), Complete: u.Complete, Verdict: verdict, Reason: Clean(u.Reason),
+		})
+	}
+	return out, err
+}

@@ -1,0 +1,121 @@
+package console
+
+import (
+	"deploytools/registry"
+	"deploytools/registry/wire"
+)
+
+// Commands returns the command table, in the order in which help lists it.
+func Commands() []Command {
+	return []Command{
+		{
+			Name: "help", Short: "list the commands, or explain one", Args: "[COMMAND]", Role: registry.Viewer,
+			Examples: []string{"help", "help addver"},
+			New:      func() Op { return new(helpOp) },
+		},
+		{
+			Name: "components", Short: "list the components", Role: registry.Viewer,
+			Examples: []string{"components", "components -json"},
+			New:      func() Op { return new(componentsOp) },
+		},
+		{
+			Name: "showcomp", Short: "list the versions of a component, the oldest first", Role: registry.Viewer,
+			Examples: []string{"showcomp -name code"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(showcompOp) },
+		},
+		{
+			Name: "configurations", Short: "list the configurations", Role: registry.Viewer,
+			Examples: []string{"configurations"},
+			New:      func() Op { return new(configurationsOp) },
+		},
+		{
+			Name: "showconf", Short: "show the layers of a configuration", Role: registry.Viewer,
+			Examples: []string{"showconf -name project1", "showconf -name project1 -v"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(showconfOp) },
+		},
+		{
+			Name: "history", Short: "list the revisions of a configuration, the newest first", Role: registry.Viewer,
+			Examples: []string{"history -name project1"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(historyOp) },
+		},
+		{
+			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer,
+			Long:     "An upload is kept for 24 hours. Its digest is the first column; addver -hash makes it a version.",
+			Examples: []string{"uploads"},
+			New:      func() Op { return new(uploadsOp) },
+		},
+		{
+			Name: "addver", Short: "make an upload a version of a component", Role: registry.Publisher, Mutates: true,
+			Long: `The content must have been uploaded, by sftp, scp or deployctl, or be the content
+of some other version. Adding the same content under the same name again changes
+nothing and succeeds; other content is refused, because versions never change.
+
+deployctl addver -file FILE uploads and adds in one step.`,
+			Examples: []string{"addver -name code -version v02 -hash e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New:      func() Op { return new(addverOp) },
+		},
+		{
+			Name: "addconf", Short: "make a configuration of layers", Role: registry.Operator, Mutates: true,
+			Long: "Layers are stacked in the order given: where two hold the same path, the later one wins.",
+			Examples: []string{
+				"addconf -name project1 -layer code:v01 -layer config:v01",
+				"addconf -name project1 -replace -layer code:v02 -layer config:v01",
+			},
+			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New:      func() Op { return new(addconfOp) },
+		},
+		{
+			Name: "changeconf", Short: "give layers of a configuration other versions", Role: registry.Operator, Mutates: true,
+			Long: "All layers change in one revision. The command that takes it back is printed.",
+			Examples: []string{
+				"changeconf -name project1 -component code -version v02",
+				"changeconf -name project1 -layer code:v02 -layer config:v01",
+			},
+			Statuses: []wire.Status{wire.NotFound},
+			New:      func() Op { return new(changeconfOp) },
+		},
+		{
+			Name: "bumpconf", Short: "give layers of a configuration their newest versions", Role: registry.Operator, Mutates: true,
+			Long:     "The newest version is the one that was added last, whatever its name. The command that takes it back is printed.",
+			Examples: []string{"bumpconf -name project1 -component code"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(bumpconfOp) },
+		},
+		{
+			Name: "rollback", Short: "give a configuration the layers of an earlier revision", Role: registry.Operator, Mutates: true,
+			Long:     "Makes a new revision; nothing is lost, and rolling back twice is going forward again. It also brings a deleted configuration back.",
+			Examples: []string{"rollback -name project1", "rollback -name project1 -to 1"},
+			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New:      func() Op { return new(rollbackOp) },
+		},
+		{
+			Name: "delver", Short: "delete a version that no configuration uses", Role: registry.Admin, Mutates: true,
+			Examples: []string{"delver -name code -version v01"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New: func() Op { return new(delverOp) },
+		},
+		{
+			Name: "delcomp", Short: "delete a component that no configuration uses", Role: registry.Admin, Mutates: true,
+			Examples: []string{"delcomp -name code -force"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New: func() Op { return new(delcompOp) },
+		},
+		{
+			Name: "delconf", Short: "delete a configuration", Role: registry.Admin, Mutates: true,
+			Long:     "Hosts keep what they run. History stays: rollback brings the configuration back.",
+			Examples: []string{"delconf -name project1 -force"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(delconfOp) },
+		},
+		{
+			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer,
+			Long: `Empty lines and lines that begin with # are passed over. The first error ends it,
+unless -keep-going is given; the exit status is that of the last command that
+failed. A shell without a terminal does the same: ssh registry < script`,
+			Examples: []string{"batch -keep-going"},
+			New:      func() Op { return new(batchOp) },
+		},
+		{
+			Name: "version", Short: "show what this registry was built from", Role: registry.Viewer,
+			Examples: []string{"version"},
+			New:      func() Op { return new(versionOp) },
+		},
+	}
+}

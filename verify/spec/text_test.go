@@ -1,0 +1,128 @@
+package spec
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	hexLower = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	hexColon = "E3:B0:C4:42:98:FC:1C:14:9A:FB:F4:C8:99:6F:B9:24:27:AE:41:E4:64:9B:93:4C:A4:95:99:1B:78:52:B8:55"
+)
+
+// examples are valid checks in their text form, with what they mean.
+var examples = map[string]Check{
+	"type=tls,addr=127.0.0.1:8443,sni=www.example.org,cert=etc/cert.pem": {
+		Type: TLS, Addr: "127.0.0.1:8443", SNI: "www.example.org", Cert: "etc/cert.pem"},
+	"type=tls,addr=[::1]:443,fingerprint=" + hexColon: {
+		Type: TLS, Addr: "[::1]:443", Fingerprint: hexLower},
+	"type=http,url=https://127.0.0.1:8443/version,status=204,body=text,insecure=true": {
+		Type: HTTP, URL: "https://127.0.0.1:8443/version", Status: 204, Body: "text", Insecure: true},
+	"url=http://[::1]:80/a?b=c,type=http,host=www.example.org:8080,json=/a~1b/0,equals={newid},name=v.1": {
+		Type: HTTP, URL: "http://[::1]:80/a?b=c", Host: "www.example.org:8080", JSON: "/a~1b/0", Equals: "{newid}", Name: "v.1"},
+	`type=http,url=http://h/,body="{""a"":1,""b"":2}"`: {
+		Type: HTTP, URL: "http://h/", Body: `{"a":1,"b":2}`},
+	`type=http,url=http://h/,body={"a":1}`: {
+		Type: HTTP, URL: "http://h/", Body: `{"a":1}`},
+	`type=tcp,addr=mail:25,expect="220 ",timeout=1m30s`: {
+		Type: TCP, Addr: "mail:25", Expect: "220 ", Timeout: 90 * time.Second},
+	`type=exec,arg=/bin/sh,arg=-c,arg="exit 0, or ""not""",arg=,arg=""`: {
+		Type: Exec, Args: []string{"/bin/sh", "-c", `exit 0, or "not"`, "", ""}},
+}
+
+func TestParseReadsWhatTheDocumentShows(t *testing.T) {
+	for text, want := range examples {
+		got, err := Parse(text, FromHost)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("Parse(%s)\n got %+v, %v\nwant %+v", text, got, err, want)
+		}
+	}
+}
+
+func TestStringIsReadBack(t *testing.T) {
+	for _, c := range examples {
+		got, err := Parse(c.String(), FromHost)
+		if err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("Parse(%s)\n got %+v, %v\nwant %+v", c, got, err, c)
+		}
+	}
+	c := Check{Type: TCP, Name: "n", Addr: "a:1", Expect: `"a`, Timeout: time.Second}
+	if got, want := c.String(), `type=tcp,name=n,addr=a:1,expect="""a",timeout=1s`; got != want {
+		t.Errorf("String() = %s, want %s", got, want)
+	}
+}
+
+func TestParseErrorsSayWhatWouldBeRight(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                        `"": want KEY=VALUE`,
+		"type=tcp,addr=a:1,":                      `"": want KEY=VALUE`,
+		"type=tcp,oops,addr=a:1":                  `"oops": want KEY=VALUE`,
+		"type=tsl,addr=a:1":                       `unknown type "tsl" (did you mean "tls"?); known: tls, http, tcp, exec`,
+		"type=quicksilver":                        `unknown type "quicksilver"; known: tls, http, tcp, exec`,
+		"type=tls,adr=a:1":                        `unknown key "adr" (did you mean "addr"?); known: type, name, addr, sni, cert, fingerprint, timeout`,
+		"type=tcp, addr=a:1":                      `unknown key " addr" (did you mean "addr"?)`,
+		"type=http,addr=a:1":                      `unknown key "addr"; known: type, name, url,`,
+		"addr=a:1":                                `type is missing; known: tls, http, tcp, exec`,
+		"type=tcp,addr=a:1,addr=b:1":              `key "addr" is given twice`,
+		"type=tcp,addr=":                          `addr: want a value`,
+		`type=tcp,addr="a:1`:                      `addr: the double quote is never closed`,
+		`type=tcp,expect="a"b,addr=a:1`:           `expect: want a comma after the closing double quote`,
+		"type=tcp,addr=a:1,timeout=10":            `timeout: "10": want a duration such as 10s`,
+		"type=tcp,addr=a:1,timeout=-1s":           `timeout: "-1s": want a duration`,
+		"type=http,url=http://h/,status=ok":       `status: "ok": want a number`,
+		"type=http,url=https://h/,insecure=yes":   `insecure: "yes": want true or false`,
+		"type=tls,addr=a:1,fingerprint=" + "abcd": `fingerprint: "abcd": want the 64 hexadecimal digits`,
+	} {
+		_, err := Parse(text, FromHost)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Parse(%q) = %v, want ...%s", text, err, want)
+		}
+	}
+	if _, err := Parse("type=tcp,addr="+strings.Repeat("a", 1<<20), FromHost); err == nil || len(err.Error()) > 1000 {
+		t.Errorf("Parse of a huge value: an error of %d bytes", len(err.Error()))
+	}
+}
+
+func TestExecIsForTheHostOnly(t *testing.T) {
+	const text = "type=exec,arg=/bin/true"
+	if _, err := Parse(text, FromHost); err != nil {
+		t.Errorf("Parse(%s, FromHost) = %v", text, err)
+	}
+	var zero Origin
+	if _, err := Parse(text, zero); !errors.Is(err, ErrExec) {
+		t.Errorf("Parse(%s, zero) = %v, want ErrExec", text, err)
+	}
+	s := Spec{Checks: []Check{{Type: Exec, Args: []string{"/bin/true"}}}}
+	if err := s.Validate(FromRegistry); !errors.Is(err, ErrExec) {
+		t.Errorf("Validate(FromRegistry) = %v, want ErrExec", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for text := range examples {
+		f.Add(text)
+	}
+	f.Add(`type=tcp,addr="[::1%a,""]:1",expect="""`)
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := Parse(text, FromHost)
+		if err != nil {
+			return
+		}
+		again, err := Parse(c.String(), FromHost)
+		if err != nil || !reflect.DeepEqual(again, c) {
+			t.Errorf("Parse(%q)\n got %+v, %v\nwant %+v", c.String(), again, err, c)
+		}
+		b, err := json.Marshal(c)
+		if err != nil {
+			t.Fatalf("Marshal(%+v) = %v", c, err)
+		}
+		var read Check
+		if err := json.Unmarshal(b, &read); err != nil || !reflect.DeepEqual(read, c) {
+			t.Errorf("Unmarshal(%s)\n got %+v, %v\nwant %+v", b, read, err, c)
+		}
+	})
+}
