@@ -146,11 +146,12 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 	defer s.c.running.Add(1)
 	stream := &sftpStream{s: s}
 	defer func() { s.c.running.Add(-stream.open.Load()) }()
+	report := func(err error) { s.c.log.Error("file transfer failed", "error", err) }
 	var handlers sftp.Handlers
 	if s.c.caller.Role == registry.Agent {
-		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.caller)
+		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.caller, report)
 	} else {
-		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.caller, s.stderr)
+		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.caller, s.stderr, report)
 	}
 	err := sftp.NewRequestServer(stream, handlers,
 		sftp.WithRSAllocator(), sftp.WithRSMaxTxPacket(256<<10), sftp.WithStartDirectory("/")).Serve()

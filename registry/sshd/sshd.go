@@ -66,8 +66,8 @@ type frontEnds struct {
 	exec     func(context.Context, *console.Session, string) wire.Status
 	script   func(context.Context, *console.Session) wire.Status
 	complete func(ctx context.Context, s *console.Session, line string, pos int) (string, int, []string)
-	operator func(context.Context, *registry.Registry, registry.Caller, io.Writer) sftp.Handlers
-	agent    func(context.Context, *registry.Registry, registry.Caller) sftp.Handlers
+	operator func(context.Context, *registry.Registry, registry.Caller, io.Writer, func(error)) sftp.Handlers
+	agent    func(context.Context, *registry.Registry, registry.Caller, func(error)) sftp.Handlers
 }
 
 // Server serves SSH connections.
