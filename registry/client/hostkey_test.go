@@ -25,7 +25,7 @@ func kinds(t *testing.T) []ssh.Signer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := rsa.GenerateKey(rand.Reader, 2048)
+	r, err := rsa.GenerateKey(rand.Reader, 1024) // small, for speed
 	if err != nil {
 		t.Fatal(err)
 	}

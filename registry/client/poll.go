@@ -9,12 +9,11 @@ import (
 	"deploytools/registry/wire"
 )
 
-// Poll asks for the newest revision of a configuration. Revision 0 says that
-// the registry shows none of this name.
+// Poll asks for the newest revision of a configuration. A state without a
+// Digest says that the registry shows none of this name.
 //
 // A registry of the original kind has no revisions. There the configuration is
-// read instead, and every one that exists has Revision 1: only its Digest tells
-// one from the next.
+// read instead, and its Revision is 0: only the Digest tells one from the next.
 func (c *Client) Poll(ctx context.Context, name string) (wire.PollState, error) {
 	var state wire.PollState
 	question := wire.PollRequest{Names: []string{name}}
@@ -60,7 +59,7 @@ func (c *Client) pollByReading(ctx context.Context, cn *conn, name string) (wire
 }
 
 // Configuration returns the newest revision of a configuration, or
-// wire.ErrNotFound. Its Revision is at least 1: see Poll.
+// wire.ErrNotFound. It was checked as wire.DecodeConfiguration does.
 func (c *Client) Configuration(ctx context.Context, name string) (*wire.Configuration, error) {
 	var conf *wire.Configuration
 	err := c.call(ctx, c.o.Timeouts.Reply, func(ctx context.Context, cn *conn) error {
@@ -101,7 +100,6 @@ func (c *Client) readConfiguration(ctx context.Context, cn *conn, name string) (
 	case conf.Name != name:
 		return nil, fmt.Errorf("cannot %s: it has the name %q: %w", what, conf.Name, wire.ErrConfiguration)
 	}
-	conf.Revision = max(conf.Revision, 1)
 	return conf, nil
 }
 

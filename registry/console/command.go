@@ -22,6 +22,7 @@ type Command struct {
 	Args              string        // what follows the flags; "" means nothing
 	Role              registry.Role // the least that may run it
 	Mutates           bool
+	Stdin             bool // it reads standard input; the others are given none
 	Examples          []string
 	Statuses          []wire.Status // that it returns, besides 0, 1 and 2
 	New               func() Op     // fresh flag values every time
