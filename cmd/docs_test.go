@@ -1,17 +1,20 @@
 package cmd_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
+	"deploytools/cmd/internal/agentcmd"
 	"deploytools/cmd/internal/cli"
 	"deploytools/cmd/internal/ctlcmd"
+	"deploytools/cmd/internal/registrycmd"
 	"deploytools/registry/wire"
 )
 
 // programs returns every program, as docs/cli.md shows them.
 func programs() []*cli.Program {
-	return []*cli.Program{ctlcmd.Program()}
+	return []*cli.Program{ctlcmd.Program(), registrycmd.Program(), agentcmd.Program()}
 }
 
 func TestDocsCommandLine(t *testing.T) {
@@ -30,6 +33,14 @@ func TestDocsCommandLine(t *testing.T) {
 		}
 	}
 	checkDocument(t, "../docs/cli.md", "", "", strings.TrimRight(b.String(), "\n")+"\n")
+}
+
+func TestDocsOutsideRoots(t *testing.T) {
+	hook, err := os.ReadFile("../scripts/hooks/shared.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkDocument(t, "../docs/outside-roots.md", "<!-- hook -->", "<!-- /hook -->", "```sh\n"+string(hook)+"```\n")
 }
 
 func TestProgramsAreWellFormed(t *testing.T) {
