@@ -36,12 +36,14 @@ type PackOptions struct {
 // is no file, directory or symlink is an error, as is one that changes its
 // length meanwhile.
 func Pack(ctx context.Context, w io.Writer, dir string, o PackOptions) (*Info, error) {
+	if o.Level < 0 || o.Level > 9 {
+		return nil, fmt.Errorf("level %d is not between 1 and 9", o.Level)
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-
 	r, feed := io.Pipe()
 	type result struct {
 		info *Info
@@ -155,7 +157,8 @@ func (p *packer) entry(path string, info fs.FileInfo) error {
 
 // content writes the bytes of the file that info describes.
 func (p *packer) content(path string, info fs.FileInfo) error {
-	f, err := p.root.Open(path)
+	// What has become a FIFO meanwhile must not hold the program up.
+	f, err := p.root.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
