@@ -76,7 +76,7 @@ func (s *scanner) feed(p []byte) error {
 			}
 			s.skip -= n
 			p = p[n:]
-			if s.skip == 0 && s.extType != 0 {
+			if s.extLeft == 0 && s.extType != 0 {
 				if err := s.extension(); err != nil {
 					return err
 				}
@@ -116,14 +116,14 @@ func (s *scanner) header() error {
 	if s.zeros > 0 {
 		return errors.New("a single zero block stands between entries")
 	}
-	size, err := number(b[124:136])
-	if err != nil {
-		return fmt.Errorf("size field: %w", err)
-	}
 	switch m := string(b[257:265]); m {
 	case "ustar\x0000", "ustar  \x00", "\x00\x00\x00\x00\x00\x00\x00\x00":
 	default:
 		return fmt.Errorf("unknown kind of tar header (%q)", m)
+	}
+	size, err := number(b[124:136])
+	if err != nil {
+		return fmt.Errorf("size field: %w", err)
 	}
 	switch typ := b[156]; typ {
 	case 'x', 'g', 'L', 'K':

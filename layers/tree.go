@@ -78,6 +78,9 @@ func (t *tree) begin(a *archive) {
 
 // add puts e of the current layer into the tree.
 func (t *tree) add(e *entry) error {
+	if err := t.count(e.path, e.target); err != nil {
+		return err
+	}
 	if len(e.path) == 0 {
 		return nil // the top directory: its mode and owner are the root's own affair
 	}
@@ -93,9 +96,6 @@ func (t *tree) add(e *entry) error {
 	if old != nil && old.kind == dir && e.kind == dir {
 		t.describe(old, e)
 		return nil
-	}
-	if err := t.count(e.path, e.target); err != nil {
-		return err
 	}
 	n := &node{name: strings.Clone(name), parent: parent, as: e.kind, kind: e.kind}
 	var to *node
