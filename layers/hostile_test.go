@@ -181,7 +181,7 @@ type limited struct {
 }
 
 func limits() map[string]limited {
-	zeros := make([]byte, 100<<20)
+	zeros := make([]byte, 70<<20)
 	var comments, links [][]byte
 	for range 4 {
 		comments = append(comments, ext('g', paxText("comment=x")))
@@ -191,12 +191,12 @@ func limits() map[string]limited {
 	}
 	a, b, c := reg("a", "xx"), reg("b", "xx"), reg("c", "x")
 	bomb := tarball(head('0', "zeros", size(int64(len(zeros)))), zeros)
-	small := tarball(head('0', "zeros", size(50<<20)), zeros[:50<<20])
+	small := tarball(head('0', "zeros", size(8<<20)), zeros[:8<<20])
 	return map[string]limited{
 		"Ratio": {Options{}, `entry 1 "zeros": unpacks to more than 200 times its size (limit Ratio)`, bomb, small},
 		"Ratio of sized members": {Options{}, `entry 1 "zeros": unpacks to more than 200 times its size (limit Ratio)`,
 			sizedMembers(join(head('0', "zeros", size(int64(len(zeros)))), zeros, make([]byte, 1024))), small},
-		"Ratio, raised": {Options{Limits: Limits{Ratio: 2000, Unpacked: 100<<20 - 1}}, `entry 1 "zeros": unpacks to more than 104857599 bytes (limit Unpacked)`, bomb, small},
+		"Ratio, raised": {Options{Limits: Limits{Ratio: 2000, Unpacked: 70<<20 - 1}}, `entry 1 "zeros": unpacks to more than 73400319 bytes (limit Unpacked)`, bomb, small},
 		"Unpacked":      {Options{Limits: Limits{Unpacked: 4}}, `entry 3 "c": unpacks to more than 4 bytes (limit Unpacked)`, tarball(a, b, c), tarball(a, b)},
 		"Unpacked, holes": {Options{Limits: Limits{Unpacked: 1 << 20}}, `entry 2 "a": unpacks to more than 1048576 bytes (limit Unpacked)`,
 			tarball(sparse1("s", "t", "x"), a), tarball(sparse1("s", "t", "x"))},

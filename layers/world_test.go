@@ -2,9 +2,11 @@ package layers
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -188,3 +190,8 @@ func (w *world) tree(t testing.TB) string {
 	}))
 	return b.String()
 }
+
+// readCloser and noContext keep the tests' imports short.
+type readCloser = io.ReadCloser
+
+var noContext = context.Background()
