@@ -186,7 +186,9 @@ func TestPrivilegesAreSetWhereAllowed(t *testing.T) {
 		t.Errorf("warnings %q", info.Warnings)
 	}
 	newWorld(t).refused(t, Options{Privileged: true}, `layer web:1: entry 1 "a": two values of security.capability`,
-		tarball(pax("SCHILY.xattr.security.capability=x", "LIBARCHIVE.xattr.security.capability=AQ"), reg("a", "x")))
+		tarball(pax("SCHILY.xattr.security.capability="+strings.Replace(netRaw, "\x20", "\x21", 1), "LIBARCHIVE.xattr.security.capability=AQAAAgAgAAAAAAAAAAAAAAAAAAA"), reg("a", "x")))
+	newWorld(t).refused(t, Options{Privileged: true}, `layer web:1: entry 1 "a": security.capability is malformed`,
+		tarball(pax("SCHILY.xattr.security.capability=x"), reg("a", "x")))
 	newWorld(t).refused(t, Options{Privileged: true}, `layer web:1: entry 1 "d/": file capability (security.capability)`,
 		tarball(pax("SCHILY.xattr.security.capability=x"), folder("d/")))
 }

@@ -24,6 +24,8 @@ func (a *archive) attributes(h *tar.Header, e *entry) error {
 		case name == "":
 		case name == capability && (!a.o.Privileged || e.kind != file):
 			return a.refuse("file capability (%s)", capability)
+		case name == capability && !validCapability(value):
+			return a.refuse("%s is malformed", capability)
 		case name == capability && e.capability != "" && e.capability != value:
 			return a.refuse("two values of %s", capability)
 		case name == capability:
@@ -33,6 +35,13 @@ func (a *archive) attributes(h *tar.Header, e *entry) error {
 		}
 	}
 	return nil
+}
+
+// validCapability says whether the kernel takes v: struct vfs_ns_cap_data of
+// linux/capability.h, in the revisions 2 and 3.
+func validCapability(v string) bool {
+	known := len(v) == 20 && v[3] == 2 || len(v) == 24 && v[3] == 3
+	return known && v[0]&^1 == 0 && v[1] == 0 && v[2] == 0 // bit 0: effective
 }
 
 // attribute returns the extended attribute that a pax record stands for; no
