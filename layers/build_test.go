@@ -120,6 +120,15 @@ func gz(b []byte) []byte {
 	return out.Bytes()
 }
 
+// stored is gz without the effort.
+func stored(b []byte) []byte {
+	var out bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&out, gzip.NoCompression) // a level that exists
+	z.Write(b)
+	z.Close()
+	return out.Bytes()
+}
+
 // member is one sized member, by the library's own writer.
 func member(t testing.TB, b []byte) []byte {
 	t.Helper()

@@ -115,7 +115,7 @@ func (z *gunzip) Read(p []byte) (int, error) {
 		got := <-next
 		z.data, z.buf, z.err = got.data, got.data, got.err
 		z.out += int64(len(got.data))
-		if z.out > ratioFree && z.out/z.ratio > got.in {
+		if len(got.data) > 0 && z.out > ratioFree && z.out/z.ratio > got.in {
 			z.data, z.err = nil, fmt.Errorf("unpacks to more than %d times its size (limit Ratio)", z.ratio)
 		}
 	}

@@ -253,6 +253,20 @@ type dribble struct {
 
 func (s *dribble) Read(p []byte) (int, error) { return s.r.Read(p[:min(len(p), s.n)]) }
 
+// An honest archive may be large.
+func TestTheRatioAllowsWhatDoesNotShrink(t *testing.T) {
+	chunk := make([]byte, 64<<10) // longer than what deflate looks back
+	rand.NewChaCha8([32]byte{}).Read(chunk)
+	content := bytes.Repeat(chunk, ratioFree/len(chunk)+1)
+	tar := join(head('0', "a", size(int64(len(content)))), content, make([]byte, 1024))
+	for name, archive := range map[string][]byte{"plain": stored(tar), "sized": sizedMembers(tar)} {
+		info, err := Check(t.Context(), name, bytes.NewReader(archive), Options{})
+		if err != nil || info.Unpacked != int64(len(content)) {
+			t.Errorf("%s: %d bytes, %v", name, info.Unpacked, err)
+		}
+	}
+}
+
 func TestMembersOfBothKindsMix(t *testing.T) {
 	tar := plain()
 	for name, archive := range map[string][]byte{
