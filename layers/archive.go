@@ -91,6 +91,9 @@ func (a *archive) fault(err error) error {
 	if a.scan.err != nil {
 		err = a.scan.err
 	}
+	if errors.Is(err, errNotGzip) {
+		return &Refusal{Layer: a.layer, Rule: err.Error()}
+	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return a.refuse("the archive ends too early")
 	}

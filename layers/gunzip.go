@@ -64,6 +64,9 @@ func (s *source) Read(p []byte) (int, error) {
 // errStopped ends the goroutines of a gunzip whose reader has gone.
 var errStopped = errors.New("stopped")
 
+// errNotGzip says what stands at the start, or where a member ends.
+var errNotGzip = errors.New("is not gzip, or has something else behind it")
+
 // gunzip unpacks a gzip stream on goroutines of its own, ahead of its reader by
 // a bounded number of pieces. It reads the stream to its end, so that every
 // checksum is compared and nothing can follow the last member.
@@ -171,6 +174,10 @@ func (z *gunzip) run(in *compressed) {
 			z.fail(io.EOF)
 			return
 		}
+		if !bytes.HasPrefix(head, memberHeader[:min(2, len(head))]) {
+			z.fail(errNotGzip)
+			return
+		}
 		if !bytes.HasPrefix(head, memberHeader) || len(head) < memberHeaderLen {
 			z.generic(in)
 			return
@@ -208,7 +215,10 @@ func (z *gunzip) fail(err error) {
 // generic reads members of any kind one after the other.
 func (z *gunzip) generic(in *compressed) {
 	r, err := gzip.NewReader(in.Reader)
-	if err == io.EOF {
+	switch {
+	case err == gzip.ErrHeader:
+		err = errNotGzip
+	case err == io.EOF:
 		err = io.ErrUnexpectedEOF // an empty file is no archive
 	}
 	if err != nil {
@@ -218,6 +228,9 @@ func (z *gunzip) generic(in *compressed) {
 	for {
 		buf := *pieceBuffers.Get().(*[]byte)
 		n, err := fill(r, buf)
+		if err == gzip.ErrHeader {
+			err = errNotGzip // behind a member
+		}
 		c, ok := z.emit()
 		if !ok {
 			return

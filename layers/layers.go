@@ -48,6 +48,9 @@ type Limits struct {
 	HeaderBytes int64 // sum of an entry's extension headers: 1 MiB
 }
 
+// DefaultLimits returns the limits that hold where none are given.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		Unpacked:    cmp.Or(l.Unpacked, 8<<30),

@@ -144,7 +144,7 @@ func (p *packer) entry(path string, info fs.FileInfo) error {
 			p.links[id] = path
 		}
 	default:
-		return fmt.Errorf("is %s, not a file, directory or symlink", mode.Type())
+		return fmt.Errorf("is %s, not a file, directory or symlink", odd(mode))
 	}
 	if err := p.tar.WriteHeader(h); err != nil {
 		return err
@@ -171,6 +171,17 @@ func (p *packer) content(path string, info fs.FileInfo) error {
 		return errors.New("changed while it was packed")
 	}
 	return err
+}
+
+// odd names a type that layers do not have.
+func odd(m fs.FileMode) string {
+	switch {
+	case m&fs.ModeNamedPipe != 0:
+		return "a FIFO"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
 }
 
 // special returns tar's bits for setuid, setgid and sticky.
