@@ -1,11 +1,15 @@
 package cmd_test
 
 import (
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
 	"deploytools/cmd/internal/cli"
 	"deploytools/cmd/internal/ctlcmd"
+	"deploytools/cmd/internal/layerflags"
+	"deploytools/layers"
 	"deploytools/registry/wire"
 )
 
@@ -30,6 +34,20 @@ func TestDocsCommandLine(t *testing.T) {
 		}
 	}
 	checkDocument(t, "../docs/cli.md", "", "", strings.TrimRight(b.String(), "\n")+"\n")
+}
+
+func TestDocsLimitsOfLayers(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| flag | default | error | |\n|---|---|---|---|\n")
+	defaults := reflect.ValueOf(layers.DefaultLimits())
+	for _, l := range layerflags.Limits {
+		usage := strings.ReplaceAll(l.Usage, "`", "")
+		fmt.Fprintf(&b, "| `-%s` | %d | `limit %s` | %s |\n", l.Flag, defaults.FieldByName(l.Field).Int(), l.Field, usage)
+	}
+	if len(layerflags.Limits) != defaults.NumField() {
+		t.Errorf("%d flags for %d limits", len(layerflags.Limits), defaults.NumField())
+	}
+	checkDocument(t, "../docs/layer-format.md", "<!-- limits -->", "<!-- /limits -->", b.String())
 }
 
 func TestProgramsAreWellFormed(t *testing.T) {
