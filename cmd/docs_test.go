@@ -1,14 +1,18 @@
 package cmd_test
 
 import (
+	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
 	"deploytools/cmd/internal/agentcmd"
 	"deploytools/cmd/internal/cli"
 	"deploytools/cmd/internal/ctlcmd"
+	"deploytools/cmd/internal/layerflags"
 	"deploytools/cmd/internal/registrycmd"
+	"deploytools/layers"
 	"deploytools/registry/wire"
 )
 
@@ -41,6 +45,20 @@ func TestDocsOutsideRoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkDocument(t, "../docs/outside-roots.md", "<!-- hook -->", "<!-- /hook -->", "```sh\n"+string(hook)+"```\n")
+}
+
+func TestDocsLimitsOfLayers(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| flag | default | error | |\n|---|---|---|---|\n")
+	defaults := reflect.ValueOf(layers.DefaultLimits())
+	for _, l := range layerflags.Limits {
+		usage := strings.ReplaceAll(l.Usage, "`", "")
+		fmt.Fprintf(&b, "| `-%s` | %d | `limit %s` | %s |\n", l.Flag, defaults.FieldByName(l.Field).Int(), l.Field, usage)
+	}
+	if len(layerflags.Limits) != defaults.NumField() {
+		t.Errorf("%d flags for %d limits", len(layerflags.Limits), defaults.NumField())
+	}
+	checkDocument(t, "../docs/layer-format.md", "<!-- limits -->", "<!-- /limits -->", b.String())
 }
 
 func TestProgramsAreWellFormed(t *testing.T) {
