@@ -54,8 +54,9 @@ func (a *addver) Run(ctx context.Context, o *cli.IO, words []string) error {
 	fs := pflag.NewFlagSet(a.c.Name, pflag.ContinueOnError)
 	a.Flags(fs)
 	err := console.ParseFlags(fs, words, true)
+	local := fs.Changed("file") || err != nil && hasFile(words)
 	switch {
-	case errors.Is(err, pflag.ErrHelp), !fs.Changed("file") && !hasFile(words):
+	case errors.Is(err, pflag.ErrHelp), !local:
 		// The registry may know more flags than we do.
 		return a.r.run(ctx, o, append([]string{a.c.Name}, words...), nil)
 	case err != nil:
