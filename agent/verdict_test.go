@@ -95,7 +95,7 @@ func TestSupersededBeforeTheSwitchIsNotMarked(t *testing.T) {
 		h.src.fetch = nil
 		time.Sleep(time.Hour)
 		stop()
-		if h.live() != "v2" || len(h.agent.Record().Marks) > 0 || h.lines("WARN", "another configuration, revision 2") != 1 {
+		if h.live() != "v2" || len(h.agent.Record().Marks) > 0 || h.lines("INFO", "another configuration, revision 2") != 1 {
 			t.Errorf("%q is live with marks %v\n%s", h.live(), h.agent.Record().Marks, h.logged)
 		}
 		h.invariants()
