@@ -46,15 +46,13 @@ func TestFlippedBitInTheCacheIsFetchedAgain(t *testing.T) {
 				}
 			}
 			stop := h.serve()
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			h.src.put("v1b", one("1")) // relabelled: not unpacked
-			c2 := *h.src.now
-			c2.Layers = append(c2.Layers, wire.Layer{Name: "more", Version: "1", Hash: digest.Of(one("2"))})
-			h.src.put("x", one("2"))
-			c2.Revision = h.src.history
-			c2.Seal()
-			h.src.now = &c2
-			time.Sleep(time.Hour)
+			pass(time.Minute)
+			h.src.set(func() { h.src.blobs[digest.Of(one("2"))] = one("2") })
+			more := wire.Layer{Name: "more", Version: "1", Hash: digest.Of(one("2"))}
+			h.src.announce(&wire.Configuration{Name: "web", Layers: []wire.Layer{{Name: "code", Version: "v1b", Hash: c.Layers[0].Hash}, more}})
+			pass(time.Hour)
 			stop()
 			if err := proved(file, c.Layers[0].Hash); err != nil || h.live() != "v1b" || len(h.src.offsets) != 3 {
 				t.Errorf("flipped at %q: %v; %q is live after %d fetches, want 3\n%s", at, err, h.live(), len(h.src.offsets), h.logged)
@@ -109,15 +107,15 @@ func TestWhatIsNotTheLayerIsNotKept(t *testing.T) {
 			h.src.put("v1", layer)
 			h.src.fetch = func(_ digest.Digest, _ int64, w io.Writer) error { return lie(layer, w) }
 			stop := h.serve()
-			time.Sleep(time.Hour)
+			pass(time.Hour)
 			if s := h.agent.Record().State; s != Fetching || len(h.agent.Record().Marks) > 0 {
 				t.Errorf("%s: in %s with marks %v, want to go on asking", name, s, h.agent.Record().Marks)
 			}
 			if n := len(h.src.offsets); n < 5 || n > 100 {
 				t.Errorf("%s: %d fetches in an hour", name, n)
 			}
-			h.src.fetch = nil
-			time.Sleep(time.Hour)
+			h.src.set(func() { h.src.fetch = nil })
+			pass(time.Hour)
 			stop()
 			if h.live() != "v1" {
 				t.Errorf("%s: %q is live\n%s", name, h.live(), h.logged)

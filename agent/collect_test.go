@@ -63,11 +63,11 @@ func TestFailedRootIsCollectedLaterByADaemon(t *testing.T) {
 		must(os.WriteFile(h.dir+"/roots/000008-0123456789ab.json", nil, 0o600))
 		h.src.put("v3", with(failHook))
 		stop := h.serve()
-		time.Sleep(35 * time.Second)
+		pass(35 * time.Second)
 		if n := len(h.names("roots")); n != 3*3+3 {
 			t.Errorf("before the delay is over %q are left, want all", h.names("roots"))
 		}
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		stop()
 		var dirs []string
 		for _, name := range h.names("roots") {
@@ -133,9 +133,9 @@ func TestCollectionIsPacedAndCanBeStopped(t *testing.T) {
 				a.o.Mode.Once = false
 				done := make(chan error, 1)
 				go func() { done <- a.Run(ctx) }()
-				time.Sleep(50 * time.Second) // of the delay of one minute
+				pass(50 * time.Second) // of the delay of one minute
 				for slices.Contains(h.names("roots"), doomed) {
-					time.Sleep(batchPause / 2)
+					pass(batchPause / 2)
 				}
 				cancel()
 				<-done

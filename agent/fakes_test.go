@@ -37,7 +37,7 @@ func archive(f files) []byte {
 	return b.Bytes()
 }
 
-// fakeRegistry is a Source. Its fields may be set between runs.
+// fakeRegistry is a Source. While an agent runs, set changes its fields.
 type fakeRegistry struct {
 	mu      sync.Mutex
 	now     *wire.Configuration // nil: no such configuration
@@ -67,10 +67,21 @@ func (r *fakeRegistry) put(version string, layer []byte) *wire.Configuration {
 	return c
 }
 
-func (r *fakeRegistry) fails(err error) {
+// set changes the registry while an agent may be asking it.
+func (r *fakeRegistry) set(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.down = err
+	change()
+}
+
+// announce makes c the configuration, as its next revision.
+func (r *fakeRegistry) announce(c *wire.Configuration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.history++
+	c.Revision = r.history
+	c.Seal()
+	r.now = c
 }
 
 func (r *fakeRegistry) Poll(_ context.Context, name string) (wire.PollState, error) {

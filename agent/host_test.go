@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"deploytools/verify"
 	"deploytools/verify/spec"
@@ -167,6 +168,12 @@ func (h *host) serve() (stop func()) {
 		}
 		h.o.Mode.Once = true
 	}
+}
+
+// pass lets fake time pass, and everything that comes due in it.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // lines counts the log's lines of the level with this text in them.

@@ -19,7 +19,7 @@ import (
 func TestQuietFirstRun(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		stop := h.serve()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		stop()
 		if n := h.lines("WARN", "") + h.lines("ERROR", ""); n > 0 {
 			t.Errorf("%d complaints\n%s", n, h.logged)
@@ -36,7 +36,7 @@ func TestDeletedConfigurationLeavesTheHostAsItIs(t *testing.T) {
 		h.want("v1", nil)
 		h.src.now = nil
 		stop := h.serve()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		stop()
 		if h.live() != "v1" || len(h.calls) != 1 || h.lines("INFO", "configuration not there") != 1 {
 			t.Errorf("%q is live after %d calls\n%s", h.live(), len(h.calls), h.logged)
@@ -53,17 +53,17 @@ func TestGarbageIsSaidOncePerChange(t *testing.T) {
 		c := h.src.put("v2", one("2"))
 		c.Hash = digest.Of(nil) // does not follow from its layers
 		stop := h.serve()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if n := h.lines("WARN", "not a valid configuration"); n != 1 || h.lines("DEBUG", "not a valid configuration") < 5 {
 			t.Errorf("warned %d times, want once\n%s", n, h.logged)
 		}
-		c.Name = "other"
-		time.Sleep(time.Hour)
+		h.src.set(func() { c.Name = "other" })
+		pass(time.Hour)
 		if n := h.lines("WARN", "not a valid configuration"); n != 2 {
 			t.Errorf("warned %d times, want once more\n%s", n, h.logged)
 		}
 		h.src.put("v2", one("2"))
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		stop()
 		if h.live() != "v2" {
 			t.Errorf("%q is live", h.live())
@@ -143,7 +143,7 @@ func TestDamagedStateFileIsWrittenAnew(t *testing.T) {
 		must(os.Mkdir(h.o.StateFile, 0o755))
 		h.src.put("v2", one("2"))
 		stop := h.serve()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		stop()
 		if h.live() != "v2" || h.lines("WARN", "state file or evidence not written") != 1 {
 			t.Errorf("%q is live\n%s", h.live(), h.logged)
@@ -190,21 +190,21 @@ func TestHoldsOfPeople(t *testing.T) {
 		h.src.put("v1", one("1"))
 		h.want("v1", nil)
 		stop := h.serve()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		must(h.agent.Hold(t.Context(), "release freeze"))
 		h.src.put("v2", one("2"))
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if r := h.agent.Record(); h.live() != "v1" || r.Hold == nil || r.Hold.Reason != "release freeze" || h.lines("INFO", "msg=held") != 1 {
 			t.Errorf("%q is live, hold %v\n%s", h.live(), r.Hold, h.logged)
 		}
 		must(h.agent.Resume(t.Context()))
-		time.Sleep(time.Second) // it polls at once
+		pass(time.Second) // it polls at once
 		if h.live() != "v2" {
 			t.Errorf("%q is live after Resume", h.live())
 		}
 		h.src.put("v3", one("3"))
 		must(h.agent.Wake(t.Context()))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if h.live() != "v3" {
 			t.Errorf("%q is live after Wake", h.live())
 		}

@@ -30,7 +30,7 @@ func realHost(t *testing.T, script string) *host {
 	h.o.Hook.Script = h.dir + "/deploy.sh"
 	h.o.Hook.Timeout = time.Minute
 	h.o.Poll = Poll{Interval: time.Millisecond, MaxWait: time.Millisecond}
-	h.o.Verify = spec.Spec{Total: 100 * time.Millisecond,
+	h.o.Verify = spec.Spec{Total: 900 * time.Millisecond,
 		Checks: []spec.Check{{Type: spec.HTTP, URL: server.URL, Body: "{newid}"}}}
 	h.script("deploy.sh", script)
 	return h
