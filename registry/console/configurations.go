@@ -259,7 +259,18 @@ func (a *addconfOp) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&a.replace, "replace", false, "replace all layers of a configuration that exists")
 }
 
-func (a *addconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+func (a *addconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+	if flag == "" {
+		flag = "layer"
+	}
+	return a.configName.suggest(ctx, s, flag)
+}
+
+func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if a.name == "" && len(args) > 0 {
+		a.name, args = args[0], args[1:]
+	}
+	a.layers = append(a.layers, args...)
 	if err := given(a.name); err != nil {
 		return nil, err
 	}
@@ -356,7 +367,7 @@ func (d *delconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, er
 		return nil, err
 	}
 	if !d.force {
-		return nil, usage("%v", errForce)
+		return nil, usage(noForce)
 	}
 	return nil, s.Registry.DeleteConfiguration(ctx, s.Caller, d.name)
 }
