@@ -255,7 +255,7 @@ type addconfOp struct {
 
 func (a *addconfOp) Flags(fs *pflag.FlagSet) {
 	a.configName.Flags(fs)
-	fs.StringArrayVar(&a.layers, "layer", nil, "`component:version`, once for each layer")
+	fs.StringArrayVar(&a.layers, "layer", nil, "layer, as `component:version`; repeat it for each one, from bottom to top")
 	fs.BoolVar(&a.replace, "replace", false, "replace all layers of a configuration that exists")
 }
 
@@ -291,7 +291,7 @@ func (c *changeconfOp) Flags(fs *pflag.FlagSet) {
 	c.configName.Flags(fs)
 	fs.StringVar(&c.component, "component", "", "`name` of the component whose layer changes")
 	fs.StringVar(&c.version, "version", "", "`version` that the layer is to have")
-	fs.StringArrayVar(&c.layers, "layer", nil, "`component:version`, once for each layer that changes")
+	fs.StringArrayVar(&c.layers, "layer", nil, "layer to have, as `component:version`; may be repeated")
 }
 
 func (c *changeconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {

@@ -19,7 +19,7 @@ import (
 
 // desk is a registry in memory, and one person at its console.
 type desk struct {
-	t              *testing.T
+	t              testing.TB
 	session        Session
 	stdout, stderr bytes.Buffer
 	minutes        syncatomic.Int64 // since its clock began
@@ -27,7 +27,7 @@ type desk struct {
 
 // newDesk returns an empty registry and an admin. Its clock begins at 18:00 and
 // goes on by a minute with each line that runs.
-func newDesk(t *testing.T) *desk {
+func newDesk(t testing.TB) *desk {
 	t.Helper()
 	d := &desk{t: t}
 	start := time.Date(2026, 11, 21, 18, 0, 0, 0, time.UTC)
