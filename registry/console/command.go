@@ -56,7 +56,7 @@ type Session struct {
 	Stderr   io.Writer
 	Build    wire.Build // of this registry
 	// Ran, if not nil, is told of each line that Exec has run, those of a
-	// script too.
+	// script too, but not of empty ones.
 	Ran func(line string, took time.Duration, status wire.Status)
 
 	json     bool // commands print JSON unless told otherwise
@@ -68,7 +68,7 @@ type Session struct {
 func Exec(ctx context.Context, s *Session, line string) wire.Status {
 	started := time.Now()
 	status := s.exec(ctx, line)
-	if s.Ran != nil {
+	if s.Ran != nil && strings.TrimSpace(line) != "" {
 		s.Ran(line, time.Since(started), status)
 	}
 	return status

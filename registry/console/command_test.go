@@ -201,7 +201,7 @@ func TestRefusedArchive(t *testing.T) {
 	d := newDesk(t)
 	hash := d.upload("bad").String()
 	_, stderr, status := d.run("addver -name code -version v1 -hash " + hash)
-	if status != wire.Failed || !strings.HasPrefix(stderr, `error: entry "../x": outside the root: not an acceptable layer`+"\nhint: ") {
+	if status != wire.Failed || !strings.HasPrefix(stderr, `error: layer code:v1: entry "../x": outside the root: not an acceptable layer`+"\nhint: ") {
 		t.Errorf("addver: exit status %s, stderr %q", status, stderr)
 	}
 	if got := d.must("uploads"); !strings.Contains(got, "   refused   upload   \n") {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"deploytools/registry/wire"
 )
@@ -115,6 +117,26 @@ func TestScriptEndsWithItsContext(t *testing.T) {
 	status := Script(ctx, &d.session)
 	if strings.Contains(d.stdout.String(), "code") || status != wire.Failed || !strings.Contains(d.stderr.String(), "shutting down") {
 		t.Errorf("stdout %q, stderr %q, exit status %s", &d.stdout, &d.stderr, status)
+	}
+}
+
+func TestRanIsToldOfEveryLine(t *testing.T) {
+	d := newDesk(t).walk()
+	var got []string
+	d.session.Ran = func(line string, took time.Duration, status wire.Status) {
+		if took < 0 {
+			t.Errorf("%s: took %v", line, took)
+		}
+		got = append(got, line+" = "+status.String())
+	}
+	d.run("configurations")
+	d.run("nope")
+	d.run("configurations;x")
+	d.run(" \t")
+	d.script("# nothing\n\ncomponents\nshowconf\nhelp\n")
+	want := []string{"configurations = 0", "nope = 2", "configurations;x = 2", "components = 0", "showconf = 2"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
