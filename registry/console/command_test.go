@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+	"unicode/utf8"
 
 	"deploytools/registry"
 	"deploytools/registry/wire"
@@ -181,6 +182,34 @@ func TestNoControlCharacterIsEchoed(t *testing.T) {
 	}
 }
 
+// Errors and hints are cleaned as a whole, whatever an engine put into them, and
+// so is the comment of a key.
+func TestNothingIsShownRaw(t *testing.T) {
+	const evil = "x\x1b[31m\x7f\u009b\u202e\xff"
+	raw := func(s string) bool {
+		return !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) })
+	}
+	d := newDesk(t)
+	d.session.Caller.Comment = evil
+	d.addver("code", "v01")
+	d.must("addconf p code:v01")
+	for _, line := range []string{"showcomp -name code", "showconf -name p -v", "history -name p", "uploads"} {
+		for _, line := range []string{line, line + " -json"} {
+			if got := d.must(line); raw(got) {
+				t.Errorf("%s: printed %q", line, got)
+			}
+		}
+	}
+	for _, asJSON := range []bool{false, true} {
+		d.stderr.Reset()
+		d.session.json = asJSON
+		d.session.report(&registry.Error{Kind: registry.ErrDenied, Text: evil, Hint: evil})
+		if got := d.stderr.String(); raw(got) || strings.Count(got, "x1b[31m") != 2 {
+			t.Errorf("report: printed %q", got)
+		}
+	}
+}
+
 // What a client may name freely is shown, but cleaned.
 func TestUploadsShowWhatClientsSay(t *testing.T) {
 	d := newDesk(t)
@@ -232,6 +261,7 @@ func TestPrintedLineRollsBack(t *testing.T) {
 		{"bumpconf -name project1 -component config -component code", `changeconf -name="project1" -component="config" -version="v01"`},
 		{"addconf -name project1 -replace -layer config:v01 -layer code:v01", `rollback -name="project1" -to=7`},
 		{"addconf project1 -replace code:v01", `rollback -name="project1" -to=9`},
+		{"addconf project1 -replace config:v02 code:v00", `rollback -name="project1" -to=11`},
 		{"changeconf -name project1 -component code -version v00", `changeconf -name="project1" -component="code" -version="v01"`},
 	} {
 		before := showconf()
@@ -281,7 +311,7 @@ func TestJSON(t *testing.T) {
 		}
 	}
 	for _, line := range []string{
-		"showconf -name nope -json", "showconf -json -name", "nonsense -json", "showcomp -name a:b --json", "showconf -json=true -name <&>",
+		"showconf -name nope -json", "showconf -json -name", "nonsense -json", "showconf --json -nmae x", "showcomp -name a:b --json", "showconf -json=true -name <&>",
 	} {
 		stdout, stderr, status := d.run(line)
 		if strings.Contains(line, "<") {

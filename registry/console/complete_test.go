@@ -53,6 +53,7 @@ func TestComplete(t *testing.T) {
 		{name: "escaped space", line: `showconf -name\ |`, want: `showconf -name\ |`},
 		{name: "quotes before the word", line: `showconf "-name" w|`, want: `showconf "-name" web |`},
 		{name: "backslash", line: `showconf -name w\|`, want: `showconf -name w\|`},
+		{name: "backslash alone", line: `showconf \|`, want: `showconf \|`},
 		{name: "metacharacter", line: "showconf;w|", want: "showconf;w|"},
 	} {
 		before, after, _ := strings.Cut(test.line, "|")

@@ -111,11 +111,11 @@ func TestScriptEndsWithItsContext(t *testing.T) {
 	go func() {
 		io.WriteString(w, "configurations\n")
 		cancel(errors.New("shutting down"))
-		io.WriteString(w, "components\n")
+		io.WriteString(w, "help\n")
 		w.Close()
 	}()
 	status := Script(ctx, &d.session)
-	if strings.Contains(d.stdout.String(), "code") || status != wire.Failed || !strings.Contains(d.stderr.String(), "shutting down") {
+	if strings.Contains(d.stdout.String(), "addver") || status != wire.Failed || !strings.Contains(d.stderr.String(), "shutting down") {
 		t.Errorf("stdout %q, stderr %q, exit status %s", &d.stdout, &d.stderr, status)
 	}
 }
