@@ -37,8 +37,7 @@ func TestTableIsWellFormed(t *testing.T) {
 // Every example of the table runs, in its order, and those of commands that
 // change something do change something.
 func TestExamplesRun(t *testing.T) {
-	d := newDesk(t).walk()
-	d.upload("")
+	d := newDesk(t).examples()
 	before := d.state()
 	for _, c := range Commands() {
 		for _, example := range c.Examples {
@@ -53,8 +52,7 @@ func TestExamplesRun(t *testing.T) {
 }
 
 func TestTooSmallARoleChangesNothing(t *testing.T) {
-	d := newDesk(t).walk()
-	d.upload("")
+	d := newDesk(t).examples()
 	before := d.state()
 	for _, c := range Commands() {
 		for _, role := range []registry.Role{registry.Agent, registry.NoRole, registry.Viewer, registry.Publisher, registry.Operator} {
@@ -79,8 +77,7 @@ func TestTooSmallARoleChangesNothing(t *testing.T) {
 
 // Each command does what its own role allows: a greater one is never needed.
 func TestLeastRoleIsEnough(t *testing.T) {
-	d := newDesk(t).walk()
-	d.upload("")
+	d := newDesk(t).examples()
 	for _, c := range Commands() {
 		for _, example := range c.Examples {
 			d.session.Caller.Role = c.Role
@@ -296,8 +293,7 @@ func TestAddconfPositional(t *testing.T) {
 // Every command prints one JSON object under -json, and errors are one on
 // stderr. Keys may be added to the golden file, never renamed.
 func TestJSON(t *testing.T) {
-	d := newDesk(t).walk()
-	d.upload("")
+	d := newDesk(t).examples()
 	var b strings.Builder
 	for _, c := range Commands() {
 		for _, example := range c.Examples {

@@ -42,6 +42,7 @@ func TestComplete(t *testing.T) {
 		{name: "version of the layer", line: "changeconf -name web -component assets -version |", want: "changeconf -name web -component assets -version v01 |"},
 		{name: "layer", line: "changeconf -name web -layer code:|", want: "changeconf -name web -layer code:v0|", candidates: "code:v00 code:v01"},
 		{name: "positional layer", line: "addconf new as|", want: "addconf new assets:v01 |"},
+		{name: "revision", line: "rollback -name web -to |", want: "rollback -name web -to 1 |"},
 		{name: "digest of an upload", line: "addver -hash |", want: "addver -hash " + empty + " |"},
 		{name: "command that help explains", line: "help his|", want: "help history |"},
 		{name: "flag without a value", line: "showconf -v w|", want: "showconf -v w|"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -35,6 +36,13 @@ func (c *configName) suggest(ctx context.Context, s *Session, flag string) ([]st
 		return out, nil
 	case "layer":
 		return layerNames(ctx, s)
+	case "from", "to":
+		revs, err := s.Registry.History(ctx, c.name)
+		var out []string
+		for _, rev := range revs {
+			out = append(out, strconv.FormatUint(rev.Revision, 10))
+		}
+		return out, err
 	}
 	return nil, nil
 }
@@ -145,45 +153,6 @@ func (c *showconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	out := configurationOf(rev)
 	out.verbose = c.verbose
 	return out, nil
-}
-
-type historyOp struct{ configName }
-
-type history struct {
-	Schema    schema        `json:"schema"`
-	Name      string        `json:"name"`
-	Revisions []revisionRow `json:"revisions"`
-}
-
-type revisionRow struct {
-	Revision uint64        `json:"revision"`
-	Changed  time.Time     `json:"changed"`
-	By       string        `json:"by"`
-	What     string        `json:"what"`
-	Deleted  bool          `json:"deleted"`
-	Digest   digest.Digest `json:"digest"`
-	Layers   []layerRow    `json:"layers"`
-}
-
-func (h history) Text(w io.Writer) error {
-	t := table(w)
-	for _, r := range h.Revisions {
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t\n", r.Revision, timeText(r.Changed), r.By, r.What)
-	}
-	return t.Flush()
-}
-
-func (h *historyOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(h.name); err != nil {
-		return nil, err
-	}
-	revs, err := s.Registry.History(ctx, h.name)
-	out := history{Name: h.name}
-	for _, rev := range revs {
-		c := configurationOf(&rev)
-		out.Revisions = append(out.Revisions, revisionRow{rev.Revision, rev.Mtime, c.By, rev.What, rev.Deleted, rev.Digest, c.Layers})
-	}
-	return out, err
 }
 
 // changed says what a command did to a configuration and how to take it back.

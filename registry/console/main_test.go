@@ -119,6 +119,16 @@ func (d *desk) walk() *desk {
 	return d
 }
 
+// examples prepares what the examples of the table need.
+func (d *desk) examples() *desk {
+	d.t.Helper()
+	d.walk()
+	d.must("changeconf -name project1 -component code -version v00")
+	d.must("changeconf -name project1 -component code -version v01")
+	d.upload("")
+	return d
+}
+
 // state returns all that the registry holds, as its commands show it.
 func (d *desk) state() string {
 	d.t.Helper()

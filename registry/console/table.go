@@ -39,6 +39,13 @@ func Commands() []Command {
 			New: func() Op { return new(historyOp) },
 		},
 		{
+			Name: "diffconf", Short: "show in which layers two revisions of a configuration differ", Role: registry.Viewer,
+			Long: `One line for each layer that differs: the component, then "added", "removed", "changed",
+or "content" where the version was deleted and added again with other content.`,
+			Examples: []string{"diffconf -name project1", "diffconf -name project1 -from 1 -to 2"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(diffconfOp) },
+		},
+		{
 			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer,
 			Long:     "An upload is kept for 24 hours. Its digest is the first column; addver -hash makes it a version.",
 			Examples: []string{"uploads"},
