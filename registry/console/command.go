@@ -97,7 +97,8 @@ func (s *Session) run(ctx context.Context, words []string) error {
 		return usage("no command is given")
 	}
 	// Errors of the command line itself should have the form asked for, too.
-	s.json = s.json || slices.Contains(words, "-json") || slices.Contains(words, "--json")
+	before := s.json
+	s.json = before || slices.Contains(words, "-json") || slices.Contains(words, "--json")
 	c, ok := Lookup(words[0])
 	if !ok {
 		return unknownCommand(words[0])
@@ -115,6 +116,7 @@ func (s *Session) run(ctx context.Context, words []string) error {
 	if err != nil {
 		return &registry.Error{Kind: registry.ErrUsage, Text: err.Error(), Hint: hint}
 	}
+	s.json = before
 	if f := fs.Lookup("json"); f.Changed {
 		s.json = f.Value.String() == "true"
 	}

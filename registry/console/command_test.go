@@ -320,6 +320,11 @@ func TestJSON(t *testing.T) {
 		fmt.Fprintf(&b, "> %s\n%s", line, stderr)
 	}
 	golden(t, "json.txt", b.String())
+	for _, line := range []string{"showconf -name -json", "showconf -name nope -json=false"} {
+		if _, stderr, _ := d.run(line); !strings.HasPrefix(stderr, "error: ") {
+			t.Errorf("%s: stderr %q, want text", line, stderr)
+		}
+	}
 }
 
 // withoutIDs hides what differs each time: the names of uploads.
