@@ -26,11 +26,7 @@ func TestDocsCommandLine(t *testing.T) {
 	b.WriteString("# Command line\n\nGenerated from the programs: run `" + mend + "`.\n\n" +
 		"A flag has one dash or two, and its value follows as `-name value` or `-name=value`; `--` ends the flags.\n" +
 		"An environment variable sets a flag that the command line does not. Results go to stdout, `error:` and `hint:` lines to stderr.\n\n" +
-		"| exit status | |\n|---|---|\n")
-	for _, s := range wire.Statuses {
-		b.WriteString("| " + s.Status.String() + " | " + s.Meaning + " |\n")
-	}
-	b.WriteString("\n")
+		statusTable() + "\n")
 	for _, p := range programs() {
 		if err := p.Markdown(&b); err != nil {
 			t.Fatal(err)
