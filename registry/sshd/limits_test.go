@@ -408,31 +408,31 @@ func TestStrangersDoNotKeepOthersOut(t *testing.T) {
 }
 
 func TestChannelsPerConnection(t *testing.T) {
-	d := newDaemon(t)
-	d.listen(t)
-	c := d.mustDial(t, "anna", d.operator)
-	var open []*ssh.Session
-	for range maxChannels {
-		open = append(open, session1(t, c))
-	}
-	if _, err := c.NewSession(); err == nil {
-		t.Error("one session more than allowed was opened")
-	}
-	// A place is free again when the client has closed a session.
-	if err := open[0].RequestSubsystem("sftp"); err != nil {
-		t.Fatal(err)
-	}
-	open[0].Close()
-	open[0].Wait()
-	var err error
-	for range maxRefusals { // until the server has seen it
-		if _, err = c.NewSession(); err == nil {
-			break
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t)
+		p := d.serveInMemory()
+		c := d.member(t, p.connect("192.0.2.1:1"), "anna", d.operator)
+		var open []*ssh.Session
+		for range maxChannels {
+			open = append(open, session1(t, c))
 		}
-	}
-	if err != nil {
-		t.Errorf("after one was closed: %v", err)
-	}
+		if _, err := c.NewSession(); err == nil {
+			t.Error("one session more than allowed was opened")
+		}
+		if err := open[0].RequestSubsystem("sftp"); err != nil {
+			t.Fatal(err)
+		}
+		open[0].Close()
+		open[1].Close()
+		synctest.Wait()
+		for range 2 {
+			if _, err := c.NewSession(); err != nil {
+				t.Errorf("after two were closed: %v", err)
+			}
+		}
+		c.Close()
+		d.end(t)
+	})
 }
 
 func TestRefusedChannelsCutTheConnection(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"deploytools/registry/wire"
 )
 
-// maxRunes is how long a line may be on a terminal. x/term takes no more, and
-// drops the rest in silence.
+// maxRunes is how long a line may be on a terminal: x/term takes no more, and
+// drops the rest in silence. It is less than console.MaxLine in any encoding.
 const maxRunes = 4096
 
 // shell is the interactive console on a terminal.
@@ -96,15 +96,11 @@ func (sh *shell) run(ctx context.Context, line string) {
 
 // key is called for each key that would change the line, before it does.
 func (sh *shell) key(ctx context.Context, line string, pos int, key rune) (string, int, bool) {
-	switch {
-	case key == '\t':
-	case key < ' ': // does nothing
+	if key != '\t' {
+		if key >= ' ' {
+			sh.tooLong = line != "" && (sh.tooLong || utf8.RuneCountInString(line) >= maxRunes)
+		}
 		return line, pos, false
-	default:
-		sh.tooLong = sh.tooLong && line != ""
-		full := utf8.RuneCountInString(line) >= maxRunes
-		sh.tooLong = sh.tooLong || full
-		return line, pos, full
 	}
 	newLine, newPos, candidates := sh.s.c.s.front.complete(ctx, sh.console, line, pos)
 	if len(candidates) > 1 {
