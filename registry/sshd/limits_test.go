@@ -52,12 +52,12 @@ func TestSlowHandshakeIsCut(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		})
-		time.Sleep(20*time.Second - 1)
+		time.Sleep(20*time.Second - time.Millisecond)
 		synctest.Wait()
 		if isClosed(silent) || isClosed(slow) {
 			t.Error("cut before 20 s")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		if !isClosed(silent) || !isClosed(slow) {
 			t.Error("not cut after 20 s")

@@ -116,7 +116,7 @@ func TestStopLetsTransfersFinish(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d := newDaemon(t, func(o *Options) { o.Drain = time.Hour })
-			d.front.agent = func(context.Context, *registry.Registry, registry.Caller) sftp.Handlers {
+			d.front.agent = func(context.Context, *registry.Registry, registry.Caller, func(error)) sftp.Handlers {
 				return sftp.Handlers{FileGet: slowFile{pause.server}}
 			}
 			p := d.serveInMemory()
@@ -156,7 +156,7 @@ func TestStopLetsTransfersFinish(t *testing.T) {
 func TestSFTPRequestIsWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDaemon(t)
-		d.front.agent = func(context.Context, *registry.Registry, registry.Caller) sftp.Handlers {
+		d.front.agent = func(context.Context, *registry.Registry, registry.Caller, func(error)) sftp.Handlers {
 			return sftp.Handlers{FileGet: slowFile{2 * time.Hour}}
 		}
 		p := d.serveInMemory()

@@ -19,7 +19,7 @@ func TestScreenShowsNoControls(t *testing.T) {
 	} {
 		for _, piece := range []int{1, 2, 3, 100} {
 			var out bytes.Buffer
-			s := &screen{w: &out}
+			s := &screen{w: &out, newline: "\n"}
 			for rest := []byte(test.in); len(rest) > 0; {
 				n := min(piece, len(rest))
 				s.Write(rest[:n])
@@ -37,7 +37,7 @@ func FuzzScreen(f *testing.F) {
 	f.Add("a\x1b[2J\n", "\xe6\x97\xa5")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		var out bytes.Buffer
-		s := &screen{w: &out}
+		s := &screen{w: &out, newline: "\n"}
 		s.Write([]byte(a))
 		s.Write([]byte(b))
 		s.end()
