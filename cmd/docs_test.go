@@ -13,7 +13,6 @@ import (
 	"deploytools/cmd/internal/layerflags"
 	"deploytools/cmd/internal/registrycmd"
 	"deploytools/layers"
-	"deploytools/registry/wire"
 )
 
 // programs returns every program, as docs/cli.md shows them.
