@@ -40,6 +40,7 @@ var arrows = []arrow{
 	{"agent", []string{"registry/wire", "layers/digest", "layers/manifest", "layers", "atomic", "verify", "verify/spec"}},
 	{"cmd/internal/*", []string{"layers", "layers/*", "atomic", "verify", "verify/*", "registry", "registry/*", "agent", "cmd/internal/*"}},
 	{"cmd/*", []string{"cmd/internal/*"}},
+	{"scripts/*", nil},
 }
 
 type arrow struct {

@@ -1,6 +1,7 @@
 #!/bin/bash
-# deps.sh installs the Debian packages that the tests need. It says nothing when
-# they are there. Without the right to install them it prints the command.
+# deps.sh [COMMAND...] installs the Debian packages that the tests need, or only
+# those that have these commands. It says nothing when they are there. Without
+# the right to install them it prints the command.
 set -eu
 
 # Command and package that has it.
@@ -17,10 +18,11 @@ PATH=$PATH:/usr/sbin:/sbin
 packages=()
 while read -r command package; do
 	[[ -n $command ]] || continue
+	(($# == 0)) || [[ " $* " == *" $command "* ]] || continue
 	command -v "$command" >/dev/null || packages+=("$package")
 done <<<"$needed"
 # The race detector links with the C library.
-if [[ ! -e /usr/include/stdlib.h ]]; then
+if (($# == 0)) && [[ ! -e /usr/include/stdlib.h ]]; then
 	packages+=(libc6-dev)
 fi
 ((${#packages[@]})) || exit 0

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -21,6 +22,7 @@ type Command struct {
 	Args              string        // what follows the flags; "" means nothing
 	Role              registry.Role // the least that may run it
 	Mutates           bool
+	Stdin             bool // it reads standard input; the others are given none
 	Examples          []string
 	Statuses          []wire.Status // that it returns, besides 0, 1 and 2
 	New               func() Op     // fresh flag values every time
@@ -53,11 +55,23 @@ type Session struct {
 	Stdout   io.Writer
 	Stderr   io.Writer
 	Build    wire.Build // of this registry
+	// Ran, if not nil, is told of each line that Exec has run, those of a
+	// script too.
+	Ran func(line string, took time.Duration, status wire.Status)
 }
 
 // Exec runs one command line as ssh sends it, and reports errors on Stderr. An
 // empty line does nothing.
 func Exec(ctx context.Context, s *Session, line string) wire.Status {
+	started := time.Now()
+	status := s.exec(ctx, line)
+	if s.Ran != nil {
+		s.Ran(line, time.Since(started), status)
+	}
+	return status
+}
+
+func (s *Session) exec(ctx context.Context, line string) wire.Status {
 	words, err := Split(line)
 	if err != nil {
 		return s.report(usage("%v", err), false)

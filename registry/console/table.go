@@ -105,7 +105,7 @@ deployctl addver -file FILE uploads and adds in one step.`,
 			New: func() Op { return new(delconfOp) },
 		},
 		{
-			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer,
+			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer, Stdin: true,
 			Long: `Empty lines and lines that begin with # are passed over. The first error ends it,
 unless -keep-going is given; the exit status is that of the last command that
 failed. A shell without a terminal does the same: ssh registry < script`,

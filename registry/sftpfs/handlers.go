@@ -25,10 +25,11 @@ const maxHandles = 64
 // Agent returns the handlers of a session of an agent, for
 // sftp.NewRequestServer. ctx is the session's.
 //
-// report, if given, hears what went wrong on our side: panics, with their
+// report hears what went wrong on our side: panics, with their
 // stack, and errors of the engines, of which the client is told nothing but
-// that they are internal. It may be called concurrently.
-func Agent(ctx context.Context, r *registry.Registry, c registry.Caller, report ...func(error)) sftp.Handlers {
+// that they are internal. It may be called concurrently; nil: nobody
+// hears it.
+func Agent(ctx context.Context, r *registry.Registry, c registry.Caller, report func(error)) sftp.Handlers {
 	return serve(readOnly{published{ctx, r}}, reporter{report: report})
 }
 
@@ -36,7 +37,7 @@ func Agent(ctx context.Context, r *registry.Registry, c registry.Caller, report 
 // is complete, and each reason why one is not, is a line on notices, which may
 // be nil: on the channel's stderr, OpenSSH's sftp and scp show it to the user.
 // ctx and report are as for Agent.
-func Operator(ctx context.Context, r *registry.Registry, c registry.Caller, notices io.Writer, report ...func(error)) sftp.Handlers {
+func Operator(ctx context.Context, r *registry.Registry, c registry.Caller, notices io.Writer, report func(error)) sftp.Handlers {
 	rep := reporter{notices: &noticeBoard{w: notices}, report: report}
 	return serve(&dropBox{published: published{ctx, r}, caller: c, reporter: rep, open: map[string]*uploading{}}, rep)
 }

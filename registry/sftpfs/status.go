@@ -56,7 +56,7 @@ func (e *statusError) Unwrap() error { return e.code }
 // reporter tells the user of a session, and the daemon, what happened in it.
 type reporter struct {
 	notices *noticeBoard // nil for agents
-	report  []func(error)
+	report  func(error)  // may be nil
 }
 
 // status translates err into what the client gets. What is not meant for it
@@ -83,8 +83,8 @@ func (r reporter) status(err error) error {
 	case err == sftp.ErrSSHFxBadMessage || err == sftp.ErrSSHFxOpUnsupported:
 		return err
 	}
-	for _, report := range r.report {
-		report(err)
+	if r.report != nil {
+		r.report(err)
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return &statusError{sftp.ErrSSHFxFailure, "no space left at the registry"}

@@ -153,9 +153,10 @@ func (c *Command) parse(fs *pflag.FlagSet, args []string) ([]string, error) {
 	return args, nil
 }
 
-// usage adds the way to the help text to an error of usage without a hint.
+// usage adds the way to the help text to an error of usage without a hint,
+// unless the user has been told already.
 func (p *Program) usage(name string, err error) error {
-	if StatusOf(err) != wire.Usage || HintOf(err) != "" {
+	if e, ok := errors.AsType[*Error](err); ok && e.Err == nil || StatusOf(err) != wire.Usage || HintOf(err) != "" {
 		return err
 	}
 	return WithHint(err, fmt.Sprintf("run '%s -h'", name))

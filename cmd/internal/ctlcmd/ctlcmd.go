@@ -1,27 +1,94 @@
 // Package ctlcmd is the program deployctl: its commands, and what connects
 // them to the packages that do the work.
+//
+// Every command of the registry's console is a command of deployctl, and words
+// that name none are sent to the registry all the same: it may be newer. Words
+// are quoted for the way and never parsed here, but for those of addver -file.
 package ctlcmd
 
 import (
 	"context"
+	"strings"
 
 	"deploytools/cmd/internal/cli"
+	"deploytools/registry/console"
+	"deploytools/registry/wire"
 )
+
+// Defaults are settings that were given when the program was built; empty ones
+// were not.
+type Defaults struct {
+	Address     string
+	Fingerprint string // one, or several with commas between
+}
 
 // Main runs deployctl with the words after its name and returns its exit
 // status.
-func Main(ctx context.Context, args []string, o *cli.IO) int {
-	return Program().Main(ctx, args, o)
+func (d Defaults) Main(ctx context.Context, args []string, o *cli.IO) int {
+	return d.program().Main(ctx, args, o)
 }
 
-// Program returns deployctl, for one call of Main and for documents.
-func Program() *cli.Program {
+// Main is Defaults.Main without defaults.
+func Main(ctx context.Context, args []string, o *cli.IO) int { return Defaults{}.Main(ctx, args, o) }
+
+// Program returns deployctl, for documents.
+func Program() *cli.Program { return Defaults{}.program() }
+
+func (d Defaults) program() *cli.Program {
+	r := &remote{}
 	return &cli.Program{
-		Name:     "deployctl",
-		Short:    "deploy from the command line",
-		Commands: commands,
+		Name:  "deployctl",
+		Short: "deploy from the command line",
+		Long: `Commands are those of the registry's console, which "ssh registry help" lists
+too; addver takes a file besides, and uploads it.
+
+The registry is known by its fingerprint (-fp) or by known_hosts, as ssh does.
+Keys are those of the SSH agent and ~/.ssh/id_ed25519, id_ecdsa and id_rsa, or
+the one of -key alone.`,
+		Examples: []string{
+			"deployctl -addr registry.example:2022 addver -name code -version v02 -file code.tar.gz",
+			"deployctl bumpconf -name project1 -component code",
+			"deployctl batch <commands.txt",
+		},
+		Statuses: transportStatuses,
+		Flags:    d.flags(r),
+		Commands: commands(r),
+		Run: func(ctx context.Context, o *cli.IO, args []string) error {
+			return r.run(ctx, o, args, stdinOf(o))
+		},
 	}
 }
 
-// commands are those that run here, without a registry.
-var commands = []cli.Command{}
+// transportStatuses are those that come with a registry at the other end.
+var transportStatuses = []wire.Status{wire.NotFound, wire.Conflict, wire.Denied, wire.Unreachable, wire.Untrusted}
+
+// commands returns the commands of the console as commands of the program. Its
+// help and version are the program's own.
+func commands(r *remote) []cli.Command {
+	var out []cli.Command
+	for _, c := range console.Commands() {
+		switch c.Name {
+		case "help", "version":
+			continue
+		case "addver":
+			out = append(out, addverCommand(r, c))
+			continue
+		}
+		command := fromConsole(c)
+		command.New = func() cli.Op { return &remoteOp{r, c} }
+		out = append(out, command)
+	}
+	return out
+}
+
+// fromConsole returns everything of a command but what it does.
+func fromConsole(c console.Command) cli.Command {
+	command := cli.Command{
+		Name: c.Name, Args: c.Args, Short: c.Short, Long: c.Long, Raw: true,
+		Statuses: append([]wire.Status{wire.Denied, wire.Unreachable, wire.Untrusted}, c.Statuses...),
+	}
+	for _, e := range c.Examples {
+		command.Examples = append(command.Examples, "deployctl "+strings.TrimPrefix(e, "deployctl "))
+	}
+	return command
+}

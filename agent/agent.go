@@ -1,0 +1,260 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"deploytools/atomic"
+	"deploytools/verify"
+	"deploytools/verify/spec"
+)
+
+// How a Run in Mode.Once ended, and why one cannot work.
+var (
+	// ErrRolledBack: the configuration failed, and what was there serves again.
+	ErrRolledBack = errors.New("rolled back")
+	// ErrBroken: neither root serves.
+	ErrBroken = errors.New("broken: neither the new nor the old version works")
+	// ErrHeld: a hold keeps the registry's configuration from this host.
+	ErrHeld = errors.New("held")
+)
+
+// Agent keeps one configuration on one host. Make it with New.
+type Agent struct {
+	o       Options
+	workDir string
+	hooks   programs
+	look    looks
+	crash   func(point string) // tests end the process here, with a panic
+
+	// The machine's own, used by Run's goroutine only.
+	rec      *Record // working copy: durable after enter or save
+	begun    bool    // enter has counted the try that comes next
+	retrying bool    // the last step was not successful and comes again
+	result   error   // of the deployments of this Run
+	waits    *backoff
+	said     map[string]string // last text said, by subject
+	collect  collector
+
+	retry    bool // a person asks for it
+	commands chan func()
+
+	mu    sync.Mutex // guards saved
+	saved *Record    // the last that was entered or saved; never changed
+}
+
+// programs runs the host's programs: a hookRunner.
+type programs interface {
+	run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error)
+	forget(dir, label string) error
+}
+
+// looks are the ways to look from outside: those of package verify.
+type looks struct {
+	once, run, soak func(context.Context, spec.Spec, verify.Vars) verify.Report
+}
+
+func newAgent(o Options, workDir string) *Agent {
+	return &Agent{
+		o: o, workDir: workDir,
+		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor},
+		look:     looks{verify.Once, verify.Run, verify.Soak},
+		crash:    func(string) {},
+		waits:    newBackoff(o.Poll, o.Name),
+		said:     map[string]string{},
+		commands: make(chan func()),
+	}
+}
+
+// Run works until ctx is done and returns its cause; with Mode.Once until there
+// is nothing left to do. It ends no hook that runs: the next Run goes on with
+// it. Two agents on one directory: the second one's error wraps atomic.ErrLocked
+// and names the process of the first. Run may be called once.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := atomic.MkdirAll(a.o.Dir, 0o755); err != nil {
+		return err
+	}
+	lock, err := atomic.Acquire(a.path("lock"))
+	if err != nil {
+		return fmt.Errorf("cannot use %s: %w", a.o.Dir, err)
+	}
+	defer lock.Release()
+	dir, err := lockDir(a.o.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	defer a.collect.stop()
+	defer a.o.Source.Close()
+	if err := a.start(ctx); err != nil {
+		return a.refuse(ctx, err)
+	}
+	if !a.o.Mode.Once {
+		a.wait(ctx, a.waits.spread())
+	}
+	for ctx.Err() == nil {
+		if done, err := a.turn(ctx); done {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// lockDir takes the lock of the original tool set's agent, so that neither
+// works in a directory of the other. It ends with the descriptor.
+func lockDir(path string) (*os.File, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("cannot acquire exclusive lock on %q: %w", path, err)
+	}
+	return dir, nil
+}
+
+// refuse keeps away from a directory that a newer version wrote, and says so.
+// Ending would have systemd start us again and again.
+func (a *Agent) refuse(ctx context.Context, err error) error {
+	if !errors.Is(err, errNewer) || a.o.Mode.Once {
+		return err
+	}
+	a.log().Error("held", "error", err)
+	a.notify("held: " + err.Error())
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// turn is one advance and the wait that follows where it took no arrow.
+func (a *Agent) turn(ctx context.Context) (done bool, err error) {
+	err = a.advance(ctx)
+	a.retrying = err != nil && !errors.Is(err, errStay)
+	switch {
+	case ctx.Err() != nil:
+		return false, nil
+	case err == nil:
+		a.waits.reset()
+		return false, nil
+	case errors.Is(err, errStay):
+		a.waits.reset()
+		a.unsay("step")
+		if a.o.Mode.Once {
+			return true, a.outcome()
+		}
+		a.wait(ctx, a.waits.poll())
+		return false, nil
+	case a.o.Mode.Once:
+		return true, err
+	}
+	wait := a.waits.next()
+	a.sayError("step", "step not done", err, "state", a.rec.State, "wait", wait)
+	if full(err) {
+		a.collect.start(a, 0)
+	}
+	a.wait(ctx, wait)
+	if a.rec.State != Idle {
+		a.collect.stop()
+	}
+	return false, nil
+}
+
+// full reports whether room on the disk would help.
+func full(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// outcome is what a Run in Mode.Once has to say when it waits.
+func (a *Agent) outcome() error {
+	switch {
+	case a.rec.State == Broken:
+		return fmt.Errorf("%w: %s", ErrBroken, a.rec.Deployment.Broken)
+	case a.result == nil && a.rec.Hold != nil:
+		return fmt.Errorf("%w: %s", ErrHeld, a.rec.Hold.Reason)
+	}
+	if err := a.collect.now(a); err != nil {
+		a.log().Warn("collection not finished", "error", err)
+	}
+	return a.result
+}
+
+// wait waits for d, for ctx, or for what a person wants.
+func (a *Agent) wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case do := <-a.commands:
+		do()
+	}
+}
+
+// Record returns what the machine last made durable. The caller must not
+// change what it points to.
+func (a *Agent) Record() *Record {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.saved == nil {
+		return &Record{Name: a.o.Name, State: Idle}
+	}
+	return a.saved
+}
+
+// path returns the absolute path of something in the agent's directory.
+func (a *Agent) path(parts ...string) string {
+	return filepath.Join(append([]string{a.o.Dir}, parts...)...)
+}
+
+func (a *Agent) log() *slog.Logger { return a.o.Observe.Log }
+
+func (a *Agent) notify(status string) {
+	if a.o.Observe.Notify != nil {
+		a.o.Observe.Notify(status)
+	}
+}
+
+// sayError warns once about what goes on in the same way: a registry that is
+// down for a night is one line, not a thousand.
+func (a *Agent) sayError(subject, message string, err error, keys ...any) {
+	level := slog.LevelWarn
+	if a.said[subject] == err.Error() {
+		level = slog.LevelDebug
+	}
+	a.said[subject] = err.Error()
+	a.log().Log(context.Background(), level, message, append(keys, "configuration", a.o.Name, "error", err)...)
+}
+
+// say is sayError for what is no error.
+func (a *Agent) say(subject, message, detail string, keys ...any) {
+	if a.said[subject] != message+detail {
+		a.log().Info(message, append(keys, "configuration", a.o.Name)...)
+	}
+	a.said[subject] = message + detail
+}
+
+func (a *Agent) unsay(subject string) { delete(a.said, subject) }
+
+// line makes one line without control characters of an error's text, at most
+// 4 KiB of it: for the record, and for the environment of a hook.
+func line(err error) string {
+	s := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, err.Error())
+	if len(s) > 4096 {
+		s = strings.ToValidUTF8(s[:4096], "") + "..."
+	}
+	return s
+}

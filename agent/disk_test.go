@@ -1,0 +1,403 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"deploytools/atomic"
+	"deploytools/layers/digest"
+	"deploytools/registry/wire"
+)
+
+// Without the record, the roots' documents and `current` say what was going on.
+func TestLostRecordAtEveryPoint(t *testing.T) {
+	damage := map[string]func(file string){
+		"removed":   func(file string) { os.Remove(file) },
+		"empty":     func(file string) { must(os.WriteFile(file, nil, 0o600)) },
+		"cut":       func(file string) { must(os.Truncate(file, 100)) },
+		"one bit":   func(file string) { flip(file) },
+		"not ours":  func(file string) { must(os.WriteFile(file, []byte("{}\n"), 0o600)) },
+		"old state": func(file string) { must(os.WriteFile(file, []byte(`{"Format":1,"Body":{}}`), 0o600)) },
+	}
+	for _, s := range scenarios() {
+		if s.name != "good" && s.name != "verification fails" {
+			continue
+		}
+		for name, do := range damage {
+			if name != "removed" && !s.later {
+				continue
+			}
+			synctest.Test(t, func(t *testing.T) {
+				points, hosts := s.prepare(t).killed(memoryDir(t))
+				for i, k := range hosts {
+					if strings.HasSuffix(points[i], " deploy") || strings.HasSuffix(points[i], "rollback") {
+						continue // the hook's result is lost with the deployment's name
+					}
+					do(k.dir + "/journal.json")
+					if err := k.run(); !errors.Is(err, s.want) {
+						t.Errorf("%s at %q: Run = %v, want %v\n%s", name, points[i], err, s.want, k.logged)
+					}
+					if k.live() != s.live() {
+						t.Errorf("%s at %q: %q is live, want %q\n%s", name, points[i], k.live(), s.live(), k.logged)
+					}
+					k.invariants()
+					if t.Failed() {
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+func flip(file string) {
+	b, err := os.ReadFile(file)
+	must(err)
+	b[len(b)/2] ^= 1
+	must(os.WriteFile(file, b, 0o600))
+}
+
+func TestNewerRecordIsLeftAlone(t *testing.T) {
+	for _, file := range []string{"journal.json", "roots/000001-" + one1().Short() + ".json"} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.src.put("v1", one("1"))
+			h.want("v1", nil)
+			newer := []byte(`{"Format":2,"Anything":"else"}`)
+			if file != "journal.json" {
+				must(os.Remove(h.dir + "/journal.json"))
+			}
+			must(os.WriteFile(h.dir+"/"+file, newer, 0o600))
+			var said string
+			h.o.Observe.Notify = func(s string) { said = s }
+			h.src.put("v2", one("2"))
+			polls := h.src.polls
+			if err := h.run(); !errors.Is(err, errNewer) {
+				t.Errorf("%s: Run = %v", file, err)
+			}
+			stop := h.serve()
+			time.Sleep(time.Hour)
+			stop()
+			b, _ := os.ReadFile(h.dir + "/" + file)
+			if !bytes.Equal(b, newer) || h.src.polls != polls || !strings.Contains(said, "format 2, known is 1") {
+				t.Errorf("%s: now %q, %d polls more, status %q", file, b, h.src.polls-polls, said)
+			}
+		})
+	}
+}
+
+func one1() digest.Digest {
+	return wire.ContentHash([]wire.Layer{{Hash: digest.Of(one("1"))}})
+}
+
+func TestRootIsNeverUsedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		tampered := h.agent.Record().Live.Dir
+		must(os.WriteFile(h.dir+"/"+tampered+"/v", []byte("tampered"), 0o644))
+		h.src.put("v2", one("2"))
+		if err := h.run(); err != nil {
+			t.Fatal(err)
+		}
+		h.src.put("v1", one("1"))
+		if err := h.run(); err != nil {
+			t.Fatal(err)
+		}
+		b, _ := os.ReadFile(h.dir + "/current/v")
+		if dir := h.agent.Record().Live.Dir; string(b) != "1" || dir == tampered {
+			t.Errorf("%s holds %q, want a new root with 1", dir, b)
+		}
+	})
+}
+
+func TestFlippedBitInTheCacheIsFetchedAgain(t *testing.T) {
+	for _, at := range []string{"entered Unpacking", "entered Idle"} {
+		bubble(t, func(t *testing.T, h *host) {
+			c := h.src.put("v1", one("1"))
+			file := h.dir + "/cache/" + c.Layers[0].Hash.String()
+			done := false
+			h.seam = func(p string) {
+				if p == at && !done {
+					done = true
+					flip(file)
+				}
+			}
+			stop := h.serve()
+			time.Sleep(time.Minute)
+			h.src.put("v1b", one("1")) // relabelled: not unpacked
+			c2 := *h.src.now
+			c2.Layers = append(c2.Layers, wire.Layer{Name: "more", Version: "1", Hash: digest.Of(one("2"))})
+			h.src.put("x", one("2"))
+			c2.Revision = h.src.history
+			c2.Seal()
+			h.src.now = &c2
+			time.Sleep(time.Hour)
+			stop()
+			if err := proved(file, c.Layers[0].Hash); err != nil || h.live() != "v1b" || len(h.src.offsets) != 3 {
+				t.Errorf("flipped at %q: %v; %q is live after %d fetches, want 3\n%s", at, err, h.live(), len(h.src.offsets), h.logged)
+			}
+			if len(h.agent.Record().Marks) > 0 {
+				t.Errorf("flipped at %q: marked %v", at, h.agent.Record().Marks)
+			}
+			h.invariants()
+		})
+	}
+}
+
+func TestTransferGoesOnWhereItWasCut(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		layer := one(strings.Repeat("0123456789", 1000))
+		h.src.put("v1", layer)
+		h.src.fetch = func(d digest.Digest, offset int64, w io.Writer) error {
+			if _, err := w.Write(layer[offset:min(offset+30, int64(len(layer)))]); err != nil {
+				return err
+			}
+			if offset+30 < int64(len(layer)) {
+				return wire.ErrUnreachable
+			}
+			return nil
+		}
+		for h.run() != nil && len(h.src.offsets) < 100 {
+		}
+		for i, offset := range h.src.offsets {
+			if offset != int64(i)*30 {
+				t.Errorf("fetch %d from %d, want %d", i, offset, i*30)
+			}
+		}
+		if h.live() != "v1" || len(h.src.offsets) < 2 {
+			t.Errorf("%q is live after %d fetches", h.live(), len(h.src.offsets))
+		}
+	})
+}
+
+func TestWhatIsNotTheLayerIsNotKept(t *testing.T) {
+	for name, lie := range map[string]func(layer []byte, w io.Writer) error{
+		"another layer": func(layer []byte, w io.Writer) error {
+			_, err := w.Write(bytes.Repeat([]byte("x"), len(layer)))
+			return err
+		},
+		"too long":  func(layer []byte, w io.Writer) error { _, err := w.Write(append(layer, 0)); return err },
+		"too short": func(layer []byte, w io.Writer) error { _, err := w.Write(layer[:9]); return err },
+		"nothing":   func([]byte, io.Writer) error { return nil },
+		"a panic":   func([]byte, io.Writer) error { panic("hostile") },
+	} {
+		bubble(t, func(t *testing.T, h *host) {
+			layer := one("1")
+			h.src.put("v1", layer)
+			h.src.fetch = func(_ digest.Digest, _ int64, w io.Writer) error { return lie(layer, w) }
+			stop := h.serve()
+			time.Sleep(time.Hour)
+			if s := h.agent.Record().State; s != Fetching || len(h.agent.Record().Marks) > 0 {
+				t.Errorf("%s: in %s with marks %v, want to go on asking", name, s, h.agent.Record().Marks)
+			}
+			if n := len(h.src.offsets); n < 5 || n > 100 {
+				t.Errorf("%s: %d fetches in an hour", name, n)
+			}
+			h.src.fetch = nil
+			time.Sleep(time.Hour)
+			stop()
+			if h.live() != "v1" {
+				t.Errorf("%s: %q is live\n%s", name, h.live(), h.logged)
+			}
+		})
+	}
+}
+
+// The record cannot be written from Verifying on: the way back does not need it.
+func TestWayBackWithoutRecord(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		h.src.put("v2", with(failVerify))
+		journal, aside := h.dir+"/journal.json", h.dir+"/aside"
+		h.seam = func(p string) {
+			if p == "effect of Verifying" {
+				must(os.Rename(journal, aside))
+				must(os.Mkdir(journal, 0o700)) // nothing replaces a directory
+			}
+		}
+		if err := h.run(); !errors.Is(err, atomic.ErrOccupied) {
+			t.Errorf("Run = %v", err)
+		}
+		link, _ := os.Readlink(h.dir + "/current")
+		if s := h.agent.Record().State; s != Discarding || link != h.agent.Record().Live.Dir || h.runs("rollback") != 1 {
+			t.Errorf("in %s, `current` names %s, %d rollbacks", s, link, h.runs("rollback"))
+		}
+		h.seam = func(string) {}
+		must(os.Remove(journal))
+		must(os.Rename(aside, journal)) // as it was in Verifying
+		h.want("v1", ErrRolledBack)
+		if len(h.agent.Record().Marks) != 1 || h.runs("deploy") != 2 {
+			t.Errorf("marks %v, %d deploys, want 2 in all", h.agent.Record().Marks, h.runs("deploy"))
+		}
+	})
+}
+
+// What cannot be remembered is not begun.
+func TestUnwritableRecordAfterTheSwitchGoesBack(t *testing.T) {
+	for _, s := range []State{Switching, Hooking, Verifying} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.src.put("v1", one("1"))
+			h.want("v1", nil)
+			h.src.put("v2", one("2"))
+			journal := h.dir + "/journal.json"
+			h.seam = func(p string) {
+				switch p {
+				case "effect of " + string(s):
+					must(os.Remove(journal))
+					must(os.Mkdir(journal, 0o700))
+				case "effect of Restoring":
+					must(os.Remove(journal))
+				}
+			}
+			h.want("v1", ErrRolledBack)
+			if s == Switching && h.runs("deploy")+h.runs("rollback") != 1 {
+				t.Errorf("calls %v, want none but that of v1", h.calls)
+			}
+			if link, _ := os.Readlink(h.dir + "/current"); link != h.agent.Record().Live.Dir {
+				t.Errorf("failed after %s: `current` names %s", s, link)
+			}
+		})
+	}
+}
+
+func TestDyingInAStateEnds(t *testing.T) {
+	for point, want := range map[string]string{"filled": "", "before deploy": "", "effect of Verifying": ""} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.src.put("v1", one("1"))
+			for range maxTries {
+				points, hosts := h.killed(memoryDir(t))
+				died := h
+				for i, p := range points {
+					if strings.HasSuffix(p, " "+point) {
+						died = hosts[i]
+						break
+					}
+				}
+				if died == h {
+					t.Fatalf("%q was not reached: %q", point, points)
+				}
+				h = died
+			}
+			h.want(want, ErrRolledBack)
+			if got := h.agent.Record().Last.Reason; got != "the agent ended 3 times in this state" {
+				t.Errorf("dying at %q: reason %q", point, got)
+			}
+		})
+	}
+}
+
+func TestRebootResumesAtTheHook(t *testing.T) {
+	for _, test := range []struct{ at, next State }{{Verifying, Hooking}, {Reverifying, Rehooking}, {Hooking, Verifying}, {Checking, Switching}} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.src.put("v1", one("1"))
+			h.want("v1", nil)
+			h.src.put("v2", with(failVerify))
+			points, hosts := h.killed(memoryDir(t))
+			for i, p := range points {
+				if !strings.HasSuffix(p, "entered "+string(test.at)) {
+					continue
+				}
+				k := hosts[i]
+				r, err := k.new().load()
+				must(err)
+				r.Boot = "another"
+				b, err := encode(r)
+				must(err)
+				must(os.WriteFile(k.dir+"/journal.json", b, 0o600))
+				var entered []State
+				k.o.Observe.Enter = func(s State) { entered = append(entered, s) }
+				k.want("v1", ErrRolledBack)
+				if entered[0] != test.next {
+					t.Errorf("after a reboot in %s: %v, want to begin with %s", test.at, entered, test.next)
+				}
+			}
+		})
+	}
+}
+
+func TestSecondAgentIsToldWhoIsTheFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		stop := h.serve()
+		synctest.Wait()
+		h.o.Mode.Once = true
+		err := h.copiedOptions().Run(t.Context())
+		held, ok := errors.AsType[*atomic.LockedError](err)
+		if !ok || held.PID != os.Getpid() {
+			t.Errorf("Run = %v", err)
+		}
+		stop()
+		f, err := os.Open(h.dir) // as the original tool set's agent
+		must(err)
+		defer f.Close()
+		must(unix.Flock(int(f.Fd()), unix.LOCK_EX))
+		if err := h.run(); !errors.Is(err, syscall.EWOULDBLOCK) {
+			t.Errorf("with the original agent: Run = %v", err)
+		}
+	})
+}
+
+// copiedOptions makes another agent on the same directory.
+func (h *host) copiedOptions() *Agent {
+	a, err := New(h.o)
+	must(err)
+	return a
+}
+
+func TestFullDiskStaysAndLeavesNoTree(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	h := newHost(t, newFakeRegistry())
+	h.dir = t.TempDir()
+	h.o.Dir, h.o.Poll = h.dir, Poll{Interval: time.Millisecond, MaxWait: time.Millisecond}
+	must(unix.Mount("none", h.dir, "tmpfs", 0, "size=1m"))
+	t.Cleanup(func() { unix.Unmount(h.dir, unix.MNT_DETACH) })
+	h.src.put("v1", one("1"))
+	h.want("v1", nil)
+	h.src.put("v2", archive(files{"big": strings.Repeat("0123456789", 200_000)}))
+	if err := h.run(); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("Run = %v, want ENOSPC\n%s", err, h.logged)
+	}
+	left, _ := filepath.Glob(h.dir + "/roots/.*.partial")
+	if r := h.agent.Record(); r.State != Unpacking || len(r.Marks) > 0 || len(left) > 0 {
+		t.Errorf("in %s with marks %v, left %q", r.State, r.Marks, left)
+	}
+	must(unix.Mount("none", h.dir, "tmpfs", unix.MS_REMOUNT, "size=8m"))
+	h.want("v2", nil)
+
+	// Full from the switch on: the reserve and the prepared link lead back.
+	h.src.put("v3", with(failHook))
+	filler := h.dir + "/filler"
+	h.seam = func(p string) {
+		if p == "effect of Hooking" {
+			fillUp(filler)
+		}
+		if p == "effect of Reverifying" {
+			must(os.Remove(filler))
+		}
+	}
+	h.want("v2", ErrRolledBack)
+	if h.lines("ERROR", "record not written") > 0 {
+		t.Errorf("the reserve was not used:\n%s", h.logged)
+	}
+}
+
+func fillUp(file string) {
+	f, err := os.Create(file)
+	must(err)
+	defer f.Close()
+	for block := make([]byte, 4096); err == nil; {
+		_, err = f.Write(block)
+	}
+}

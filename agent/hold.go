@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"deploytools/registry/wire"
+)
+
+// Hold stops new deployments until Resume. One that is under way goes on.
+func (a *Agent) Hold(ctx context.Context, reason string) error {
+	return a.command(ctx, func() error {
+		a.rec.Hold = &Hold{Reason: reason, Since: now(), Standing: true}
+		return a.save()
+	})
+}
+
+// Resume ends every hold. Without one it does nothing.
+func (a *Agent) Resume(ctx context.Context) error {
+	return a.command(ctx, func() error {
+		a.rec.Hold = nil
+		return a.save()
+	})
+}
+
+// Retry lets go of all marks, so that what failed here is tried again, and in
+// Broken closes the deployment.
+func (a *Agent) Retry(ctx context.Context) error {
+	return a.command(ctx, func() error {
+		a.rec.Marks = nil
+		a.retry = a.rec.State == Broken
+		return a.save()
+	})
+}
+
+// Wake ends the wait for the next poll or try.
+func (a *Agent) Wake(ctx context.Context) error {
+	return a.command(ctx, func() error { return nil })
+}
+
+// command has Run's goroutine do something when it next waits, and returns what
+// came of it. What was not written is undone.
+func (a *Agent) command(ctx context.Context, do func() error) error {
+	result := make(chan error, 1)
+	run := func() {
+		err := do()
+		if err != nil {
+			a.rec = a.Record().clone()
+		}
+		result <- err
+	}
+	select {
+	case a.commands <- run:
+		return <-result
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// watchLink sets a hold when `current` was moved by hand, and ends one whose
+// time has come.
+func (a *Agent) watchLink(st wire.PollState) error {
+	link, err := a.link()
+	if err != nil {
+		return err
+	}
+	want := ""
+	if a.rec.Live != nil {
+		want = a.rec.Live.Dir
+	}
+	switch h := a.rec.Hold; {
+	case link != want && (h == nil || h.Link != link):
+		return a.moved(link, st)
+	case h == nil || h.Standing || absent(st):
+		return nil
+	case h.Digest.IsZero(): // set when the registry could not be asked
+		hold := *h
+		hold.Revision, hold.Digest = st.Revision, st.Digest
+		a.rec.Hold = &hold
+		return a.save()
+	case h.Link != "" && link == want, st.Revision > h.Revision, st.Revision == 0 && st.Digest != h.Digest:
+		a.rec.Hold = nil
+		a.log().Info("hold ended", "configuration", a.o.Name, "revision", st.Revision)
+		return a.save()
+	}
+	return nil
+}
+
+// moved notes that a person moved `current`. If it names a committed root of
+// ours, that is the live one now; if not, the record keeps the one it knew.
+func (a *Agent) moved(link string, st wire.PollState) error {
+	h := &Hold{Reason: fmt.Sprintf("`current` was moved by hand to %q", link), Since: now(), Link: link, Revision: st.Revision, Digest: st.Digest}
+	if a.rec.Hold != nil {
+		h.Standing = a.rec.Hold.Standing
+	}
+	roots, err := a.roots()
+	if err != nil {
+		return err
+	}
+	for _, r := range roots {
+		if r.Dir == link && !r.Committed.IsZero() {
+			a.rec.Live, a.rec.Back, h.Link = r, a.rec.Live, ""
+		}
+	}
+	a.rec.Hold = h
+	a.log().Warn("current moved by hand", "configuration", a.o.Name, "root", link)
+	return a.save()
+}

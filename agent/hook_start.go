@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// startProgram starts the program in a process group of its own, with
+// /dev/null as standard input and our standard output, the regular file
+// LABEL.output, for its output: whoever keeps that open, holds nobody up.
+func startProgram(c *hookCall, attempt int) (*os.Process, error) {
+	path := c.Path
+	if !strings.Contains(path, "/") {
+		found, err := exec.LookPath(path)
+		if err != nil {
+			return nil, err
+		}
+		path = found
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	return os.StartProcess(path, []string{c.Path}, &os.ProcAttr{
+		Env:   c.environment(attempt),
+		Files: []*os.File{null, os.Stdout, os.Stdout},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+}
+
+// awaitExit returns when the process has ended, and does not reap it: until
+// somebody does, no other process and no other group can get its id.
+func awaitExit(pid int) {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// startFailure says in words why execve(2) refused the program. Where the
+// machine and not the program is at fault, it returns the error.
+func startFailure(path string, err error) (string, error) {
+	for _, machine := range []error{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EIO} {
+		if errors.Is(err, machine) {
+			return "", err
+		}
+	}
+	var bare *exec.Error
+	if errors.As(err, &bare) {
+		return bare.Err.Error(), nil // of a name without a slash
+	}
+	info, statErr := os.Stat(path)
+	interpreter := interpreterOf(path)
+	switch {
+	case errors.Is(statErr, fs.ErrNotExist):
+		return "no such file", nil
+	case statErr != nil:
+	case info.IsDir():
+		return "it is a directory", nil
+	case info.Mode()&0o111 == 0:
+		return fmt.Sprintf("not executable (mode %04o): chmod +x", info.Mode().Perm()), nil
+	case errors.Is(err, unix.ENOEXEC):
+		return "exec format error: neither a program for this machine nor a script that begins with #!", nil
+	case strings.HasSuffix(interpreter, "\r"):
+		return fmt.Sprintf("its interpreter %q does not exist: the script has CRLF line ends", interpreter), nil
+	case errors.Is(err, fs.ErrNotExist) && interpreter != "":
+		return fmt.Sprintf("its interpreter %q does not exist", interpreter), nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "the loader or interpreter that it names does not exist", nil
+	case errors.Is(err, fs.ErrPermission) && interpreter != "":
+		return fmt.Sprintf("permission denied: it or its interpreter %q may not be executed here", interpreter), nil
+	case errors.Is(err, fs.ErrPermission):
+		return "permission denied: it may not be executed here", nil
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error(), nil
+	}
+	return err.Error(), nil
+}
+
+// interpreterOf returns what a script names after #!, or "".
+func interpreterOf(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b := make([]byte, 256) // as much as execve(2) looks at
+	n, _ := f.Read(b)
+	line, ok := bytes.CutPrefix(b[:n], []byte("#!"))
+	if !ok {
+		return ""
+	}
+	line, _, _ = bytes.Cut(line, []byte("\n"))
+	name, _, _ := strings.Cut(strings.Trim(string(line), " \t"), " ")
+	return name
+}

@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"deploytools/layers/digest"
+	"deploytools/registry/wire"
+	"deploytools/verify"
+	"deploytools/verify/spec"
+)
+
+// Record is the machine's memory, as journal.json holds it. What it points to
+// is never changed, only replaced.
+type Record struct {
+	Name    string // of the configuration
+	State   State
+	Entered time.Time
+	Boot    string // boot id of the kernel when the record was written
+	Tries   int    // begun in this state and not known to have returned
+	Seq     uint64 // the last number given to a deployment or root
+
+	Live *Root `json:",omitempty"` // the committed root that serves
+	Back *Root `json:",omitempty"` // committed before Live: where a person's rollback leads
+
+	Deployment *Deployment `json:",omitempty"` // under way; none in Idle
+	Last       *Deployment `json:",omitempty"` // closed last
+	Marks      []Mark      `json:",omitempty"` // newest last
+	Hold       *Hold       `json:",omitempty"`
+}
+
+// Root is an unpacked configuration. A file of it lies beside each root, from
+// which a lost record is made anew.
+type Root struct {
+	Dir           string // relative to the agent's directory
+	Configuration *wire.Configuration
+	Spec          spec.Spec    // what it is checked with
+	Verification  Verification `json:",omitzero"` // once committed
+	Committed     time.Time    `json:",omitzero"` // zero: not committed
+}
+
+// Verification says how sure it is that a committed root serves.
+type Verification string
+
+// The verifications. Only Verified is a success.
+const (
+	Verified    Verification = "verified"
+	Unverified  Verification = "unverified"  // there are no checks
+	Environment Verification = "environment" // fails as its predecessor did: unverified
+)
+
+// Verdict says why a deployment was not committed.
+type Verdict string
+
+// The verdicts. Only Bad is marked.
+const (
+	Bad        Verdict = "bad"
+	Superseded Verdict = "superseded" // another configuration came before the switch
+	Withdrawn  Verdict = "withdrawn"  // another configuration came after it
+	DryRun     Verdict = "dry run"
+)
+
+// Deployment is one attempt to make a configuration live.
+type Deployment struct {
+	ID      string
+	Started time.Time
+	Ended   time.Time `json:",omitzero"`
+	New     Root      // Dir is set once it is unpacked
+	From    *Root     `json:",omitempty"` // served before; nil on a first deployment
+	Back    *Root     `json:",omitempty"` // to return to: From, or the last verified root
+	Link    string    // what `current` said at the start; empty: it was not there
+
+	Switched bool `json:",omitzero"` // `current` may have been moved
+	Hooked   bool `json:",omitzero"` // the hook may have been run
+
+	Baseline    *verify.Report `json:",omitempty"` // New's checks on From
+	OldBaseline *verify.Report `json:",omitempty"` // From's own checks on From, where they differ
+	Checks      *verify.Report `json:",omitempty"`
+	Soak        *verify.Report `json:",omitempty"`
+	Restored    *verify.Report `json:",omitempty"` // Back's checks on Back, after the rollback
+
+	Verdict Verdict `json:",omitzero"` // empty: committed, or not decided
+	Reason  string  `json:",omitzero"` // of the verdict
+	Broken  string  `json:",omitzero"` // why the rollback failed as well
+	Events  []Event // states entered, oldest first
+}
+
+// Event is a state that a deployment entered.
+type Event struct {
+	State State
+	At    time.Time
+}
+
+// Mark keeps what definitely failed from being tried again by itself.
+type Mark struct {
+	Digest   digest.Digest
+	Revision uint64 // and those before it
+	At       time.Time
+	Reason   string
+}
+
+// Hold keeps new deployments from starting.
+type Hold struct {
+	Reason   string
+	Since    time.Time
+	Link     string        `json:",omitzero"` // what `current` was moved to by hand
+	Standing bool          `json:",omitzero"` // until a person resumes
+	Revision uint64        `json:",omitzero"` // else until the registry has a later one
+	Digest   digest.Digest `json:",omitzero"` // or, if it counts none, another configuration
+}
+
+// clone returns a copy whose own fields, and those of its deployment, can be
+// set without changing r.
+func (r *Record) clone() *Record {
+	c := *r
+	c.Marks = slices.Clone(r.Marks)
+	if r.Deployment != nil {
+		d := *r.Deployment
+		d.Events = slices.Clone(d.Events)
+		c.Deployment = &d
+	}
+	return &c
+}
+
+// maxMarks bounds the record. The oldest go first.
+const maxMarks = 100
+
+// mark notes that the configuration failed definitely.
+func (r *Record) mark(c *wire.Configuration, reason string) {
+	r.unmark(c.Digest)
+	r.Marks = append(r.Marks, Mark{c.Digest, c.Revision, now(), reason})
+	r.Marks = r.Marks[max(0, len(r.Marks)-maxMarks):]
+}
+
+func (r *Record) unmark(d digest.Digest) {
+	r.Marks = slices.DeleteFunc(r.Marks, func(m Mark) bool { return m.Digest == d })
+}
+
+// marked reports whether what the registry has failed here. A later revision of
+// the same configuration is a person asking for one more try.
+func (r *Record) marked(st wire.PollState) bool {
+	return slices.ContainsFunc(r.Marks, func(m Mark) bool { return m.Digest == st.Digest && st.Revision <= m.Revision })
+}
+
+// format is the number of both documents below; one with a greater number is
+// neither read nor replaced.
+const format = 1
+
+var (
+	errNewer   = errors.New("written by a newer version")
+	errDamaged = errors.New("damaged")
+)
+
+// document is how a Record or a Root is stored: with a digest over the bytes
+// between the braces, so that a flipped bit is seen.
+type document struct {
+	Format int
+	Digest digest.Digest
+	Body   json.RawMessage
+}
+
+func encode(v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(document{format, digest.Of(body), body})
+	return append(b, '\n'), err
+}
+
+// decode reads what encode wrote. The error wraps errNewer or errDamaged.
+func decode(b []byte, v any) error {
+	var number struct{ Format int }
+	if err := json.Unmarshal(b, &number); err == nil && number.Format > format {
+		return fmt.Errorf("format %d, known is %d: %w", number.Format, format, errNewer)
+	}
+	var d document
+	if err := json.Unmarshal(b, &d); err != nil {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	if d.Format != format || digest.Of(d.Body) != d.Digest {
+		return fmt.Errorf("%w: its digest does not match", errDamaged)
+	}
+	if err := json.Unmarshal(d.Body, v); err != nil {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return nil
+}
+
+// now is the wall clock: a monotonic reading means nothing in a document.
+func now() time.Time { return time.Now().Round(0).UTC() }

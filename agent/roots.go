@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"deploytools/atomic"
+	"deploytools/layers/manifest"
+	"deploytools/registry/wire"
+)
+
+// id names a deployment, and the root that its first try fills.
+func id(seq uint64, c *wire.Configuration) string {
+	return fmt.Sprintf("%06d-%s", seq, c.Hash.Short())
+}
+
+// A root's document lies in roots/, also where the root itself is elsewhere.
+func (a *Agent) rootFile(r *Root, suffix string) string {
+	return a.path("roots", filepath.Base(r.Dir)+suffix)
+}
+
+// writeRoot makes the root's document durable.
+func (a *Agent) writeRoot(r *Root) error {
+	b, err := encode(r)
+	if err != nil {
+		return fmt.Errorf("internal error: %w", err)
+	}
+	return atomic.WriteFile(a.rootFile(r, ".json"), b, 0o600)
+}
+
+func (a *Agent) writeManifest(r *Root, m manifest.Manifest) error {
+	var b bytes.Buffer
+	if err := m.Encode(&b); err != nil {
+		return err
+	}
+	return atomic.WriteFile(a.rootFile(r, ".manifest"), b.Bytes(), 0o600)
+}
+
+// roots returns the complete roots that have a readable document, by the time
+// of their commit and their name. A damaged document is said and passed by: its root is
+// then one that was never committed. The error wraps errNewer where one is.
+func (a *Agent) roots() ([]*Root, error) {
+	files, err := filepath.Glob(a.path("roots", "[0-9a-f]*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var roots []*Root
+	for _, file := range files {
+		r, err := readRoot(file)
+		if errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) {
+			a.log().Warn("root's document not used", "root", filepath.Base(file), "error", err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if info, err := os.Lstat(a.path(r.Dir)); err == nil && info.IsDir() {
+			roots = append(roots, r)
+		}
+	}
+	slices.SortFunc(roots, func(x, y *Root) int {
+		return cmp.Or(x.Committed.Compare(y.Committed), cmp.Compare(x.Dir, y.Dir))
+	})
+	return roots, nil
+}
+
+func readRoot(file string) (*Root, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	r := new(Root)
+	if err := decode(b, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if want := strings.TrimSuffix(filepath.Base(file), ".json"); r.Configuration == nil || filepath.Base(r.Dir) != want || !filepath.IsLocal(r.Dir) {
+		return nil, fmt.Errorf("%s: is about %q: %w", file, r.Dir, errDamaged)
+	}
+	return r, nil
+}

@@ -1,0 +1,114 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"deploytools/atomic"
+	"deploytools/registry/wire"
+	"deploytools/verify"
+	"deploytools/verify/spec"
+)
+
+// wayBack is the link to OLDROOT that Restoring only renames; reserve is room
+// for the record on a disk that has become full.
+const (
+	wayBack     = ".back"
+	reserve     = ".reserve"
+	reserveSize = 64 << 10
+)
+
+// check is the step of Checking: the last one that touches nothing.
+func (a *Agent) check(ctx context.Context) error {
+	d := a.rec.Deployment
+	if err := a.checkScript(ctx, d); err != nil {
+		return err
+	}
+	if a.o.Mode.DryRun {
+		return &definite{DryRun, errors.New("a dry run ends before the switch")}
+	}
+	if err := a.baseline(ctx, d); err != nil {
+		return err
+	}
+	link, err := a.link()
+	if err != nil {
+		return err
+	}
+	if link != d.Link {
+		return &definite{Superseded, fmt.Errorf("`current` was moved by hand to %q", link)}
+	}
+	return a.prepareWayBack(d)
+}
+
+// checkScript runs the check script on NEWROOT.
+func (a *Agent) checkScript(ctx context.Context, d *Deployment) error {
+	if a.o.Hook.CheckScript == "" {
+		return nil
+	}
+	result, err := a.runHook(ctx, d, "check", "check")
+	if err != nil {
+		return err
+	}
+	if err := result.Err(); err != nil && result.Exit == int(wire.NotNow) && !result.TimedOut {
+		return errors.Join(err, a.hooks.forget(a.evidence(d), "check"))
+	} else if err != nil {
+		return bad(err)
+	}
+	return nil
+}
+
+// baseline looks at OLDROOT before the switch, with the checks of NEWROOT, and
+// with its own where these are others.
+func (a *Agent) baseline(ctx context.Context, d *Deployment) error {
+	if d.From == nil {
+		return nil
+	}
+	if len(d.New.Spec.Checks) > 0 {
+		r := a.look.once(ctx, d.New.Spec, a.vars(d.From, nil))
+		d.Baseline = &r
+	}
+	if len(d.From.Spec.Checks) > 0 && !sameSpec(d.From.Spec, d.New.Spec) {
+		r := a.look.once(ctx, d.From.Spec, a.vars(d.From, nil))
+		d.OldBaseline = &r
+	}
+	return context.Cause(ctx) // what was cancelled is no baseline
+}
+
+func sameSpec(x, y spec.Spec) bool {
+	a, errA := json.Marshal(x)
+	b, errB := json.Marshal(y)
+	return errA == nil && errB == nil && bytes.Equal(a, b)
+}
+
+// before returns the baseline that Back is compared with after a rollback.
+func (d *Deployment) before() verify.Report {
+	switch {
+	case d.OldBaseline != nil:
+		return *d.OldBaseline
+	case d.Baseline != nil:
+		return *d.Baseline
+	}
+	return verify.Report{}
+}
+
+func (a *Agent) prepareWayBack(d *Deployment) error {
+	if d.Back != nil {
+		if err := atomic.Symlink(d.Back.Dir, a.path(wayBack)); err != nil {
+			return err
+		}
+	}
+	return atomic.WriteFile(a.path(reserve), bytes.Repeat([]byte("reserve\n"), reserveSize/8), 0o600)
+}
+
+// vars is what checks of the root may refer to.
+func (a *Agent) vars(r, old *Root) verify.Vars {
+	v := verify.Vars{NewRoot: a.path(r.Dir), NewID: r.Configuration.Hash.String(), Name: r.Configuration.Name,
+		Revision: fmt.Sprint(r.Configuration.Revision)}
+	if old != nil {
+		v.OldID = old.Configuration.Hash.String()
+	}
+	return v
+}

@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"deploytools/atomic"
+)
+
+// commit is the step of Committing. The commit is the record that enters Idle;
+// the document beside the root comes before it, for the case that the record
+// is lost.
+func (a *Agent) commit(context.Context) error {
+	d := a.rec.Deployment
+	root := d.New
+	root.Committed = now()
+	if err := a.writeRoot(&root); err != nil {
+		return err
+	}
+	d.New = root
+	a.rec.Live, a.rec.Back = &root, d.Back
+	a.rec.unmark(root.Configuration.Digest)
+	a.rec.Hold = nil
+	a.result = nil
+	a.close(d)
+	return nil
+}
+
+// discard is the step of Discarding. It makes sure that `current` names what
+// the record says that serves: in Broken that may have been impossible.
+func (a *Agent) discard(context.Context) error {
+	d := a.rec.Deployment
+	if d.Switched {
+		if err := a.pointAt(d.target()); err != nil {
+			return err
+		}
+	}
+	if d.Hooked && d.Back != d.From {
+		a.rec.Live, a.rec.Back = d.Back, nil
+	}
+	if d.Verdict == Bad {
+		a.result = fmt.Errorf("%w: %s", ErrRolledBack, d.Reason)
+	}
+	a.close(d)
+	return nil
+}
+
+func (a *Agent) close(d *Deployment) {
+	d.Ended = now()
+	a.rec.Last, a.rec.Deployment = d, nil
+}
+
+// derive writes what follows from the record: the state file and the evidence
+// of the last deployment. A failure is said and hinders nothing; the next poll
+// tries again.
+func (a *Agent) derive() {
+	err := errors.Join(a.deriveState(), a.deriveEvidence())
+	if err != nil {
+		a.sayError("derive", "state file or evidence not written", err)
+		return
+	}
+	a.unsay("derive")
+}
+
+func (a *Agent) deriveState() error {
+	if a.o.StateFile == "" || a.rec.Live == nil {
+		return nil
+	}
+	want, err := a.rec.Live.Configuration.Encode()
+	if err != nil {
+		return err
+	}
+	if have, err := os.ReadFile(a.o.StateFile); err == nil && bytes.Equal(have, want) {
+		return nil
+	}
+	return atomic.WriteFile(a.o.StateFile, want, 0o644)
+}
+
+func (a *Agent) deriveEvidence() error {
+	d := a.rec.Last
+	if d == nil {
+		return nil
+	}
+	file := filepath.Join(a.evidence(d), "deployment.json")
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	b, err := json.MarshalIndent(d, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := atomic.MkdirAll(a.evidence(d), 0o711); err != nil {
+		return err
+	}
+	return atomic.WriteFile(file, append(b, '\n'), 0o600)
+}
+
+// evidence returns the directory of the deployment's evidence.
+func (a *Agent) evidence(d *Deployment) string { return a.path("deployments", d.ID) }
+
+// linkSays reports whether the link name in the directory names target.
+func (a *Agent) linkSays(name, target string) bool {
+	link, err := os.Readlink(a.path(name))
+	return err == nil && link == target
+}

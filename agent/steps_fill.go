@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"deploytools/atomic"
+	"deploytools/layers"
+	"deploytools/layers/digest"
+)
+
+// superseded polls before one more try of a state that prepares a deployment.
+// That the registry cannot be asked does not stop the try.
+func (a *Agent) superseded(ctx context.Context) error {
+	c := a.rec.Deployment.New.Configuration
+	st, err := a.ask(ctx)
+	if err != nil || st.Digest == c.Digest {
+		return nil
+	}
+	return &definite{Superseded, fmt.Errorf("the registry has another configuration, revision %d", st.Revision)}
+}
+
+// fetch is the step of Fetching.
+func (a *Agent) fetch(ctx context.Context) error {
+	return a.fill(ctx, a.rec.Deployment.New.Configuration)
+}
+
+// unpack is the step of Unpacking. Each try fills a new root, under a number
+// that is durable before the first byte: what an earlier try left is never used.
+func (a *Agent) unpack(ctx context.Context) error {
+	r, d := a.rec, a.rec.Deployment
+	name := d.ID
+	if d.New.Dir != "" {
+		r.Seq++
+		name = id(r.Seq, d.New.Configuration)
+	}
+	d.New.Dir = "roots/" + name
+	if err := a.save(); err != nil {
+		return err
+	}
+	r, d = a.rec, a.rec.Deployment
+	if err := a.fill(ctx, d.New.Configuration); err != nil { // again, if purge found one damaged
+		return err
+	}
+	staged, err := atomic.Stage(a.path(d.New.Dir))
+	if err != nil {
+		return err
+	}
+	info, err := layers.Unpack(ctx, staged.Path(), a.stack(d.New.Configuration), a.o.Layers)
+	a.crash("filled")
+	if err == nil {
+		err = a.finish(staged, info)
+	}
+	if err == nil {
+		return nil
+	}
+	err = errors.Join(err, staged.Abort())
+	switch {
+	case errors.Is(err, digest.ErrMismatch):
+		return errors.Join(err, a.purge(d.New.Configuration))
+	case errors.Is(err, layers.ErrRefused):
+		return bad(err)
+	}
+	return err
+}
+
+// finish completes the root: the documents beside it first, so that a root
+// that has its name has them too.
+func (a *Agent) finish(staged *atomic.Dir, info *layers.Info) error {
+	for _, w := range info.Warnings {
+		a.log().Warn("layer not applied as it is", "configuration", a.o.Name, "error", w)
+	}
+	d := a.rec.Deployment
+	if err := a.writeManifest(&d.New, info.Manifest); err != nil {
+		return err
+	}
+	if err := a.writeRoot(&d.New); err != nil {
+		return err
+	}
+	a.crash("documents")
+	return staged.Commit()
+}

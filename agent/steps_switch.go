@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"deploytools/atomic"
+)
+
+// Do and undo of what makes a root live: the link, then the hook.
+
+// attempts is how often a step of the way back tries by itself.
+const attempts = 3
+
+// switchRoot is the step of Switching.
+func (a *Agent) switchRoot(ctx context.Context) error {
+	return a.persist(ctx, func() error {
+		return atomic.Symlink(a.rec.Deployment.New.Dir, a.path("current"))
+	})
+}
+
+// restore is the step of Restoring: it undoes switchRoot. Where the way back
+// was prepared, it is one rename, which needs no room on the disk.
+func (a *Agent) restore(ctx context.Context) error {
+	return a.persist(ctx, func() error { return a.pointAt(a.rec.Deployment.target()) })
+}
+
+// hook is the step of Hooking.
+func (a *Agent) hook(ctx context.Context) error {
+	d := a.rec.Deployment
+	if a.o.Hook.Script == "" {
+		return nil
+	}
+	return a.persist(ctx, func() error {
+		result, err := a.runHook(ctx, d, "deploy", "deploy")
+		if err == nil && result.Err() != nil {
+			err = bad(result.Err())
+		}
+		return err
+	})
+}
+
+// rehook is the step of Rehooking: it undoes hook by running it for OLDROOT. A
+// first deployment is undone by the remove script; a hook that never ran, by
+// nothing. Each attempt has files of its own, so that their number survives a
+// restart.
+func (a *Agent) rehook(ctx context.Context) error {
+	d := a.rec.Deployment
+	program, label := a.o.Hook.Script, "rollback"
+	if d.Back == nil {
+		program, label = a.o.Hook.RemoveScript, "remove"
+	}
+	if program == "" || !d.Hooked {
+		return nil
+	}
+	n := 0
+	return a.persist(ctx, func() error {
+		n++
+		name := label
+		if n > 1 {
+			name = fmt.Sprintf("%s-%d", label, n)
+		}
+		result, err := a.runHook(ctx, d, label, name)
+		if err != nil {
+			return err
+		}
+		return result.Err()
+	})
+}
+
+// persist calls do up to three times, until it succeeds or fails definitely.
+func (a *Agent) persist(ctx context.Context, do func() error) error {
+	for n := 1; ; n++ {
+		err := do()
+		if err == nil || n == attempts || isDefinite(err) || ctx.Err() != nil {
+			return err
+		}
+		a.log().Warn("step tried again", "state", a.rec.State, "attempt", n, "error", err)
+		if err := sleep(ctx, time.Duration(n)*time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// target is the root that `current` goes back to; nil: it goes away. As long as
+// no hook has run, that is what served, else the last root that surely did.
+func (d *Deployment) target() *Root {
+	if d.Hooked {
+		return d.Back
+	}
+	return d.From
+}
+
+// pointAt moves `current` to the root, or away. It can be called again.
+func (a *Agent) pointAt(r *Root) error {
+	if r == nil {
+		return atomic.Remove(a.path("current"))
+	}
+	if a.linkSays("current", r.Dir) {
+		// Perhaps by a rename that was killed before its sync. Both links are in
+		// one directory, and Remove syncs it.
+		return atomic.Remove(a.path(wayBack))
+	}
+	if a.linkSays(wayBack, r.Dir) {
+		return atomic.Rename(a.path(wayBack), a.path("current"))
+	}
+	return atomic.Symlink(r.Dir, a.path("current"))
+}

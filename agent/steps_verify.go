@@ -1,0 +1,140 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"deploytools/verify"
+)
+
+// verify is the step of Verifying: NEWROOT has to pass its checks, and to go on
+// passing for the soak time.
+func (a *Agent) verify(ctx context.Context) error {
+	d := a.rec.Deployment
+	r := a.look.run(ctx, d.New.Spec, a.vars(&d.New, d.From))
+	d.Checks = &r
+	switch {
+	case r.Verified:
+		d.New.Verification = Verified
+	case r.OK:
+		d.New.Verification = Unverified
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case a.o.Baseline == BaselineEnvironment && d.From != nil && d.Baseline != nil && verify.Environment(*d.Baseline, r):
+		d.New.Verification = Environment
+		a.log().Warn("checks fail as before the switch", "configuration", a.o.Name, "check", failures(r))
+		return nil // it cannot soak: these checks would go on failing
+	default:
+		return bad(fmt.Errorf("verification failed: %s", failures(r)))
+	}
+	return a.soak(ctx, d)
+}
+
+// soak goes on looking. Polling goes on too: who has something else by now does
+// not have to wait for the end.
+func (a *Agent) soak(ctx context.Context, d *Deployment) error {
+	if d.New.Spec.Soak == 0 {
+		return nil
+	}
+	soaking, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watching sync.WaitGroup
+	watching.Go(func() { cancel(a.awaitAnother(soaking, d)) })
+	r := a.look.soak(soaking, d.New.Spec, a.vars(&d.New, d.From))
+	withdrawn := context.Cause(soaking)
+	cancel(nil)
+	watching.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if withdrawn != nil {
+		return &definite{Withdrawn, withdrawn}
+	}
+	d.Soak = &r
+	if !r.OK {
+		return bad(fmt.Errorf("verification failed in the soak time: %s", failures(r)))
+	}
+	return nil
+}
+
+// awaitAnother returns when the registry has another configuration, or ctx is
+// done. It uses nothing of the machine but what it is given.
+func (a *Agent) awaitAnother(ctx context.Context, d *Deployment) error {
+	waits := newBackoff(a.o.Poll, a.o.Name)
+	wait := waits.poll()
+	for sleep(ctx, wait) == nil {
+		st, err := a.ask(ctx)
+		if err != nil {
+			wait = waits.next()
+			continue
+		}
+		if !absent(st) && st.Digest != d.New.Configuration.Digest {
+			return fmt.Errorf("the registry has another configuration, revision %d", st.Revision)
+		}
+		waits.reset()
+		wait = waits.poll()
+	}
+	return context.Cause(ctx)
+}
+
+// reverify is the step of Reverifying: OLDROOT is looked at with its own
+// checks, and must not be worse off than before the switch.
+func (a *Agent) reverify(ctx context.Context) error {
+	d := a.rec.Deployment
+	if d.Back == nil || !d.Hooked || len(d.Back.Spec.Checks) == 0 {
+		return nil
+	}
+	return a.persist(ctx, func() error {
+		r := a.look.run(ctx, d.Back.Spec, a.vars(d.Back, &d.New))
+		d.Restored = &r
+		if worse := verify.Worse(d.before(), r); len(worse) > 0 {
+			return fmt.Errorf("verification of the old version failed: %s", texts(worse))
+		}
+		return nil
+	})
+}
+
+// awaitOperator is the step of Broken. It changes nothing; what it waits for is
+// that OLDROOT passes its checks after all, another revision, or a person.
+func (a *Agent) awaitOperator(ctx context.Context) error {
+	d := a.rec.Deployment
+	if a.retry {
+		a.retry = false
+		return nil
+	}
+	a.say("broken", "broken: a person must act", d.Broken, "error", d.Broken)
+	st, err := a.ask(ctx)
+	c := d.New.Configuration
+	if err == nil && !absent(st) && (st.Digest != c.Digest || st.Revision > c.Revision) {
+		return nil
+	}
+	if d.Back != nil && len(d.Back.Spec.Checks) > 0 {
+		r := a.look.once(ctx, d.Back.Spec, a.vars(d.Back, &d.New))
+		if len(verify.Worse(d.before(), r)) == 0 {
+			d.Restored = &r
+			return nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return errStay
+}
+
+func isDefinite(err error) bool {
+	_, ok := errors.AsType[*definite](err)
+	return ok
+}
+
+func failures(r verify.Report) string { return texts(r.Failed()) }
+
+func texts(findings []verify.Finding) string {
+	var all []string
+	for _, f := range findings {
+		all = append(all, f.String())
+	}
+	return strings.Join(all, "; ")
+}

@@ -1,0 +1,319 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"deploytools/layers/digest"
+	"deploytools/registry/wire"
+	"deploytools/verify/spec"
+)
+
+func one(version string) []byte { return archive(files{"v": version}) }
+
+// The original tool ran a failing script at every poll, for ever.
+func TestFailingHookRunsOncePerRevision(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		h.calls = nil
+		h.src.put("v2", with(failHook))
+		stop := h.serve()
+		time.Sleep(time.Hour)
+		if h.runs("deploy") != 1 || h.runs("rollback") != 1 || h.src.polls < 50 {
+			t.Errorf("%d deploys and %d rollbacks in %d polls, want 1 and 1", h.runs("deploy"), h.runs("rollback"), h.src.polls)
+		}
+		if got := h.agent.Record().Last.Reason; got != `"" call failure: exit status 1` && !strings.Contains(got, "call failure: exit status 1") {
+			t.Errorf("reason %q", got)
+		}
+		h.src.put("v2", with(failHook)) // a person asks once more
+		time.Sleep(time.Hour)
+		if h.runs("deploy") != 2 {
+			t.Errorf("%d deploys after a new revision of the same, want 2", h.runs("deploy"))
+		}
+		h.src.put("v1", one("1"))
+		h.src.put("v3", one("3"))
+		time.Sleep(time.Hour)
+		stop()
+		if h.live() != "v3" {
+			t.Errorf("%q is live, want v3", h.live())
+		}
+		h.invariants()
+	})
+}
+
+// A registry of the original kind counts no revisions: that it was changed
+// and changed back is what a person does to ask again.
+func TestWithoutRevisionsAMarkHoldsUntilTheConfigurationChanges(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		put := func(version string, layer []byte) { h.src.put(version, layer).Revision = 0 }
+		put("v1", one("1"))
+		h.want("v1", nil)
+		put("v2", with(failHook))
+		h.want("v1", ErrRolledBack)
+		h.want("v1", nil)
+		n := h.runs("deploy")
+		put("v1", one("1"))
+		h.want("v1", nil)
+		put("v2", with(failHook))
+		h.want("v1", ErrRolledBack)
+		if h.runs("deploy") != n+1 {
+			t.Errorf("%d deploys more, want 1", h.runs("deploy")-n)
+		}
+	})
+}
+
+func TestCommittedDigestMayBeGoneBackTo(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		for _, v := range []string{"1", "2", "1", "2"} {
+			h.src.put("v"+v, one(v))
+			h.want("v"+v, nil)
+		}
+		if got := h.agent.Record().Back.Configuration.Layers[0].Version; got != "v1" {
+			t.Errorf("rollback target %s, want v1", got)
+		}
+	})
+}
+
+func TestSupersededBeforeTheSwitchIsNotMarked(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.src.fetch = func(digest.Digest, int64, io.Writer) error { return wire.ErrUnreachable }
+		stop := h.serve()
+		time.Sleep(time.Hour)
+		if s := h.agent.Record().State; s != Fetching {
+			t.Errorf("in %s, want Fetching", s)
+		}
+		if n := h.lines("WARN", "step not done"); n != 1 {
+			t.Errorf("%d warnings about one and the same error, want 1\n%s", n, h.logged)
+		}
+		h.src.put("v2", one("2"))
+		h.src.fetch = nil
+		time.Sleep(time.Hour)
+		stop()
+		if h.live() != "v2" || len(h.agent.Record().Marks) > 0 || h.lines("WARN", "another configuration, revision 2") != 1 {
+			t.Errorf("%q is live with marks %v\n%s", h.live(), h.agent.Record().Marks, h.logged)
+		}
+		h.invariants()
+	})
+}
+
+func TestWithdrawnInTheSoakIsNotMarked(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.Verify.Soak = 24 * time.Hour
+		h.src.put("v1", one("1"))
+		stop := h.serve()
+		time.Sleep(time.Hour)
+		if s := h.agent.Record().State; s != Verifying {
+			t.Fatalf("in %s, want Verifying", s)
+		}
+		h.src.put("v2", one("2"))
+		time.Sleep(2 * time.Minute)
+		r := h.agent.Record()
+		if r.Last == nil || r.Last.Verdict != Withdrawn || len(r.Marks) > 0 || r.State != Verifying || r.Deployment.From != nil {
+			t.Errorf("last %+v, marks %v, now in %s", r.Last, r.Marks, r.State)
+		}
+		time.Sleep(25 * time.Hour)
+		stop()
+		if h.live() != "v2" || h.agent.Record().Live.Verification != Verified {
+			t.Errorf("%q is live\n%s", h.live(), h.logged)
+		}
+		h.invariants()
+	})
+}
+
+func TestFailureInTheSoakRollsBack(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		h.o.Verify.Soak = time.Hour
+		h.src.put("v2", one("2"))
+		failing := false
+		h.env = func() bool { return failing }
+		h.seam = func(p string) { failing = p == "soaking" || failing && p != "entered Rehooking" }
+		h.want("v1", ErrRolledBack)
+		if got := h.agent.Record().Last.Reason; !strings.Contains(got, "in the soak time") {
+			t.Errorf("reason %q", got)
+		}
+	})
+}
+
+func TestWithoutChecksNothingIsVerified(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.Verify = spec.Spec{}
+		var said string
+		h.o.Observe.Notify = func(s string) { said = s }
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		if got := h.agent.Record().Live.Verification; got != Unverified || said != "web: Idle, revision 1 unverified" {
+			t.Errorf("verification %q, status %q", got, said)
+		}
+		h.src.put("v2", one("2"))
+		h.want("v2", nil)
+		if got := h.agent.Record().Back; got == nil || got.Configuration.Layers[0].Version != "v1" {
+			t.Errorf("rollback target %v, want v1: without checks every commit is one", got)
+		}
+	})
+}
+
+func TestWhatFailedBeforeTheSwitchIsTheEnvironment(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		h.env = func() bool { return true }
+		h.src.put("v2", one("2"))
+		h.want("v2", nil)
+		r := h.agent.Record()
+		if r.Live.Verification != Environment || r.Back.Configuration.Layers[0].Version != "v1" {
+			t.Errorf("%s %s, back to %s", h.live(), r.Live.Verification, r.Back.Configuration.Layers[0].Version)
+		}
+		h.src.put("v3", with(failHook))
+		h.want("v1", ErrRolledBack) // the last verified one, although v2 was live
+		old := h.calls[len(h.calls)-2]["OLDROOT"]
+		if !strings.HasSuffix(old, "/"+r.Live.Dir) {
+			t.Errorf("the hook of v3 was told OLDROOT=%s, want what was live, %s", old, r.Live.Dir)
+		}
+		h.o.Baseline = BaselineStrict
+		h.src.put("v4", one("4"))
+		h.want("v1", ErrRolledBack)
+	})
+}
+
+func TestNewFailuresAreNotTheEnvironment(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		failing := false
+		h.env = func() bool { return failing }
+		h.seam = func(p string) { failing = p == "entered Verifying" || failing && p != "entered Reverifying" }
+		h.src.put("v2", one("2"))
+		h.want("v1", ErrRolledBack)
+	})
+}
+
+func TestCheckScriptThatSays75IsAskedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		asked := 0
+		h.o.Hook.CheckScript = "./check.sh"
+		h.hooks.exit = func(env map[string]string) int {
+			if env["DEPLOY_PHASE"] != "check" {
+				return 0
+			}
+			if asked++; asked < 5 {
+				return 75
+			}
+			return 0
+		}
+		h.src.put("v1", one("1"))
+		stop := h.serve()
+		time.Sleep(time.Hour)
+		stop()
+		if asked != 5 || h.live() != "v1" || len(h.agent.Record().Marks) > 0 {
+			t.Errorf("asked %d times, want 5; %q is live", asked, h.live())
+		}
+	})
+}
+
+func TestDryRunEndsBeforeTheSwitch(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.Mode.DryRun = true
+		h.o.Hook.CheckScript = "./check.sh"
+		h.src.put("v1", one("1"))
+		h.want("", nil)
+		h.want("", nil)
+		if len(h.calls) != 1 || h.calls[0]["DEPLOY_PHASE"] != "check" || h.agent.Record().Last.Verdict != DryRun {
+			t.Errorf("calls %v, verdict %q", h.calls, h.agent.Record().Last.Verdict)
+		}
+		h.o.Mode.DryRun = false
+		h.want("v1", nil)
+	})
+}
+
+// broken returns a host in Broken, on which v1 was live.
+func broken(h *host) {
+	h.src.put("v1", one("1"))
+	h.want("v1", nil)
+	h.hooks.exit = func(env map[string]string) int {
+		if env["DEPLOY_ACTION"] == "rollback" {
+			return 1
+		}
+		return 0
+	}
+	h.src.put("v2", with(failHook))
+	h.want("v1", ErrBroken)
+	if n := h.runs("rollback"); n != 3 {
+		h.Errorf("%d rollbacks, want 3 tries", n)
+	}
+	h.calls, h.hooks.exit = nil, nil
+}
+
+func TestBrokenWaitsForSomebody(t *testing.T) {
+	for name, act := range map[string]func(h *host){
+		"a person":      func(h *host) { must(h.agent.Retry(h.Context())) },
+		"a revision":    func(h *host) { h.src.put("v3", one("3")) },
+		"OLDROOT again": func(h *host) { h.hooks.effect(map[string]string{"NEWROOT": h.agent.Record().Live.Dir}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, h *host) {
+				broken(h)
+				stop := h.serve()
+				time.Sleep(time.Hour)
+				if s := h.agent.Record().State; s != Broken || len(h.calls) > 0 {
+					t.Errorf("in %s after %d hooks by itself, want Broken", s, len(h.calls))
+				}
+				act(h)
+				time.Sleep(time.Hour)
+				stop()
+				want := map[string]string{"a person": "v1", "a revision": "v3", "OLDROOT again": "v1"}[name]
+				if h.live() != want || h.agent.Record().State == Broken && name != "a person" {
+					t.Errorf("%q is live in %s, want %s", h.live(), h.agent.Record().State, want)
+				}
+			})
+		})
+	}
+}
+
+func TestStoppedHookIsGoneOnWith(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		a := h.new()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		h.seam = func(p string) {
+			if p == "before deploy" {
+				cancel(errors.New("TERM"))
+			}
+		}
+		if err := a.Run(ctx); err == nil || err.Error() != "TERM" {
+			t.Errorf("Run = %v, want the cause", err)
+		}
+		h.seam = func(string) {}
+		h.want("v1", nil)
+		if h.runs("deploy") != 1 {
+			t.Errorf("%d deploys, want 1", h.runs("deploy"))
+		}
+	})
+}
+
+func TestStopTakesNoArrowAndCountsNoTry(t *testing.T) {
+	for _, s := range order[1:8] {
+		bubble(t, func(t *testing.T, h *host) {
+			h.src.put("v1", one("1"))
+			for range 2 * maxTries {
+				ctx, cancel := context.WithCancel(t.Context())
+				h.seam = func(p string) {
+					if p == "entered "+string(s) {
+						cancel()
+					}
+				}
+				h.new().Run(ctx)
+				cancel()
+			}
+			h.seam = func(string) {}
+			h.want("v1", nil)
+		})
+	}
+}

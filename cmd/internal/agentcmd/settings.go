@@ -1,0 +1,136 @@
+package agentcmd
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/agent"
+	"deploytools/cmd/internal/cli"
+	"deploytools/layers"
+	"deploytools/verify/spec"
+)
+
+// settings are the flags.
+type settings struct {
+	addr         string
+	fingerprints []string
+	knownHosts   []string
+	key          string
+
+	name      string
+	dir       string
+	stateFile string
+	poll      time.Duration
+	once      bool
+	dryRun    bool
+
+	script, checkScript, removeScript string
+	hookTimeout                       time.Duration
+
+	checks    []string
+	successes int
+	total     time.Duration
+	soak      time.Duration
+	baseline  string
+
+	keep     int
+	cleanOld bool
+
+	owner, privileged bool
+	maxUnpacked       int64
+	maxEntries        int
+
+	logFormat string
+	verbose   bool
+}
+
+func (s *settings) flags(fs *pflag.FlagSet) {
+	fs.StringVar(&s.addr, "addr", "localhost:2022", "`host:port` of the registry")
+	fs.StringArrayVar(&s.fingerprints, "fp", nil, "`fingerprint` of the registry's host key, SHA256:...; may be repeated, one has to fit. Without it known_hosts decides")
+	fs.StringArrayVar(&s.knownHosts, "known-hosts", nil, "known_hosts `file`; may be repeated (default ~/.ssh/known_hosts and the system's)")
+	fs.StringVar(&s.key, "key", "id_ecdsa", "private key `file`")
+	fs.StringVar(&s.name, "name", "", "`name` of the configuration")
+	fs.StringVar(&s.dir, "dir", ".", "`directory` for roots, layers and records; one agent works in it at a time")
+	fs.StringVar(&s.stateFile, "state", "state.json", "`file` that shows what is deployed, for people and scripts; empty is none")
+	fs.DurationVar(&s.poll, "poll", 30*time.Second, "`time` between two questions to the registry")
+	fs.BoolVar(&s.once, "once", false, "end when nothing is left to do, for cron")
+	fs.BoolVar(&s.dryRun, "dry-run", false, "fetch, unpack and check what is new, but do not switch")
+	fs.StringVar(&s.script, "script", "./deploy.sh", "`program` that makes a root live; empty is none: switching the link is enough")
+	fs.StringVar(&s.checkScript, "check-script", "", "`program` that looks at a root before the switch; exit status 75 means not now")
+	fs.StringVar(&s.removeScript, "remove-script", "", "`program` that takes a first deployment off the host when it fails")
+	fs.DurationVar(&s.hookTimeout, "hook-timeout", 10*time.Minute, "`time` that a program may take")
+	fs.StringArrayVar(&s.checks, "verify", nil, "`check` after a deployment, such as type=tls,addr=localhost:443,cert=etc/site.pem; may be repeated, one a line in the variable")
+	fs.IntVar(&s.successes, "successes", spec.DefaultSuccesses, "`number` of times in a row that every check has to pass")
+	fs.DurationVar(&s.total, "verify-total", spec.DefaultTotal, "`time` that the checks have until they pass")
+	fs.DurationVar(&s.soak, "soak", 0, "`time` that the checks go on after that, before the deployment counts")
+	fs.StringVar(&s.baseline, "baseline", baselineEnvironment, "what a check is worth that failed on the old root already: `policy` environment commits as unverified, strict rolls back")
+	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
+	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
+	fs.BoolVar(&s.owner, "owner", false, "give files the owner and group of the archive; needs root")
+	fs.BoolVar(&s.privileged, "allow-privileged", false, "accept setuid and setgid files and file capabilities")
+	fs.Int64Var(&s.maxUnpacked, "max-unpacked", 8<<30, "greatest size of an unpacked layer, in `bytes`")
+	fs.IntVar(&s.maxEntries, "max-entries", 1_000_000, "greatest `number` of files, directories and links in a layer")
+	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
+	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
+	for _, name := range []string{"known-hosts", "key", "dir", "state", "script", "check-script", "remove-script"} {
+		cli.FileFlag(fs, name)
+	}
+	cli.EnvAlias(fs, "fp", "DEPLOY_AGENT_FINGERPRINT")
+}
+
+// The values of -baseline.
+const (
+	baselineEnvironment = "environment"
+	baselineStrict      = "strict"
+)
+
+// options turns the flags into what the machine takes.
+func (s *settings) options() (agent.Options, error) {
+	o := agent.Options{
+		Name: s.name, Dir: s.dir, StateFile: s.stateFile,
+		Poll: agent.Poll{Interval: s.poll},
+		Hook: agent.Hook{Script: s.script, CheckScript: s.checkScript, RemoveScript: s.removeScript, Timeout: s.hookTimeout},
+		Keep: agent.Keep{Roots: s.keep},
+		Layers: layers.Options{
+			Owner: s.owner, Privileged: s.privileged,
+			Limits: layers.Limits{Unpacked: s.maxUnpacked, Entries: s.maxEntries},
+		},
+		Mode: agent.Mode{Once: s.once, DryRun: s.dryRun},
+	}
+	switch {
+	case s.name == "":
+		return o, cli.Usage("-name should be set: the configuration to deploy")
+	case s.poll <= 0:
+		return o, cli.Usage("-poll should be positive")
+	case s.hookTimeout <= 0:
+		return o, cli.Usage("-hook-timeout should be positive")
+	case s.keep < 1:
+		return o, cli.Usage("-keep should be at least 1: the root to fall back on")
+	case s.maxUnpacked <= 0 || s.maxEntries <= 0:
+		return o, cli.Usage("-max-unpacked and -max-entries should be positive")
+	case s.baseline != baselineEnvironment && s.baseline != baselineStrict:
+		return o, cli.Usage("-baseline %q: should be %s or %s", s.baseline, baselineEnvironment, baselineStrict)
+	}
+	if s.cleanOld {
+		o.Keep.Roots = 1
+	}
+	if s.baseline == baselineStrict {
+		o.Baseline = agent.BaselineStrict
+	}
+	o.Verify = spec.Spec{Successes: s.successes, Total: s.total, Soak: s.soak}
+	for _, text := range splitLines(s.checks) {
+		c, err := spec.Parse(text, spec.FromHost)
+		if err != nil {
+			return o, cli.Usage("-verify %q: %w", text, err)
+		}
+		o.Verify.Checks = append(o.Verify.Checks, c)
+	}
+	if len(o.Verify.Checks) == 0 && s.soak > 0 {
+		return o, cli.Usage("-soak needs something to look at: give -verify")
+	}
+	if err := o.Verify.Validate(spec.FromHost); err != nil {
+		return o, cli.Usage("-verify: %w", err)
+	}
+	return o, nil
+}

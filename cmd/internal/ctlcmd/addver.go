@@ -1,0 +1,237 @@
+package ctlcmd
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/cmd/internal/cli"
+	"deploytools/layers"
+	"deploytools/layers/digest"
+	"deploytools/registry/client"
+	"deploytools/registry/console"
+	"deploytools/registry/wire"
+)
+
+// noUpload is what a registry of any age says about content that it lacks.
+const noUpload = "no uploaded file with given hash found"
+
+func addverCommand(r *remote, c console.Command) cli.Command {
+	command := fromConsole(c)
+	command.Short = "make a file or an upload a version of a component"
+	command.Long = `With -file, the archive is checked to its last byte and uploaded, unless the
+registry has it already. With -hash, the content is at the registry: an upload,
+or the content of some other version.
+
+Adding the same content under the same name again changes nothing and succeeds;
+other content is refused, because versions never change.`
+	command.Examples = append([]string{"deployctl addver -name code -version v02 -file code.tar.gz"}, command.Examples...)
+	command.New = func() cli.Op { return &addver{r: r, c: c} }
+	return command
+}
+
+// addver is the command addver: the console's, and -file.
+type addver struct {
+	r    *remote
+	c    console.Command
+	file string
+}
+
+func (a *addver) Flags(fs *pflag.FlagSet) {
+	consoleFlags(fs, a.c)
+	fs.StringVar(&a.file, "file", "", "`archive` to upload, tar.gz")
+	cli.FileFlag(fs, "file")
+}
+
+func (a *addver) Run(ctx context.Context, o *cli.IO, words []string) error {
+	fs := pflag.NewFlagSet(a.c.Name, pflag.ContinueOnError)
+	a.Flags(fs)
+	err := console.ParseFlags(fs, words, true)
+	switch {
+	case errors.Is(err, pflag.ErrHelp), !fs.Changed("file") && !hasFile(words):
+		// The registry may know more flags than we do.
+		return a.r.run(ctx, o, append([]string{a.c.Name}, words...), nil)
+	case err != nil:
+		return &cli.Error{Status: wire.Usage, Err: err}
+	case fs.NArg() > 0:
+		return cli.Usage("unexpected argument %q", fs.Arg(0))
+	case fs.Changed("hash"):
+		return cli.Usage("-file and -hash exclude each other")
+	}
+	name, version := fs.Lookup("name").Value.String(), fs.Lookup("version").Value.String()
+	if name == "" || version == "" {
+		return cli.Usage("name, version and file should all be set")
+	}
+	if err := errors.Join(wire.CheckName(name), wire.CheckVersion(version)); err != nil {
+		return &cli.Error{Status: wire.Usage, Err: err}
+	}
+	f, err := openArchive(a.file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	c, err := a.r.dial(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	p := put{c: c, o: o, f: f, layer: name + ":" + version}
+	return p.run(ctx, func(d digest.Digest) string { return a.line(fs, d) })
+}
+
+// hasFile reports whether a command line that cannot be parsed means -file.
+func hasFile(words []string) bool {
+	for _, w := range words {
+		name, _, _ := strings.Cut(strings.TrimLeft(w, "-"), "=")
+		if strings.HasPrefix(w, "-") && name == "file" {
+			return true
+		}
+	}
+	return false
+}
+
+// line returns the command that adds the content d, with all other flags.
+func (a *addver) line(fs *pflag.FlagSet, d digest.Digest) string {
+	words := []string{a.c.Name}
+	fs.Visit(func(f *pflag.Flag) {
+		if f.Name != "file" {
+			words = append(words, "-"+f.Name+"="+f.Value.String())
+		}
+	})
+	return console.Join(append(words, "-hash="+d.String()))
+}
+
+// openArchive opens a regular file, which can be read at several places.
+func openArchive(name string) (*archive, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &archive{File: f, size: info.Size()}, nil
+}
+
+// archive is the file to upload.
+type archive struct {
+	*os.File
+	size int64 // when it was opened
+}
+
+// reader returns a new reader of the whole file.
+func (a *archive) reader() io.Reader { return io.NewSectionReader(a.File, 0, a.size) }
+
+// put brings one archive to the registry and adds it as a version.
+type put struct {
+	c     *client.Client
+	o     *cli.IO
+	f     *archive
+	layer string // for messages
+}
+
+// run uploads the archive unless the registry has its content. line returns
+// the command that adds the content.
+func (p *put) run(ctx context.Context, line func(digest.Digest) string) error {
+	hash := digest.NewWriter()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{hash}, struct{ io.Reader }{p.f.reader()}, make([]byte, 1<<20)); err != nil {
+		return fmt.Errorf("cannot read %s: %w", p.f.Name(), err)
+	}
+	d := hash.Digest()
+	var stdout, stderr reply
+	status, err := p.c.Exec(ctx, line(d), nil, &stdout, &stderr)
+	if err != nil {
+		return explain(err)
+	}
+	// A registry of the original kind tells its errors on stdout.
+	if status == wire.OK || !strings.Contains(stdout.String()+stderr.String(), noUpload) {
+		_, err := p.o.Stdout.Write(stdout.Bytes())
+		p.o.Stderr.Write(stderr.Bytes())
+		return cmp.Or(ended(status, nil), err)
+	}
+	if err := p.upload(ctx, d); err != nil {
+		return err
+	}
+	return ended(p.c.Exec(ctx, line(d), nil, p.o.Stdout, p.o.Stderr))
+}
+
+// reply keeps what a command prints, as long as it is sensible.
+type reply struct{ bytes.Buffer }
+
+const maxReply = 1 << 20
+
+func (r *reply) Write(p []byte) (int, error) {
+	if r.Len()+len(p) > maxReply {
+		return 0, fmt.Errorf("registry prints more than %d bytes", maxReply)
+	}
+	return r.Buffer.Write(p)
+}
+
+// upload sends the archive and checks it meanwhile. An archive that is no layer
+// is not sent to its end.
+func (p *put) upload(ctx context.Context, want digest.Digest) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	check := make(chan error, 1)
+	refused := make(chan struct{})
+	go func() {
+		// What may be privileged is the registry's decision.
+		info, err := layers.Check(ctx, p.layer, p.f.reader(), layers.Options{Privileged: true})
+		if err == nil && info.Digest != want {
+			err = p.changed()
+		}
+		if err != nil {
+			close(refused)
+		}
+		check <- err
+	}()
+	progress := cli.Progress(p.o, "upload", p.f.size)
+	got, err := p.c.Upload(ctx, "upload", &untilRefused{p.f.reader(), refused}, progress)
+	progress.Close()
+	if err != nil && err != errRefused {
+		cancel(err)
+		<-check
+		return explain(err)
+	}
+	if err := <-check; err != nil {
+		return err
+	}
+	if got != want {
+		return p.changed()
+	}
+	return nil
+}
+
+func (p *put) changed() error {
+	return fmt.Errorf("file %s has changed while it was read; nothing was added", p.f.Name())
+}
+
+// errRefused ends an upload whose archive turned out to be no layer.
+var errRefused = errors.New("archive is refused")
+
+// untilRefused reads until the channel is closed.
+type untilRefused struct {
+	io.Reader
+	refused <-chan struct{}
+}
+
+func (u *untilRefused) Read(p []byte) (int, error) {
+	select {
+	case <-u.refused:
+		return 0, errRefused
+	default:
+		return u.Reader.Read(p)
+	}
+}

@@ -1,0 +1,137 @@
+package ctlcmd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/cmd/internal/cli"
+	"deploytools/registry/client"
+	"deploytools/registry/console"
+	"deploytools/registry/wire"
+)
+
+// remote is the registry as the program's own flags describe it.
+type remote struct {
+	addr, user, key string
+	fingerprints    []string
+	knownHosts      []string
+}
+
+// flags returns what defines the program's own flags.
+func (d Defaults) flags(r *remote) func(*pflag.FlagSet) {
+	addr := d.Address
+	if addr == "" {
+		addr = "localhost:" + client.DefaultPort
+	}
+	var fingerprints []string
+	if d.Fingerprint != "" {
+		fingerprints = strings.Split(d.Fingerprint, ",")
+	}
+	return func(fs *pflag.FlagSet) {
+		fs.StringVar(&r.addr, "addr", addr, "`host:port` of the registry")
+		fs.StringSliceVar(&r.fingerprints, "fp", fingerprints, "`fingerprint` of the registry's host key, SHA256:..., in place of known_hosts; may be given several times")
+		cli.EnvAlias(fs, "fp", "DEPLOYCTL_FINGERPRINT")
+		fs.StringVar(&r.key, "key", "", "private key `file`, the only one that is used")
+		cli.FileFlag(fs, "key")
+		fs.StringVar(&r.user, "user", "", "user `name` at the registry; yours when not given")
+		fs.StringSliceVar(&r.knownHosts, "known-hosts", nil, "`file` of known host keys, in place of ~/.ssh/known_hosts and the system's; may be given several times")
+		cli.FileFlag(fs, "known-hosts")
+	}
+}
+
+// dial returns the client for the registry; it connects when it is used.
+func (r *remote) dial(ctx context.Context, o *cli.IO) (*client.Client, error) {
+	user := r.user
+	if user == "" {
+		user = o.Env("USER") // cron sets none: then the client asks the system
+	}
+	c, err := client.New(client.Options{
+		Addr: r.addr, User: user, Fingerprints: r.fingerprints, KnownHosts: r.knownHosts,
+		KeyFile: r.key, AgentSocket: o.Env("SSH_AUTH_SOCK"),
+		Passphrase: func(file string) ([]byte, error) { return askPassphrase(ctx, file) },
+	})
+	if err != nil {
+		return nil, &cli.Error{Status: wire.Usage, Err: err}
+	}
+	return c, nil
+}
+
+// run runs one command of the console, whose streams and status become ours.
+func (r *remote) run(ctx context.Context, o *cli.IO, words []string, stdin io.Reader) error {
+	c, err := r.dial(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return ended(c.Exec(ctx, console.Join(words), stdin, o.Stdout, o.Stderr))
+}
+
+// ended turns the end of a command into an error. The command itself has told
+// what went wrong.
+func ended(status wire.Status, err error) error {
+	if err != nil {
+		return explain(err)
+	}
+	if status != wire.OK {
+		return &cli.Error{Status: status}
+	}
+	return nil
+}
+
+// explain adds the exit status and the hint to an error of the client.
+func explain(err error) error {
+	hint := ""
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		hint = e.Hint
+	}
+	for _, row := range []struct {
+		kind   error
+		status wire.Status
+	}{
+		{wire.ErrUnreachable, wire.Unreachable}, {wire.ErrUntrusted, wire.Untrusted},
+		{wire.ErrDenied, wire.Denied}, {wire.ErrNotFound, wire.NotFound},
+	} {
+		if errors.Is(err, row.kind) {
+			return &cli.Error{Status: row.status, Hint: hint, Err: err}
+		}
+	}
+	return err
+}
+
+// stdinOf returns what a command may read: a terminal is left alone.
+func stdinOf(o *cli.IO) io.Reader {
+	if o.IsTerminal(o.Stdin) {
+		return nil
+	}
+	return o.Stdin
+}
+
+// remoteOp is a command that runs at the registry.
+type remoteOp struct {
+	r *remote
+	c console.Command
+}
+
+// Flags shows the flags of the console's command; they are parsed there.
+func (r *remoteOp) Flags(fs *pflag.FlagSet) { consoleFlags(fs, r.c) }
+
+func consoleFlags(fs *pflag.FlagSet, c console.Command) {
+	c.New().Flags(fs)
+	fs.Bool("json", false, "print one JSON object")
+}
+
+func (r *remoteOp) Run(ctx context.Context, o *cli.IO, words []string) error {
+	var stdin io.Reader
+	if r.c.Stdin {
+		// Only these: a loop over lines of a file would lose them to the others.
+		if stdin = stdinOf(o); stdin == nil {
+			return cli.WithHint(cli.Usage("%s reads standard input, which is a terminal", r.c.Name),
+				"run 'deployctl "+r.c.Name+" <FILE'")
+		}
+	}
+	return r.r.run(ctx, o, append([]string{r.c.Name}, words...), stdin)
+}

@@ -1,0 +1,296 @@
+// Package registrycmd is the program deploy-registry: its flags, and the
+// wiring of the domain to its engines and to the SSH server.
+package registrycmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/atomic"
+	"deploytools/cmd/internal/cli"
+	"deploytools/cmd/internal/ops"
+	"deploytools/layers"
+	"deploytools/registry"
+	"deploytools/registry/boltmeta"
+	"deploytools/registry/fsblobs"
+	"deploytools/registry/keys"
+	"deploytools/registry/sshd"
+)
+
+// Main runs deploy-registry with the words after its name and returns its exit
+// status.
+func Main(ctx context.Context, args []string, o *cli.IO) int {
+	return Program().Main(ctx, args, o)
+}
+
+// Program returns deploy-registry, for one call of Main and for documents.
+func Program() *cli.Program {
+	s := &settings{}
+	return &cli.Program{
+		Name:  "deploy-registry",
+		Short: "keep layers and configurations for agents to deploy",
+		Long: `Operators reach it with ssh, sftp and scp, or with deployctl; agents by SFTP as
+the user deploy-agent. Two files in the format of authorized_keys say who is who.
+Everything it keeps lies in one directory. A new directory gets a host key, whose
+fingerprint is logged at each start.
+
+TERM and INT end it: commands and transfers that run may finish first.`,
+		Examples: []string{
+			"deploy-registry -addr localhost:2022 -dir $DIR -opauth $DIR/operator.keys -srvauth $DIR/service.keys",
+			"deploy-registry -addr 0.0.0.0:2022 -addr '[::]:2022'",
+		},
+		Flags: s.flags,
+		Run:   s.run,
+	}
+}
+
+// settings are the flags.
+type settings struct {
+	addrs       []string
+	dir         string
+	operators   string
+	agents      string
+	maxVersions int
+	idle        time.Duration
+	maxUpload   int64
+	minFree     int64
+	privileged  bool
+	addrFile    string
+	logFormat   string
+	verbose     bool
+}
+
+func (s *settings) flags(fs *pflag.FlagSet) {
+	fs.StringArrayVar(&s.addrs, "addr", []string{"localhost:2022"}, "`host:port` to listen on; may be repeated")
+	fs.StringVar(&s.dir, "dir", "/var/lib/deploy-registry", "`directory` that holds everything")
+	fs.StringVar(&s.operators, "opauth", "/etc/deploy-registry/operator.keys", "authorized_keys `file` of the operators")
+	fs.StringVar(&s.agents, "srvauth", "/etc/deploy-registry/service.keys", "authorized_keys `file` of the agents")
+	fs.IntVar(&s.maxVersions, "maxver", 10, "`number` of newest versions of a component to keep; 0 keeps all. Versions that a configuration references, now or in its newest 10 revisions, always stay")
+	fs.DurationVar(&s.idle, "deadline", 30*time.Minute, "`time` after which an idle connection is closed; 0 is never. What makes progress is never cut")
+	fs.Int64Var(&s.maxUpload, "max-upload", 16<<30, "greatest size of one upload, in `bytes`")
+	fs.Int64Var(&s.minFree, "min-free", 1<<30, "`bytes` that uploads leave free on the disk")
+	fs.BoolVar(&s.privileged, "allow-privileged", false, "accept layers with setuid and setgid files and file capabilities")
+	fs.StringVar(&s.addrFile, "addr-file", "", "`file` to write the addresses to that are listened on, for port 0")
+	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
+	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
+	cli.FileFlag(fs, "dir")
+	cli.FileFlag(fs, "opauth")
+	cli.FileFlag(fs, "srvauth")
+	cli.FileFlag(fs, "addr-file")
+}
+
+func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
+	level := slog.LevelInfo
+	if s.verbose {
+		level = slog.LevelDebug
+	}
+	log, err := cli.NewLogger(o, s.logFormat, level)
+	if err != nil {
+		return err
+	}
+	if err := s.check(); err != nil {
+		return err
+	}
+	operators, err := loadKeys(s.operators, registry.Admin, "-opauth", log)
+	if err != nil {
+		return err
+	}
+	agents, err := loadKeys(s.agents, registry.Agent, "-srvauth", log)
+	if err != nil {
+		return err
+	}
+	reg, closeStore, err := s.open(log)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	hostKeys, err := sshd.LoadHostKeys(s.dir, log)
+	if err != nil {
+		return err
+	}
+	server, err := sshd.New(sshd.Options{
+		Registry: reg, HostKeys: hostKeys, Operators: operators.Lookup, Agents: agents.Lookup, Log: log, Build: cli.ReadBuild(),
+		Idle: s.idleLimit(), Drain: drain,
+	})
+	if err != nil {
+		return err
+	}
+	listeners, err := s.listen(ctx, log)
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx, server, listeners, reg, log)
+}
+
+func (s *settings) check() error {
+	switch {
+	case s.maxVersions < 0:
+		return cli.Usage("-maxver cannot be negative")
+	case s.idle < 0:
+		return cli.Usage("-deadline cannot be negative")
+	case s.maxUpload <= 0:
+		return cli.Usage("-max-upload should be positive")
+	case s.minFree <= 0:
+		return cli.Usage("-min-free should be positive")
+	}
+	return nil
+}
+
+// open opens the engines below the directory and the domain over them.
+func (s *settings) open(log *slog.Logger) (*registry.Registry, func(), error) {
+	if err := atomic.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, nil, cli.WithHint(err, "choose another place with -dir, or make it and give it to the user that runs this")
+	}
+	meta, err := boltmeta.Open(filepath.Join(s.dir, "state.db"), boltmeta.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	blobs, spool, err := fsblobs.Open(s.dir)
+	if err == nil {
+		// The lock on the database makes this process the owner of the rest.
+		err = blobs.Sweep()
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, meta.Close())
+	}
+	reg := registry.New(registry.Options{
+		Meta: meta, Blobs: blobs, Spool: spool, Check: checkFunc(layers.Options{Privileged: s.privileged}),
+		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree,
+	})
+	return reg, func() {
+		reg.Close()
+		if err := meta.Close(); err != nil {
+			log.Error("database closed", "error", err)
+		}
+	}, nil
+}
+
+// drain is how long what runs may go on after TERM: less than TimeoutStopSec of
+// the unit.
+const drain = 4 * time.Minute
+
+// idleLimit is the flag as sshd has it, where zero is the default.
+func (s *settings) idleLimit() time.Duration {
+	if s.idle == 0 {
+		return -1
+	}
+	return s.idle
+}
+
+// loadKeys reads an authorized_keys file. Lines that are refused are logged,
+// each with its number, and give nobody access.
+func loadKeys(path string, role registry.Role, flag string, log *slog.Logger) (*keys.Set, error) {
+	hint := "it needs a public key on a line, as ssh-keygen writes them; " + flag + " names the file"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, cli.WithHint(err, hint)
+	}
+	set, refused, err := keys.Parse(path, text, role, sshd.CheckKey)
+	if err != nil {
+		return nil, cli.WithHint(err, hint)
+	}
+	for _, line := range refused {
+		log.Warn("key refused", "error", fmt.Errorf("%s: %w", path, line))
+	}
+	return set, nil
+}
+
+// checkFunc lets the domain, which cannot read archives, check one.
+func checkFunc(o layers.Options) registry.CheckFunc {
+	return func(ctx context.Context, r io.Reader) (registry.Archive, error) {
+		info, err := layers.Check(ctx, "upload", r, o)
+		if info == nil {
+			return registry.Archive{}, err
+		}
+		a := registry.Archive{
+			Digest: info.Digest, Size: info.Size, Unpacked: info.Unpacked, Entries: info.Entries,
+			Manifest: info.Manifest, Warnings: info.Warnings,
+		}
+		if refusal, ok := errors.AsType[*layers.Refusal](err); ok {
+			// Whoever adds the version names the layer.
+			text := strings.TrimPrefix(refusal.Error(), "layer upload: ")
+			err = &registry.Error{Kind: registry.ErrRefused, Text: text}
+		}
+		return a, err
+	}
+}
+
+// listen opens every address, and writes them down if that is wanted.
+func (s *settings) listen(ctx context.Context, log *slog.Logger) ([]net.Listener, error) {
+	var all []net.Listener
+	var addrs strings.Builder
+	fail := func(err error) ([]net.Listener, error) {
+		for _, l := range all {
+			l.Close()
+		}
+		return nil, err
+	}
+	for _, addr := range s.addrs {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return fail(cli.WithHint(fmt.Errorf("cannot listen on %s: %w", addr, err), "is another registry running? choose another -addr"))
+		}
+		all = append(all, l)
+		log.Info("listening", "remote", l.Addr().String())
+		fmt.Fprintln(&addrs, l.Addr())
+	}
+	if s.addrFile != "" {
+		if err := atomic.WriteFile(s.addrFile, []byte(addrs.String()), 0o644); err != nil {
+			return fail(err)
+		}
+	}
+	return all, nil
+}
+
+// sweepEvery is how often old uploads and unreferenced blobs are looked for.
+const sweepEvery = 10 * time.Minute
+
+// serve runs the server and the sweeper until ctx ends.
+func (s *settings) serve(ctx context.Context, server *sshd.Server, listeners []net.Listener, reg *registry.Registry, log *slog.Logger) error {
+	ops.Ready()
+	ops.Status("serving " + strings.Join(s.addrs, " "))
+	side, stop := context.WithCancel(ctx)
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		sweep(side, reg, log)
+	}()
+	go ops.Watchdog(side, func() bool { return true })
+	err := server.Serve(ctx, listeners...)
+	ops.Stopping()
+	stop()
+	<-swept
+	log.Info("stopped")
+	return err
+}
+
+func sweep(ctx context.Context, reg *registry.Registry, log *slog.Logger) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		got, err := reg.Sweep(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			log.Warn("sweep failed", "error", err)
+		case got != registry.Swept{}:
+			log.Info("swept", "uploads", got.Uploads, "blobs", got.Blobs)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package client
+
+import (
+	"math"
+	"net"
+	"sync"
+	syncatomic "sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// conn is one connection. It is dead once kill was called or the peer left.
+type conn struct {
+	net  *countedConn
+	ssh  *ssh.Client
+	done chan struct{} // closed when the connection has ended
+	sftp sftpPool
+
+	// original is set when the registry refused a poll: it is of the original
+	// kind, which knows no revisions.
+	original syncatomic.Bool
+
+	mu    sync.Mutex
+	cause error // why it was killed
+}
+
+// countedConn counts what is received: the sign of life of the peer.
+type countedConn struct {
+	net.Conn
+	received syncatomic.Int64
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.received.Add(int64(n))
+	return n, err
+}
+
+// newConn takes over a connection that stands. Its goroutines end with it.
+func newConn(n *countedConn, s *ssh.Client, t Timeouts) *conn {
+	cn := &conn{net: n, ssh: s, done: make(chan struct{})}
+	cn.sftp.open = cn.openSFTP
+	cn.sftp.idle = t.Idle
+	go func() {
+		err := s.Wait()
+		cn.kill(err)
+		close(cn.done)
+	}()
+	go cn.keepalive(t.Keepalive)
+	return cn
+}
+
+// kill ends the connection and everything that waits for it, without asking the
+// peer. Only the first cause counts; it is returned.
+func (cn *conn) kill(cause error) error {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	if cn.cause == nil {
+		cn.cause = cause
+		cn.sftp.drop() // they end with the connection
+	}
+	cn.net.Close()
+	return cn.cause
+}
+
+func (cn *conn) alive() bool {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	return cn.cause == nil
+}
+
+// keepaliveType is a request that no peer knows and every peer refuses: an
+// answer.
+const keepaliveType = "keepalive@openssh.com"
+
+// misses is how many keepalives may stay without any sign of life.
+const misses = 3
+
+// keepalive asks a silent peer for a sign of life each interval, and ends the
+// connection when there is none. A peer that sends anything is alive: a slow
+// transfer that holds the reply back is not cut.
+func (cn *conn) keepalive(interval time.Duration) {
+	asked := make(chan struct{}, 1) // one question at a time
+	stop := cn.watch(interval, misses+1, func() (int64, bool) {
+		return cn.net.received.Load(), true
+	}, func() {
+		select {
+		case asked <- struct{}{}:
+			go func() {
+				cn.answers()
+				<-asked
+			}()
+		default:
+		}
+	})
+	<-cn.done
+	stop()
+}
+
+// watchStall ends the connection when moved stays the same for the limit.
+func (cn *conn) watchStall(limit time.Duration, moved func() (int64, bool)) (stop func()) {
+	return cn.watch(limit/4, 4, moved, nil)
+}
+
+// answers reports whether the peer is still there, by asking it.
+func (cn *conn) answers() bool {
+	_, _, err := cn.ssh.SendRequest(keepaliveType, true, nil)
+	return err == nil
+}
+
+// roundTrip measures how long the peer takes to answer. It takes the best of
+// three, since a busy host is no long line.
+func (cn *conn) roundTrip() time.Duration {
+	best := time.Duration(math.MaxInt64)
+	for range 3 {
+		start := time.Now()
+		cn.answers()
+		best = min(best, time.Since(start))
+	}
+	return best
+}
+
+// watch ends the connection when moved has returned the same number for count
+// intervals in a row; while its second result is false nothing is expected to
+// move. each, if not nil, is called at every interval without a move. The
+// caller calls stop.
+func (cn *conn) watch(interval time.Duration, count int, moved func() (int64, bool), each func()) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		last, _ := moved()
+		for still := 0; still < count; {
+			select {
+			case <-done:
+				return
+			case <-cn.done:
+				return
+			case <-tick.C:
+			}
+			n, expected := moved()
+			if n != last || !expected {
+				last, still = n, 0
+				continue
+			}
+			if still++; each != nil {
+				each()
+			}
+		}
+		cn.kill(stalledFor(interval * time.Duration(count)))
+	}()
+	return sync.OnceFunc(func() { close(done) })
+}

@@ -1,0 +1,221 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"deploytools/registry"
+	"deploytools/registry/wire"
+)
+
+// conn is an authenticated connection.
+type conn struct {
+	s      *Server
+	net    *meter
+	ssh    ssh.Conn
+	caller registry.Caller
+	log    *slog.Logger // knows the caller
+	wg     sync.WaitGroup
+
+	active   instant      // when something was last done for the client
+	channels atomic.Int64 // open
+	streams  atomic.Int64 // sessions that run, but for interactive ones
+	running  atomic.Int64 // commands, requests of SFTP and polls under way; not what waits for the client
+
+	once   sync.Once
+	reason error // why it was cut; set once
+}
+
+// handle owns the connection nc: it returns when nc is closed and everything
+// that it started has ended.
+func (s *Server) handle(ctx context.Context, nc net.Conn) {
+	defer nc.Close()
+	defer s.guard(nc.RemoteAddr(), func() {})
+	v, err := s.door.enter(nc)
+	if err != nil {
+		s.refused(nc.RemoteAddr(), err)
+		return
+	}
+	defer s.door.leave(v)
+	m := &meter{Conn: nc, stall: s.o.Stall}
+	m.heard.now()
+	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
+	defer late.Stop()
+	sc, channels, requests, err := ssh.NewServerConn(m, s.ssh)
+	if !late.Stop() {
+		err = fmt.Errorf("not authenticated within %v", s.o.Handshake)
+	}
+	if err != nil {
+		s.refused(nc.RemoteAddr(), err)
+		return
+	}
+	s.door.leave(v)
+	caller, ok := sc.Permissions.ExtraData[callerOf{}].(registry.Caller)
+	if !ok {
+		panic("an authenticated connection without a caller")
+	}
+	c := &conn{s: s, net: m, ssh: sc, caller: caller}
+	c.log = s.o.Log.With("user", caller.User, "key_fingerprint", caller.Fingerprint, "remote", nc.RemoteAddr().String())
+	c.serve(ctx, channels, requests)
+}
+
+func (c *conn) serve(ctx context.Context, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+	ctx, end := context.WithCancel(ctx)
+	defer c.wg.Wait()
+	defer end()
+	defer c.ssh.Close()
+	if !c.s.enlist(c) {
+		return
+	}
+	defer c.s.delist(c)
+	started := time.Now()
+	c.active.now()
+	c.log.Info("connection opened", "role", c.caller.Role.String())
+	c.spawn(func() { c.watch(ctx) })
+	c.spawn(func() { c.answer(ctx, requests) })
+	c.open(ctx, channels)
+	end()
+	c.wg.Wait()
+	c.cut(nil)
+	attrs := []any{"duration_ms", time.Since(started).Milliseconds()}
+	if c.reason != nil {
+		attrs = append(attrs, "error", c.reason.Error())
+	}
+	c.log.Info("connection closed", attrs...)
+}
+
+// spawn runs f in a goroutine of the connection.
+func (c *conn) spawn(f func()) {
+	c.wg.Go(func() {
+		defer c.s.guard(c.net.RemoteAddr(), func() { c.cut(errors.New("internal error")) })
+		f()
+	})
+}
+
+// cut ends the connection; the first reason is the one that is told.
+func (c *conn) cut(reason error) {
+	c.once.Do(func() { c.reason = reason })
+	c.net.Close()
+}
+
+// settled reports whether nobody would miss the connection: nothing runs on it.
+// In the middle of a stream nothing runs either, but not for long.
+func (c *conn) settled() bool {
+	const pause = 2 * time.Second
+	return c.running.Load() == 0 && (c.streams.Load() == 0 || c.active.ago() > pause)
+}
+
+// watch cuts the connection when its peer is gone, or has had nothing done for
+// too long.
+func (c *conn) watch(ctx context.Context) {
+	alive := time.NewTicker(keepaliveEvery)
+	defer alive.Stop()
+	limit := c.s.o.Idle
+	idle := time.NewTimer(limit)
+	defer idle.Stop()
+	if limit < 0 {
+		idle.Stop()
+	}
+	var asked atomic.Bool
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-alive.C:
+			// Whatever comes is a sign of life: the answer may stand behind a
+			// long queue of data.
+			if c.net.heard.ago() >= (keepaliveMisses+1)*keepaliveEvery {
+				c.cut(fmt.Errorf("no answer to %d keepalives", keepaliveMisses))
+				return
+			}
+			if !asked.Swap(true) {
+				c.spawn(func() {
+					c.ssh.SendRequest("keepalive@openssh.com", true, nil)
+					asked.Store(false)
+				})
+			}
+		case <-idle.C:
+			left := limit - c.active.ago()
+			if c.running.Load() > 0 {
+				left = limit
+			}
+			if left <= 0 {
+				c.cut(fmt.Errorf("nothing was done for %v", limit))
+				return
+			}
+			idle.Reset(left)
+		}
+	}
+}
+
+// open serves the channels that the client opens, until the connection ends.
+func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
+	refusals := 0
+	refuse := func(ch ssh.NewChannel, reason ssh.RejectionReason, text string) {
+		ch.Reject(reason, text)
+		if refusals++; refusals >= maxRefusals {
+			c.cut(fmt.Errorf("%d channels refused", refusals))
+		}
+	}
+	for ch := range channels {
+		switch {
+		case ch.ChannelType() != "session":
+			refuse(ch, ssh.UnknownChannelType, "only sessions are served")
+		case c.s.isStopping():
+			refuse(ch, ssh.ResourceShortage, errStopping.Error())
+		case c.channels.Load() >= maxChannels:
+			refuse(ch, ssh.ResourceShortage, fmt.Sprintf("%d sessions are open", maxChannels))
+		default:
+			c.channels.Add(1)
+			c.spawn(func() {
+				defer c.channels.Add(-1)
+				c.session(ctx, ch)
+			})
+		}
+	}
+}
+
+// answer serves the global requests. Of those that others know, none is of use
+// here; refusing a keepalive answers it as well.
+func (c *conn) answer(ctx context.Context, requests <-chan *ssh.Request) {
+	for r := range requests {
+		if r.Type == wire.PollRequestType && c.caller.Role == registry.Agent && !c.s.isStopping() {
+			c.poll(ctx, r)
+			continue
+		}
+		r.Reply(false, nil)
+	}
+}
+
+func (c *conn) poll(ctx context.Context, r *ssh.Request) {
+	c.running.Add(1)
+	defer c.running.Add(-1)
+	c.active.now()
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	reply, err := c.pollReply(ctx, r.Payload)
+	if err != nil {
+		c.log.Warn("poll refused", "error", clean(err.Error(), maxLogged))
+	}
+	r.Reply(err == nil, reply)
+}
+
+func (c *conn) pollReply(ctx context.Context, payload []byte) ([]byte, error) {
+	q, err := wire.DecodePollRequest(payload)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := c.s.o.Registry.Poll(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return wire.EncodePoll(reply)
+}

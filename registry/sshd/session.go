@@ -1,0 +1,192 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pkg/sftp"
+	"golang.org/x/crypto/ssh"
+
+	"deploytools/registry"
+	"deploytools/registry/console"
+	"deploytools/registry/wire"
+)
+
+// session is one channel. A client asks for at most one thing on it: a command,
+// a shell or SFTP.
+type session struct {
+	c        *conn
+	ch       ssh.Channel
+	stdout   *outlet
+	stderr   *outlet
+	terminal *terminal // what the client has asked for; nil: none
+	started  bool
+}
+
+// session serves a channel until the client has closed it.
+func (c *conn) session(ctx context.Context, nc ssh.NewChannel) {
+	ch, requests, err := nc.Accept()
+	if err != nil {
+		return
+	}
+	s := &session{c: c, ch: ch, stdout: newOutlet(c, ch), stderr: newOutlet(c, ch.Stderr())}
+	ctx, end := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer end()
+	// Requests are always read: one that waits holds up the whole connection,
+	// and with it what the session needs to go on.
+	for r := range requests {
+		ok, then := s.request(ctx, r)
+		r.Reply(ok, nil) // before it runs, since what runs closes the channel
+		if then != nil {
+			c.running.Add(1)
+			c.streams.Add(1)
+			running.Add(1)
+			c.spawn(func() {
+				defer running.Done()
+				defer c.running.Add(-1)
+				defer c.streams.Add(-1)
+				s.run(ctx, then)
+			})
+		}
+	}
+}
+
+// request says whether a request is granted, and what then runs.
+func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then func(context.Context) wire.Status) {
+	operator := s.c.caller.Role != registry.Agent
+	switch r.Type {
+	case "pty-req":
+		if !operator || s.started || s.terminal != nil {
+			return false, nil
+		}
+		s.terminal = parseTerminal(r.Payload)
+		return s.terminal != nil, nil
+	case "window-change":
+		return s.terminal != nil && s.terminal.resize(r.Payload), nil
+	case "exec", "shell", "subsystem":
+	default: // env and signal are of no use here
+		return false, nil
+	}
+	if s.started || s.c.s.isStopping() {
+		return false, nil
+	}
+	var text struct{ Value string }
+	if r.Type != "shell" && ssh.Unmarshal(r.Payload, &text) != nil {
+		return false, nil
+	}
+	switch {
+	case r.Type == "subsystem" && text.Value == "sftp":
+		then = s.sftp
+	case r.Type == "exec" && operator:
+		then = func(ctx context.Context) wire.Status { return s.exec(ctx, text.Value) }
+	case r.Type == "shell" && operator && s.terminal == nil:
+		then = func(ctx context.Context) wire.Status { return s.c.s.front.script(ctx, s.console()) }
+	case r.Type == "shell" && operator:
+		then = s.interactive
+	}
+	s.started = then != nil
+	return s.started, then
+}
+
+// run runs what the client asked for, and tells it the outcome.
+func (s *session) run(ctx context.Context, then func(context.Context) wire.Status) {
+	status := wire.Failed
+	func() {
+		defer s.c.s.guard(s.c.net.RemoteAddr(), func() { io.WriteString(s.stderr, "error: internal error\n") })
+		status = then(ctx)
+	}()
+	s.c.active.now()
+	s.ch.CloseWrite()
+	s.ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(status)}))
+	s.ch.Close()
+}
+
+// console returns the session as the console sees it.
+func (s *session) console() *console.Session {
+	return &console.Session{
+		Registry: s.c.s.o.Registry, Caller: s.c.caller, Build: s.c.s.o.Build,
+		Stdin: &inlet{s.c, s.ch}, Stdout: s.stdout, Stderr: s.stderr, Ran: s.ran,
+	}
+}
+
+func (s *session) ran(line string, took time.Duration, status wire.Status) {
+	s.c.log.Info("command run", "command", clean(line, maxLogged), "status", int(status), "duration_ms", took.Milliseconds())
+}
+
+func (s *session) exec(ctx context.Context, line string) wire.Status {
+	if isSCP(line) {
+		io.WriteString(s.stderr, "error: this registry does not speak the old protocol of scp: use scp without -O, or sftp\n")
+		s.ran(line, 0, wire.Usage)
+		return wire.Usage
+	}
+	if s.terminal == nil {
+		return s.c.s.front.exec(ctx, s.console(), line)
+	}
+	return s.execOnTerminal(ctx, line)
+}
+
+// isSCP tells what scp -O runs on the far side from a command of ours.
+func isSCP(line string) bool {
+	words := strings.Fields(line)
+	return len(words) > 1 && words[0] == "scp" && strings.HasPrefix(words[1], "-")
+}
+
+// sftp serves SFTP. A request may wait for the disk longer than Options.Idle, so
+// it is counted from its arrival to its answer.
+func (s *session) sftp(ctx context.Context) wire.Status {
+	started := time.Now()
+	s.c.running.Add(-1) // a session without a request is not running
+	defer s.c.running.Add(1)
+	stream := &sftpStream{s: s}
+	defer func() { s.c.running.Add(-stream.open.Load()) }()
+	report := func(err error) { s.c.log.Error("file transfer failed", "error", err) }
+	var handlers sftp.Handlers
+	if s.c.caller.Role == registry.Agent {
+		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.caller, report)
+	} else {
+		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.caller, s.stderr, report)
+	}
+	err := sftp.NewRequestServer(stream, handlers,
+		sftp.WithRSAllocator(), sftp.WithRSMaxTxPacket(256<<10), sftp.WithStartDirectory("/")).Serve()
+	status := wire.OK
+	if err != nil && !errors.Is(err, io.EOF) {
+		status = wire.Failed
+	}
+	s.ran("sftp", time.Since(started), status)
+	return status
+}
+
+// sftpStream is the channel as the SFTP server sees it.
+type sftpStream struct {
+	s       *session
+	in, out packets      // each is used by one goroutine at a time
+	open    atomic.Int64 // requests without an answer
+}
+
+func (f *sftpStream) Read(p []byte) (int, error) {
+	n, err := f.s.ch.Read(p)
+	f.s.c.active.now()
+	f.count(int64(f.in.see(p[:n])))
+	return n, err
+}
+
+func (f *sftpStream) Write(p []byte) (int, error) {
+	n, err := f.s.stdout.Write(p)
+	f.count(-int64(f.out.see(p[:n])))
+	return n, err
+}
+
+func (f *sftpStream) count(n int64) {
+	f.open.Add(n)
+	f.s.c.running.Add(n)
+}
+
+// Close ends the session, for the server's own reasons.
+func (f *sftpStream) Close() error { return f.s.ch.Close() }
