@@ -23,7 +23,7 @@ import (
 func agent(t *testing.T) (*sftp.Client, *registry.Registry) {
 	r := open(t, options())
 	stock(t, r)
-	c, _ := dial(t, Agent(t.Context(), r, registry.Caller{Role: registry.Agent}))
+	c, _ := dial(t, Agent(t.Context(), r, registry.Caller{Role: registry.Agent}, nil))
 	return c, r
 }
 
@@ -140,7 +140,7 @@ func TestAgentReadsRangesAtOnce(t *testing.T) {
 	c, _, _ := session(t, r, ann)
 	put(t, c, "x", string(content))
 	addver(t, r, "code", "v1", string(content))
-	c, _ = dial(t, Agent(t.Context(), r, registry.Caller{Role: registry.Agent}))
+	c, _ = dial(t, Agent(t.Context(), r, registry.Caller{Role: registry.Agent}, nil))
 	f, err := c.Open("files/" + digest.Of(content).String())
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestMtimeIsTheRevisions(t *testing.T) {
 		t.Fatal(err)
 	}
 	now = now.Add(time.Hour)
-	c, _ := dial(t, Agent(t.Context(), r, registry.Caller{Role: registry.Agent}))
+	c, _ := dial(t, Agent(t.Context(), r, registry.Caller{Role: registry.Agent}, nil))
 	for name, want := range map[string]time.Time{"web": moment.Add(time.Hour), "api": moment} {
 		if info, err := c.Stat("configs/" + name + ".json"); err != nil || !info.ModTime().Equal(want) {
 			t.Errorf("Stat(%s) = %v, %v, want %v", name, info, err, want)

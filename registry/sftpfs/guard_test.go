@@ -64,7 +64,7 @@ func (r *reports) add(err error) {
 // Finding 2: a panic in a handler would end the registry.
 func TestNoPanicGetsOut(t *testing.T) {
 	heard := &reports{}
-	rep := reporter{report: []func(error){heard.add}}
+	rep := reporter{report: heard.add}
 	c, _ := dial(t, serve(wild{}, rep))
 	_, open := c.Open("f")
 	_, create := c.Create("f")
@@ -154,7 +154,7 @@ const (
 func TestShortAttributesEndNothing(t *testing.T) {
 	r := open(t, options())
 	for name, h := range map[string]sftp.Handlers{
-		"operator": Operator(t.Context(), r, ann, nil), "agent": Agent(t.Context(), r, registry.Caller{}),
+		"operator": Operator(t.Context(), r, ann, nil, nil), "agent": Agent(t.Context(), r, registry.Caller{}, nil),
 	} {
 		conn, _ := serving(t, h)
 		ask(t, conn, packet(fxInit, uint32(3)))
@@ -170,7 +170,7 @@ func TestShortAttributesEndNothing(t *testing.T) {
 // Offsets and sizes at the ends of what can be said.
 func TestHostileNumbers(t *testing.T) {
 	r := open(t, options())
-	conn, _ := serving(t, Operator(t.Context(), r, ann, nil))
+	conn, _ := serving(t, Operator(t.Context(), r, ann, nil, nil))
 	ask(t, conn, packet(fxInit, uint32(3)))
 	opened := func() string {
 		t.Helper()
@@ -222,7 +222,7 @@ func TestErrorsAreTranslated(t *testing.T) {
 		{&fs.PathError{Op: "write", Path: "/var/lib/registry/secret", Err: syscall.ENOSPC}, sftp.ErrSSHFxFailure, "no space left at the registry", true},
 	} {
 		heard := &reports{}
-		got := reporter{report: []func(error){heard.add}}.status(test.err)
+		got := reporter{report: heard.add}.status(test.err)
 		if !errors.Is(got, test.code) || got.Error() != test.text || len(heard.errs) != 0 != test.reported {
 			t.Errorf("status(%v) = %v, reported %v, want %v, %q", test.err, got, heard.errs, test.code, test.text)
 		}

@@ -316,7 +316,7 @@ func TestHandlesAreLimited(t *testing.T) {
 	r := open(t, options())
 	stock(t, r)
 	for name, h := range map[string]sftp.Handlers{
-		"agent": Agent(t.Context(), r, registry.Caller{}), "operator": Operator(t.Context(), r, ann, nil),
+		"agent": Agent(t.Context(), r, registry.Caller{}, nil), "operator": Operator(t.Context(), r, ann, nil, nil),
 	} {
 		c, _ := dial(t, h)
 		for range 3 { // places come back, after failures too
@@ -433,7 +433,7 @@ func TestAnUploadOutlivesARestart(t *testing.T) {
 func TestASessionThatIsOverStoresNothing(t *testing.T) {
 	r := open(t, options())
 	ctx, cancel := context.WithCancel(t.Context())
-	c, _ := dial(t, Operator(ctx, r, ann, nil))
+	c, _ := dial(t, Operator(ctx, r, ann, nil, nil))
 	f, err := c.Create("f")
 	if err == nil {
 		_, err = f.Write([]byte("x"))

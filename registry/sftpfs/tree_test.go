@@ -101,7 +101,7 @@ func serving(t *testing.T, h sftp.Handlers) (client net.Conn, cut func()) {
 func session(t *testing.T, r *registry.Registry, c registry.Caller) (*sftp.Client, *notices, func()) {
 	t.Helper()
 	n := &notices{}
-	client, cut := dial(t, Operator(t.Context(), r, c, n))
+	client, cut := dial(t, Operator(t.Context(), r, c, n, nil))
 	return client, n, cut
 }
 
@@ -198,9 +198,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
-	h := Operator(context.Background(), r, ann, os.Stderr)
+	h := Operator(context.Background(), r, ann, os.Stderr, nil)
 	if os.Getenv("SFTPFS_TEST_AGENT") != "" {
-		h = Agent(context.Background(), r, ann)
+		h = Agent(context.Background(), r, ann, nil)
 	}
 	sftp.NewRequestServer(stdio{os.Stdin, os.Stdout}, h).Serve()
 	close()
