@@ -118,6 +118,32 @@ func TestAManifestThatIsGoneIsMadeAgain(t *testing.T) {
 	wantCollected(t, w, r, 2)
 }
 
+// TestALayerAndItsManifestAreDoomedTogether: the manifest is as old as the
+// verdict, the layer as the attempt to make a version of it.
+func TestALayerAndItsManifestAreDoomedTogether(t *testing.T) {
+	d := digest.Of([]byte("content"))
+	for n := 0; ; n++ {
+		w := newWorld()
+		r := w.open(t)
+		verdict(t, r, upload(t, r, "content"))
+		w.now = w.now.Add(23 * time.Hour)
+		o, _ := w.crashing(n)
+		if _, err := start(t, o).AddVersion(t.Context(), caller, "code", "v1", d, nil); err == nil {
+			t.Fatal("AddVersion never stops between the layer and the version")
+		}
+		if stored, err := r.HasLayer(t.Context(), d); err != nil || !stored {
+			continue
+		}
+		w.now = w.now.Add(2 * time.Hour)
+		if _, err := r.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		addver(t, r, "code", "v1", "content")
+		wantCollected(t, w, r, 2)
+		return
+	}
+}
+
 // blockedDelete is a Blobs whose Delete waits.
 type blockedDelete struct {
 	registry.Blobs

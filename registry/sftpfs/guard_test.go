@@ -1,6 +1,7 @@
 package sftpfs
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -147,7 +148,7 @@ func ask(t *testing.T, conn net.Conn, p []byte) (byte, []byte) {
 
 const (
 	fxInit, fxOpen, fxClose, fxWrite, fxSetstat, fxFsetstat = 1, 3, 4, 6, 9, 10
-	fxStatus, fxHandle                                      = 101, 102
+	fxStatus, fxHandle, fxBadMessage                        = 101, 102, 5
 )
 
 // pkg/sftp#661: attributes that are shorter than their flags say.
@@ -160,7 +161,7 @@ func TestShortAttributesEndNothing(t *testing.T) {
 		ask(t, conn, packet(fxInit, uint32(3)))
 		for id, flags := range []uint32{1, 2, 4, 8, 0xf, 0x80000000, 0xffffffff} {
 			kind, b := ask(t, conn, packet(fxSetstat, uint32(id), "/f", flags))
-			if code := binary.BigEndian.Uint32(b[4:]); kind != fxStatus || code == 0 {
+			if code := binary.BigEndian.Uint32(b[4:]); kind != fxStatus || code != fxBadMessage {
 				t.Errorf("%s: SETSTAT with flags %#x and nothing behind: type %d, status %d", name, flags, kind, code)
 			}
 		}
@@ -261,4 +262,40 @@ func TestASessionLeavesNoGoroutine(t *testing.T) {
 			t.Errorf("Uploads() = %v, %v", paths, err)
 		}
 	})
+}
+
+// brokenSpool is a spool to which nothing can be written.
+type brokenSpool struct{ registry.Spool }
+
+type brokenUpload struct{ registry.Upload }
+
+func (s brokenSpool) Create(ctx context.Context, name string) (registry.Upload, error) {
+	u, err := s.Spool.Create(ctx, name)
+	return brokenUpload{u}, err
+}
+
+func (brokenUpload) WriteAt([]byte, int64) (int, error) { return 0, syscall.EIO }
+
+// A client has many writes in flight: one failure is one line in the log.
+func TestOneFailureIsReportedOnce(t *testing.T) {
+	o := options()
+	o.Spool = brokenSpool{o.Spool}
+	heard := &reports{}
+	n := &notices{}
+	c, _ := dial(t, Operator(t.Context(), open(t, o), ann, n, heard.add))
+	f, err := c.Create("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if _, err := f.WriteAt([]byte("x"), 0); err == nil {
+			t.Error("WriteAt succeeds")
+		}
+	}
+	if err := f.Close(); err == nil {
+		t.Error("Close succeeds")
+	}
+	if len(heard.errs) != 1 || n.String() != "error: f: internal error at the registry\n" {
+		t.Errorf("reported %q, the user sees %q", heard.errs, n)
+	}
 }

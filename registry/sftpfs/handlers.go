@@ -150,7 +150,7 @@ func (h *handlers) Filecmd(r *sftp.Request) (err error) {
 		if !r.AttrFlags().Size {
 			return h.tree.attributes(r.Filepath)
 		}
-		return h.tree.resize(r.Filepath, int64(min(a.Size, 1<<62)))
+		return h.tree.resize(r.Filepath, int64(a.Size)) // one beyond int64 is negative, and refused
 	}
 	return fs.ErrPermission
 }
