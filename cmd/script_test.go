@@ -9,13 +9,15 @@ import (
 
 	"deploytools/cmd/internal/cli"
 	"deploytools/cmd/internal/ctlcmd"
+	"deploytools/cmd/internal/registrycmd"
 )
 
 // TestMain makes this test every program of ours, when a script calls it by the
 // program's name.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"deployctl": func() { cli.Exit(ctlcmd.Main) },
+		"deployctl":       func() { cli.Exit(ctlcmd.Main) },
+		"deploy-registry": func() { cli.Exit(registrycmd.Main) },
 	})
 }
 
@@ -24,5 +26,6 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
+		Cmds:                scriptCommands,
 	})
 }

@@ -25,7 +25,7 @@ import (
 // server is a registry as this package sees one. Its fields are set before the
 // first connection; a nil function refuses.
 type server struct {
-	t        *testing.T
+	t        testing.TB
 	hostKeys []ssh.Signer
 	listener net.Listener
 
@@ -45,7 +45,7 @@ type server struct {
 
 // newServer starts a server with an ed25519 host key that lets in the key that
 // options gives.
-func newServer(t *testing.T) *server {
+func newServer(t testing.TB) *server {
 	t.Helper()
 	s := &server{t: t, files: &files{content: map[string][]byte{}}, hostKeys: []ssh.Signer{newKey(t)}}
 	var err error
@@ -119,7 +119,7 @@ func (s *server) client(change ...func(*client.Options)) *client.Client {
 	return newClient(s.t, o)
 }
 
-func newClient(t *testing.T, o client.Options) *client.Client {
+func newClient(t testing.TB, o client.Options) *client.Client {
 	t.Helper()
 	c, err := client.New(o)
 	if err != nil {
@@ -339,7 +339,7 @@ func (i fileInfo) ModTime() time.Time { return time.Time{} }
 func (i fileInfo) IsDir() bool        { return false }
 func (i fileInfo) Sys() any           { return nil }
 
-func newKey(t *testing.T) ssh.Signer {
+func newKey(t testing.TB) ssh.Signer {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -348,7 +348,7 @@ func newKey(t *testing.T) ssh.Signer {
 	return signer(t, private)
 }
 
-func signer(t *testing.T, private any) ssh.Signer {
+func signer(t testing.TB, private any) ssh.Signer {
 	t.Helper()
 	s, err := ssh.NewSignerFromKey(private)
 	if err != nil {
@@ -358,14 +358,14 @@ func signer(t *testing.T, private any) ssh.Signer {
 }
 
 // writeKey makes a key file without a passphrase.
-func writeKey(t *testing.T) (string, ssh.PublicKey) {
+func writeKey(t testing.TB) (string, ssh.PublicKey) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "key")
 	run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file)
 	return file, publicKey(t, file)
 }
 
-func publicKey(t *testing.T, file string) ssh.PublicKey {
+func publicKey(t testing.TB, file string) ssh.PublicKey {
 	t.Helper()
 	b, err := os.ReadFile(file + ".pub")
 	if err != nil {

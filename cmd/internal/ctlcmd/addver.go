@@ -54,8 +54,9 @@ func (a *addver) Run(ctx context.Context, o *cli.IO, words []string) error {
 	fs := pflag.NewFlagSet(a.c.Name, pflag.ContinueOnError)
 	a.Flags(fs)
 	err := console.ParseFlags(fs, words, true)
+	local := fs.Changed("file") || err != nil && hasFile(words)
 	switch {
-	case errors.Is(err, pflag.ErrHelp), !fs.Changed("file") && !hasFile(words):
+	case errors.Is(err, pflag.ErrHelp), !local:
 		// The registry may know more flags than we do.
 		return a.r.run(ctx, o, append([]string{a.c.Name}, words...), nil)
 	case err != nil:
@@ -179,36 +180,32 @@ func (r *reply) Write(p []byte) (int, error) {
 	return r.Buffer.Write(p)
 }
 
-// upload sends the archive and checks it meanwhile. An archive that is no layer
-// is not sent to its end.
+// upload sends the archive and checks it meanwhile. What is no layer is not
+// sent to its end, so that the registry has nothing of it.
 func (p *put) upload(ctx context.Context, want digest.Digest) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	check := make(chan error, 1)
-	refused := make(chan struct{})
+	check := &checking{done: make(chan struct{})}
 	go func() {
+		defer close(check.done)
 		// What may be privileged is the registry's decision.
 		info, err := layers.Check(ctx, p.layer, p.f.reader(), layers.Options{Privileged: true})
 		if err == nil && info.Digest != want {
 			err = p.changed()
 		}
-		if err != nil {
-			close(refused)
-		}
-		check <- err
+		check.err = err
 	}()
 	progress := cli.Progress(p.o, "upload", p.f.size)
-	got, err := p.c.Upload(ctx, "upload", &untilRefused{p.f.reader(), refused}, progress)
+	got, err := p.c.Upload(ctx, "upload", &checkedReader{p.f.reader(), check}, progress)
 	progress.Close()
-	if err != nil && err != errRefused {
-		cancel(err)
-		<-check
+	cancel(err) // nil: the check has ended
+	<-check.done
+	switch {
+	case err == errRefused:
+		return check.err
+	case err != nil:
 		return explain(err)
-	}
-	if err := <-check; err != nil {
-		return err
-	}
-	if got != want {
+	case got != want:
 		return p.changed()
 	}
 	return nil
@@ -218,20 +215,33 @@ func (p *put) changed() error {
 	return fmt.Errorf("file %s has changed while it was read; nothing was added", p.f.Name())
 }
 
-// errRefused ends an upload whose archive turned out to be no layer.
-var errRefused = errors.New("archive is refused")
-
-// untilRefused reads until the channel is closed.
-type untilRefused struct {
-	io.Reader
-	refused <-chan struct{}
+// checking is a check that runs.
+type checking struct {
+	done chan struct{} // closed at its end
+	err  error         // after done
 }
 
-func (u *untilRefused) Read(p []byte) (int, error) {
-	select {
-	case <-u.refused:
-		return 0, errRefused
-	default:
-		return u.Reader.Read(p)
+// errRefused ends an upload whose check has an error.
+var errRefused = errors.New("archive is refused")
+
+// checkedReader reads an archive until its check fails. Its end is told only
+// when the check has passed.
+type checkedReader struct {
+	r     io.Reader
+	check *checking
+}
+
+func (c *checkedReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err == io.EOF {
+		<-c.check.done
 	}
+	select {
+	case <-c.check.done:
+		if c.check.err != nil {
+			return 0, errRefused
+		}
+	default:
+	}
+	return n, err
 }
