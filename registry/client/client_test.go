@@ -204,6 +204,7 @@ func TestContextEndsTheHandshake(t *testing.T) {
 	var held net.Conn // else its finalizer would end the handshake
 	go func() {
 		held = <-accepted
+		held.Read(make([]byte, 1)) // the handshake has begun
 		cancel()
 	}()
 	start := time.Now()

@@ -234,6 +234,7 @@ type checkedReader struct {
 func (c *checkedReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	if err == io.EOF {
+		<-c.check.done
 	}
 	select {
 	case <-c.check.done:

@@ -261,6 +261,15 @@ func TestWordsReachTheRegistryAsTheyAre(t *testing.T) {
 	}
 }
 
+// What is to be uploaded is understood here or not at all.
+func TestFlagsBesideFileAreParsedHere(t *testing.T) {
+	r := newOldRegistry(t)
+	status, _, errs := r.call(t).run(t, "addver", "-name", "code", "-flag-of-tomorrow", "-file=x")
+	if status != 2 || len(r.lines) != 0 || !strings.Contains(errs, "unknown flag") {
+		t.Errorf("addver = %d, stderr %q, ran %q", status, errs, r.lines)
+	}
+}
+
 func TestStdinIsGivenToThoseWhoReadIt(t *testing.T) {
 	r := newOldRegistry(t)
 	c := r.call(t)
