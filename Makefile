@@ -6,10 +6,13 @@ BUILDVCS := $(if $(wildcard .git),true,auto)
 FLAGS :=
 TIME := 30s
 
-.PHONY: build test race fuzz bench check cover clean
+.PHONY: build demo test race fuzz bench check cover clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/...
+
+demo:
+	scripts/demo.sh
 
 test:
 	scripts/deps.sh

@@ -39,7 +39,7 @@ type Agent struct {
 	// The machine's own, used by Run's goroutine only.
 	rec      *Record // working copy: durable after enter or save
 	begun    bool    // enter has counted the try that comes next
-	retrying bool    // the last step was not successful and comes again
+	retrying bool    // the step comes again: it was not done, or the process ended in it
 	result   error   // of the deployments of this Run
 	waits    *backoff
 	said     map[string]string // last text said, by subject
@@ -98,7 +98,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.start(ctx); err != nil {
 		return a.refuse(ctx, err)
 	}
-	if !a.o.Mode.Once {
+	if !a.o.Mode.Once && a.rec.State == Idle {
 		a.wait(ctx, a.waits.spread())
 	}
 	for ctx.Err() == nil {

@@ -137,7 +137,7 @@ func TestCrashOnTheWayBackWithoutRegistry(t *testing.T) {
 			h := s.prepare(t)
 			h.o.Observe.Enter = func(state State) {
 				if state == Switching {
-					h.src.fails(wire.ErrUnreachable)
+					h.src.set(func() { h.src.down = wire.ErrUnreachable })
 				}
 			}
 			points, hosts := h.killed(memoryDir(t))

@@ -1,186 +1,21 @@
 package agent
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"deploytools/layers/digest"
-	"deploytools/layers/manifest"
-	"deploytools/registry/wire"
 	"deploytools/verify"
 	"deploytools/verify/spec"
 )
-
-// files are the content of a layer, by path.
-type files map[string]string
-
-// archive makes a layer.
-func archive(f files) []byte {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
-	for _, name := range slices.Sorted(maps.Keys(f)) {
-		must(w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(f[name])), Typeflag: tar.TypeReg}))
-		_, err := io.WriteString(w, f[name])
-		must(err)
-	}
-	must(w.Close())
-	must(z.Close())
-	return b.Bytes()
-}
-
-// fakeRegistry is a Source. Its fields may be set between runs.
-type fakeRegistry struct {
-	mu      sync.Mutex
-	now     *wire.Configuration // nil: no such configuration
-	history uint64
-	blobs   map[digest.Digest][]byte
-	down    error                                                  // of every call
-	fetch   func(d digest.Digest, offset int64, w io.Writer) error // instead of the blob's bytes
-	polls   int
-	offsets []int64 // asked for
-}
-
-func newFakeRegistry() *fakeRegistry {
-	return &fakeRegistry{blobs: map[digest.Digest][]byte{}}
-}
-
-// put makes a new revision of one layer, under the version's name.
-func (r *fakeRegistry) put(version string, layer []byte) *wire.Configuration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.history++
-	d := digest.Of(layer)
-	r.blobs[d] = layer
-	c := &wire.Configuration{Name: "web", Revision: r.history, Mtime: time.Unix(1e9, 0).UTC(),
-		Layers: []wire.Layer{{Name: "code", Version: version, Hash: d, Size: int64(len(layer)), Ctime: time.Unix(1e9, 0).UTC()}}}
-	c.Seal()
-	r.now = c
-	return c
-}
-
-func (r *fakeRegistry) fails(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.down = err
-}
-
-func (r *fakeRegistry) Poll(_ context.Context, name string) (wire.PollState, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.polls++
-	if r.down != nil || r.now == nil {
-		return wire.PollState{Name: name}, r.down
-	}
-	return wire.PollState{Name: name, Revision: r.now.Revision, Digest: r.now.Digest}, nil
-}
-
-func (r *fakeRegistry) Configuration(context.Context, string) (*wire.Configuration, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.now, r.down
-}
-
-func (r *fakeRegistry) Fetch(_ context.Context, d digest.Digest, offset int64, w io.Writer) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.offsets = append(r.offsets, offset)
-	if r.down != nil {
-		return r.down
-	}
-	if r.fetch != nil {
-		return r.fetch(d, offset, w)
-	}
-	b, ok := r.blobs[d]
-	if !ok {
-		return wire.ErrNotFound
-	}
-	_, err := w.Write(b[offset:])
-	return err
-}
-
-func (r *fakeRegistry) Close() error { return nil }
-
-// A layer that holds this file makes the program or look of that name fail.
-const (
-	failCheck  = "fail-check"
-	failHook   = "fail-hook"
-	failVerify = "fail-verify"
-)
-
-// fakeHooks stands for the host's programs under their supervisor: a result is
-// kept in the deployment's directory until forget. The script makes NEWROOT
-// serve by writing its name to the file serving.
-type fakeHooks struct {
-	h    *host
-	exit func(env map[string]string) int // nil: by the files in NEWROOT
-}
-
-func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error) {
-	status := c.file("status.json")
-	r := hookResult{Path: c.Path, Attempt: 1}
-	if b, err := os.ReadFile(status); err == nil {
-		must(json.Unmarshal(b, &r))
-		return r, nil
-	}
-	if ctx.Err() != nil {
-		return r, context.Cause(ctx)
-	}
-	env := map[string]string{}
-	for _, e := range c.Env {
-		name, value, _ := strings.Cut(e, "=")
-		env[name] = value
-	}
-	f.h.calls = append(f.h.calls, env)
-	f.h.seam("before " + c.Label)
-	r.Exit = f.effect(env)
-	f.h.seam("after " + c.Label)
-	b, err := json.Marshal(r)
-	must(err)
-	must(os.WriteFile(status, b, 0o600))
-	return r, nil
-}
-
-func (f *fakeHooks) effect(env map[string]string) int {
-	if f.exit != nil {
-		if n := f.exit(env); n != 0 {
-			return n
-		}
-	}
-	if env["DEPLOY_PHASE"] == "check" {
-		return has(env["NEWROOT"], failCheck)
-	}
-	// A script that fails has often done half of its work.
-	must(os.WriteFile(f.h.dir+"/serving", []byte(filepath.Base(env["NEWROOT"])), 0o600))
-	return has(env["NEWROOT"], failHook)
-}
-
-func has(root, name string) int {
-	if _, err := os.Lstat(filepath.Join(root, name)); root != "" && err == nil {
-		return 1
-	}
-	return 0
-}
-
-func (f *fakeHooks) forget(dir, label string) error {
-	return os.RemoveAll(filepath.Join(dir, label+".status.json"))
-}
 
 // host is a directory with what runs on it. The agents on it are killed by
 // looking at copies of the directory, made while they run.
@@ -306,89 +141,6 @@ func (h *host) runs(action string) int {
 	return n
 }
 
-// invariants asserts what must be true of a host whose agent came to rest.
-func (h *host) invariants() {
-	h.Helper()
-	r, err := h.agent.load()
-	if err != nil || r == nil {
-		h.Fatalf("no record: %v", err)
-	}
-	if r.State != Idle && r.State != Broken {
-		h.Errorf("I2: came to rest in %s", r.State)
-	}
-	link, err := h.agent.link()
-	must(err)
-	switch {
-	case r.Live == nil && link != "" && r.State == Idle:
-		h.Errorf("I1: `current` names %s, and nothing is live", link)
-	case r.Live != nil && link != r.Live.Dir && r.State == Idle && r.Hold == nil:
-		h.Errorf("I1: `current` names %s, and %s is live", link, r.Live.Dir)
-	}
-	for _, root := range []*Root{r.Live, r.Back} {
-		if root == nil {
-			continue
-		}
-		if root.Committed.IsZero() {
-			h.Errorf("I3: %s is not committed", root.Dir)
-		}
-		if _, err := os.Stat(h.dir + "/" + root.Dir); err != nil {
-			h.Errorf("I7: %v", err)
-		}
-	}
-	h.complete()
-	if serving, _ := os.ReadFile(h.dir + "/serving"); r.State == Idle && r.Live != nil && h.o.Hook.Script != "" &&
-		r.Hold == nil && string(serving) != filepath.Base(r.Live.Dir) {
-		h.Errorf("I2: %q serves, and %s is live", serving, r.Live.Dir)
-	}
-	if r.Live != nil && r.Live.Verification == Verified && r.State == Idle && h.env == nil {
-		if has(h.dir+"/"+r.Live.Dir, failVerify) == 1 || has(h.dir+"/"+r.Live.Dir, failHook) == 1 {
-			h.Error("I10: a bad root is shown as verified")
-		}
-	}
-	if r.Last != nil && r.Last.New.Configuration.Revision > 0 && (r.Last.Verdict == Bad) != slices.ContainsFunc(r.Marks, func(m Mark) bool { return m.Digest == r.Last.New.Configuration.Digest }) {
-		h.Errorf("I4: verdict %q, marks %v", r.Last.Verdict, r.Marks)
-	}
-}
-
-// complete compares every root that has a name with its manifest.
-func (h *host) complete() {
-	h.Helper()
-	entries, err := os.ReadDir(h.dir + "/roots")
-	must(err)
-	for _, e := range entries {
-		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		dir := h.dir + "/roots/" + e.Name()
-		f, err := os.Open(dir + ".manifest")
-		if err != nil {
-			h.Errorf("I6: %s has no manifest: %v", e.Name(), err)
-			continue
-		}
-		m, err := manifest.Decode(f)
-		must(err)
-		f.Close()
-		var have []string
-		filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
-			if p != dir {
-				have = append(have, strings.TrimPrefix(p, dir+"/"))
-			}
-			return err
-		})
-		var want []string
-		for _, e := range m {
-			want = append(want, e.Path)
-			if b, err := os.ReadFile(dir + "/" + e.Path); e.Type == manifest.File && (err != nil || digest.Of(b) != e.Digest) {
-				h.Errorf("I1: %s/%s: %v, or another content", dir, e.Path, err)
-			}
-		}
-		slices.Sort(have)
-		if !slices.Equal(have, want) {
-			h.Errorf("I1: %s holds %q, want %q", dir, have, want)
-		}
-	}
-}
-
 // want runs the agent and asserts how it ends, what is live, and the invariants.
 func (h *host) want(live string, wantErr error) {
 	h.Helper()
@@ -416,6 +168,12 @@ func (h *host) serve() (stop func()) {
 		}
 		h.o.Mode.Once = true
 	}
+}
+
+// pass lets fake time pass, and everything that comes due in it.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // lines counts the log's lines of the level with this text in them.

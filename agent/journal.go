@@ -39,7 +39,6 @@ func (a *Agent) enter(next State) error {
 	}
 	a.begun = next.counted()
 	a.log().Info("state entered", "state", next, "from_state", from, "configuration", a.o.Name)
-	a.notify(a.status())
 	if a.o.Observe.Enter != nil {
 		a.o.Observe.Enter(next)
 	}
@@ -74,9 +73,13 @@ func (a *Agent) save() error {
 // publish shows the working copy to others.
 func (a *Agent) publish() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.saved = a.rec
+	a.mu.Unlock()
 	a.rec = a.rec.clone()
+	if s := a.status(); s != a.said["status"] {
+		a.said["status"] = s
+		a.notify(s)
+	}
 }
 
 // load reads the record. Without one it returns nil; the error wraps errNewer

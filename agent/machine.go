@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 )
 
 // State is what the agent is doing.
@@ -152,7 +153,11 @@ func (a *Agent) failed(s State, err error) error {
 			a.rec.mark(d.New.Configuration, d.Reason)
 		}
 	}
-	a.log().Warn("step failed", "state", s, "configuration", a.o.Name, "error", err)
+	level := slog.LevelInfo
+	if verdict == Bad {
+		level = slog.LevelError // a person must mend it: it is not tried again
+	}
+	a.log().Log(context.Background(), level, "step failed", "state", s, "configuration", a.o.Name, "error", err)
 	return a.enter(machine[s].failed)
 }
 

@@ -47,7 +47,7 @@ func (a *Agent) start(ctx context.Context) error {
 	if r.Name != a.o.Name {
 		return fmt.Errorf("%s belongs to configuration %q, not %q", a.o.Dir, r.Name, a.o.Name)
 	}
-	a.rec = r
+	a.rec, a.retrying = r, true
 	a.publish()
 	return a.resume()
 }

@@ -26,7 +26,6 @@ func (a *Agent) commit(context.Context) error {
 	d.New = root
 	a.rec.Live, a.rec.Back = &root, d.Back
 	a.rec.unmark(root.Configuration.Digest)
-	a.rec.Hold = nil
 	a.result = nil
 	a.close(d)
 	return nil

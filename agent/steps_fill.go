@@ -8,6 +8,7 @@ import (
 	"deploytools/atomic"
 	"deploytools/layers"
 	"deploytools/layers/digest"
+	"deploytools/registry/wire"
 )
 
 // superseded polls before one more try of a state that prepares a deployment.
@@ -15,10 +16,17 @@ import (
 func (a *Agent) superseded(ctx context.Context) error {
 	c := a.rec.Deployment.New.Configuration
 	st, err := a.ask(ctx)
-	if err != nil || st.Digest == c.Digest {
+	switch {
+	case err != nil || st.Digest == c.Digest:
 		return nil
+	case absent(st):
+		return &definite{Superseded, errors.New("the registry no longer has the configuration")}
 	}
-	return &definite{Superseded, fmt.Errorf("the registry has another configuration, revision %d", st.Revision)}
+	return &definite{Superseded, another(st)}
+}
+
+func another(st wire.PollState) error {
+	return fmt.Errorf("the registry has another configuration, revision %d", st.Revision)
 }
 
 // fetch is the step of Fetching.

@@ -72,7 +72,7 @@ func (a *Agent) awaitAnother(ctx context.Context, d *Deployment) error {
 			continue
 		}
 		if !absent(st) && st.Digest != d.New.Configuration.Digest {
-			return fmt.Errorf("the registry has another configuration, revision %d", st.Revision)
+			return another(st)
 		}
 		waits.reset()
 		wait = waits.poll()
@@ -105,7 +105,10 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 		a.retry = false
 		return nil
 	}
-	a.say("broken", "broken: a person must act", d.Broken, "error", d.Broken)
+	if a.said["broken"] != d.ID {
+		a.log().Error("neither root serves", "configuration", a.o.Name, "error", d.Broken)
+		a.said["broken"] = d.ID
+	}
 	st, err := a.ask(ctx)
 	c := d.New.Configuration
 	if err == nil && !absent(st) && (st.Digest != c.Digest || st.Revision > c.Revision) {

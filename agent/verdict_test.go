@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func TestFailingHookRunsOncePerRevision(t *testing.T) {
 		h.calls = nil
 		h.src.put("v2", with(failHook))
 		stop := h.serve()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if h.runs("deploy") != 1 || h.runs("rollback") != 1 || h.src.polls < 50 {
 			t.Errorf("%d deploys and %d rollbacks in %d polls, want 1 and 1", h.runs("deploy"), h.runs("rollback"), h.src.polls)
 		}
@@ -31,13 +32,13 @@ func TestFailingHookRunsOncePerRevision(t *testing.T) {
 			t.Errorf("reason %q", got)
 		}
 		h.src.put("v2", with(failHook)) // a person asks once more
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if h.runs("deploy") != 2 {
 			t.Errorf("%d deploys after a new revision of the same, want 2", h.runs("deploy"))
 		}
 		h.src.put("v1", one("1"))
 		h.src.put("v3", one("3"))
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		stop()
 		if h.live() != "v3" {
 			t.Errorf("%q is live, want v3", h.live())
@@ -84,7 +85,7 @@ func TestSupersededBeforeTheSwitchIsNotMarked(t *testing.T) {
 		h.src.put("v1", one("1"))
 		h.src.fetch = func(digest.Digest, int64, io.Writer) error { return wire.ErrUnreachable }
 		stop := h.serve()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if s := h.agent.Record().State; s != Fetching {
 			t.Errorf("in %s, want Fetching", s)
 		}
@@ -92,10 +93,10 @@ func TestSupersededBeforeTheSwitchIsNotMarked(t *testing.T) {
 			t.Errorf("%d warnings about one and the same error, want 1\n%s", n, h.logged)
 		}
 		h.src.put("v2", one("2"))
-		h.src.fetch = nil
-		time.Sleep(time.Hour)
+		h.src.set(func() { h.src.fetch = nil })
+		pass(time.Hour)
 		stop()
-		if h.live() != "v2" || len(h.agent.Record().Marks) > 0 || h.lines("WARN", "another configuration, revision 2") != 1 {
+		if h.live() != "v2" || len(h.agent.Record().Marks) > 0 || h.lines("INFO", "another configuration, revision 2") != 1 {
 			t.Errorf("%q is live with marks %v\n%s", h.live(), h.agent.Record().Marks, h.logged)
 		}
 		h.invariants()
@@ -107,17 +108,17 @@ func TestWithdrawnInTheSoakIsNotMarked(t *testing.T) {
 		h.o.Verify.Soak = 24 * time.Hour
 		h.src.put("v1", one("1"))
 		stop := h.serve()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if s := h.agent.Record().State; s != Verifying {
 			t.Fatalf("in %s, want Verifying", s)
 		}
 		h.src.put("v2", one("2"))
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		r := h.agent.Record()
 		if r.Last == nil || r.Last.Verdict != Withdrawn || len(r.Marks) > 0 || r.State != Verifying || r.Deployment.From != nil {
 			t.Errorf("last %+v, marks %v, now in %s", r.Last, r.Marks, r.State)
 		}
-		time.Sleep(25 * time.Hour)
+		pass(25 * time.Hour)
 		stop()
 		if h.live() != "v2" || h.agent.Record().Live.Verification != Verified {
 			t.Errorf("%q is live\n%s", h.live(), h.logged)
@@ -177,9 +178,20 @@ func TestWhatFailedBeforeTheSwitchIsTheEnvironment(t *testing.T) {
 		if !strings.HasSuffix(old, "/"+r.Live.Dir) {
 			t.Errorf("the hook of v3 was told OLDROOT=%s, want what was live, %s", old, r.Live.Dir)
 		}
+		failing := true
+		h.env = func() bool { return failing }
+		for _, version := range []string{"v5", "v6"} { // as the environment is, then verified
+			h.src.put(version, one(version))
+			h.want(version, nil)
+			if got := h.agent.Record().Back.Configuration.Layers[0].Version; got != "v1" {
+				t.Errorf("%s: rollback target %s, want v1", version, got)
+			}
+			failing = false
+		}
+		failing = true
 		h.o.Baseline = BaselineStrict
 		h.src.put("v4", one("4"))
-		h.want("v1", ErrRolledBack)
+		h.want("v6", ErrRolledBack)
 	})
 }
 
@@ -210,7 +222,7 @@ func TestCheckScriptThatSays75IsAskedAgain(t *testing.T) {
 		}
 		h.src.put("v1", one("1"))
 		stop := h.serve()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		stop()
 		if asked != 5 || h.live() != "v1" || len(h.agent.Record().Marks) > 0 {
 			t.Errorf("asked %d times, want 5; %q is live", asked, h.live())
@@ -261,12 +273,12 @@ func TestBrokenWaitsForSomebody(t *testing.T) {
 			bubble(t, func(t *testing.T, h *host) {
 				broken(h)
 				stop := h.serve()
-				time.Sleep(time.Hour)
+				pass(time.Hour)
 				if s := h.agent.Record().State; s != Broken || len(h.calls) > 0 {
 					t.Errorf("in %s after %d hooks by itself, want Broken", s, len(h.calls))
 				}
 				act(h)
-				time.Sleep(time.Hour)
+				pass(time.Hour)
 				stop()
 				want := map[string]string{"a person": "v1", "a revision": "v3", "OLDROOT again": "v1"}[name]
 				if h.live() != want || h.agent.Record().State == Broken && name != "a person" {
@@ -275,6 +287,35 @@ func TestBrokenWaitsForSomebody(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The link could not be moved back: the deployment is closed only when it is.
+func TestBrokenLinkIsMendedBeforeAnythingElse(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		h.src.put("v2", with(failVerify))
+		h.seam = func(p string) {
+			if p == "effect of Verifying" {
+				must(os.Remove(h.dir + "/current"))
+				must(os.Mkdir(h.dir+"/current", 0o755))
+			}
+		}
+		if err := h.run(); !errors.Is(err, ErrBroken) || h.runs("rollback") != 0 {
+			t.Errorf("Run = %v after %d rollbacks", err, h.runs("rollback"))
+		}
+		h.src.put("v3", one("3"))
+		if err := h.run(); err == nil || h.agent.Record().State != Discarding {
+			t.Errorf("Run = %v in %s, want to stay in Discarding", err, h.agent.Record().State)
+		}
+		must(os.Remove(h.dir + "/current"))
+		h.seam = func(p string) {
+			if link, _ := os.Readlink(h.dir + "/current"); p == "entered Idle" && h.live() == "v1" && link != h.agent.Record().Live.Dir {
+				t.Errorf("Idle, and `current` names %q", link)
+			}
+		}
+		h.want("v3", nil)
+	})
 }
 
 func TestStoppedHookIsGoneOnWith(t *testing.T) {

@@ -2,6 +2,7 @@ package layers
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,7 @@ func (e *entry) name() string { return strings.Join(e.path, "/") }
 // archive reads one layer: every rule of docs/layer-format.md that can be seen
 // without the rest of the tree.
 type archive struct {
+	ctx   context.Context // of the one call that reads it
 	layer string
 	o     Options
 	src   *source
@@ -53,33 +55,21 @@ type archive struct {
 
 	number   int
 	name     string // of the current entry, for messages
-	out      int64  // bytes out of gzip
 	unpacked int64
 	xattrs   string // the first entry with attributes that are not applied
 }
 
-func openArchive(layer string, r io.Reader, o Options) *archive {
+func openArchive(ctx context.Context, layer string, r io.Reader, o Options) *archive {
 	o.Limits = o.Limits.withDefaults()
-	a := &archive{layer: layer, o: o, src: &source{r: r, hash: digest.NewWriter()}}
-	a.zip = newGunzip(a.src)
-	a.scan = &scanner{r: ratioReader{a}, limits: o.Limits}
+	a := &archive{ctx: ctx, layer: layer, o: o, src: &source{ctx: ctx, r: r, hash: digest.NewWriter()}}
+	a.zip = newGunzip(a.src, o.Limits.Ratio)
+	a.scan = &scanner{r: a.zip, limits: o.Limits}
 	a.tar = tar.NewReader(a.scan)
 	return a
 }
 
+// close ends what reads the archive; what was read has a digest then.
 func (a *archive) close() { a.zip.Close() }
-
-// ratioReader counts what comes out of gzip.
-type ratioReader struct{ a *archive }
-
-func (r ratioReader) Read(p []byte) (int, error) {
-	n, err := r.a.zip.Read(p)
-	r.a.out += int64(n)
-	if r.a.out > ratioFree && r.a.out/r.a.o.Limits.Ratio > r.a.src.count.Load() {
-		return n, fmt.Errorf("unpacks to more than %d times its size (limit Ratio)", r.a.o.Limits.Ratio)
-	}
-	return n, err
-}
 
 // refuse makes a Refusal of the current entry.
 func (a *archive) refuse(format string, args ...any) error {
@@ -92,8 +82,17 @@ func (a *archive) fault(err error) error {
 	if e, ok := errors.AsType[*sourceError](err); ok {
 		return fmt.Errorf("cannot read layer %s: %w", a.layer, e.err)
 	}
+	if err := a.stopped(); err != nil {
+		return err
+	}
+	if errors.Is(err, io.ErrNoProgress) {
+		return fmt.Errorf("cannot read layer %s: %w", a.layer, err)
+	}
 	if a.scan.err != nil {
 		err = a.scan.err
+	}
+	if errors.Is(err, errNotGzip) {
+		return &Refusal{Layer: a.layer, Rule: err.Error()}
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return a.refuse("the archive ends too early")
@@ -101,9 +100,21 @@ func (a *archive) fault(err error) error {
 	return a.refuse("%s", strings.TrimPrefix(err.Error(), "archive/"))
 }
 
+// stopped returns why the call should end.
+func (a *archive) stopped() error {
+	if a.ctx.Err() == nil {
+		return nil
+	}
+	return fmt.Errorf("cannot read layer %s: %w", a.layer, context.Cause(a.ctx))
+}
+
 // next returns the next entry, or io.EOF when the archive was read to its end
 // and is whole.
 func (a *archive) next() (*entry, error) {
+	if err := a.stopped(); err != nil {
+		return nil, err
+	}
+	a.scan.entry = raw{} // a fault before the next header has no name
 	h, err := a.tar.Next()
 	for err == nil && a.scan.err == nil && h.Typeflag == tar.TypeXGlobalHeader {
 		h, err = a.tar.Next()
@@ -118,9 +129,6 @@ func (a *archive) next() (*entry, error) {
 			a.name = "" // the fault is in a header that comes before the name
 		}
 		return nil, a.fault(err)
-	}
-	if a.number > a.o.Limits.Entries {
-		return nil, a.refuse("more than %d entries (limit Entries)", a.o.Limits.Entries)
 	}
 	return a.check(h)
 }
@@ -166,37 +174,38 @@ func (a *archive) check(h *tar.Header) (*entry, error) {
 	if e.path, err = splitName(h.Name, e.kind); err != nil {
 		return nil, a.refuse("%v", err)
 	}
-	if len(e.path) == 0 && e.kind != dir {
-		return nil, a.refuse("name is empty")
-	}
-	switch e.kind {
-	case file:
-		e.size = h.Size
-		a.unpacked += h.Size
-		if h.Size < 0 || a.unpacked < 0 || a.unpacked > a.o.Limits.Unpacked {
-			return nil, a.refuse("unpacks to more than %d bytes (limit Unpacked)", a.o.Limits.Unpacked)
-		}
-		if e.mode&0o6000 != 0 && !a.o.Privileged {
-			return nil, a.refuse("setuid or setgid file")
-		}
-	case symlink:
-		e.target = h.Linkname
-		if e.target == "" || len(e.target) > maxPath || strings.Contains(e.target, "\x00") {
-			return nil, a.refuse("target of the symlink is empty, too long or holds a NUL")
-		}
-	case hardLink:
-		if e.linkTo, err = splitName(h.Linkname, file); err != nil || len(e.linkTo) == 0 {
-			return nil, a.refuse("target %q of the hard link: %v", h.Linkname, orEmpty(err))
-		}
+	if err := a.content(h, e); err != nil {
+		return nil, err
 	}
 	return e, a.attributes(h, e)
 }
 
-func orEmpty(err error) error {
-	if err == nil {
-		return errors.New("name is empty")
+// content holds what e stands for to the rules of its kind.
+func (a *archive) content(h *tar.Header, e *entry) (err error) {
+	switch e.kind {
+	case file:
+		e.size = h.Size
+		if h.Size < 0 || h.Size > a.o.Limits.Unpacked-a.unpacked {
+			return a.refuse("unpacks to more than %d bytes (limit Unpacked)", a.o.Limits.Unpacked)
+		}
+		a.unpacked += h.Size
+		if e.mode&0o6000 != 0 && !a.o.Privileged {
+			return a.refuse("setuid or setgid file")
+		}
+	case symlink:
+		e.target = h.Linkname
+		switch {
+		case e.target == "":
+			return a.refuse("target of the symlink is empty")
+		case len(e.target) > maxPath:
+			return a.refuse("target of the symlink is longer than %d bytes", maxPath)
+		}
+	case hardLink:
+		if e.linkTo, err = splitName(h.Linkname, file); err != nil {
+			return a.refuse("target %q of the hard link: %v", h.Linkname, err)
+		}
 	}
-	return err
+	return nil
 }
 
 // entryKind maps the type flag; raw is the flag before archive/tar looked at
@@ -215,77 +224,11 @@ func entryKind(h *tar.Header, raw byte) (kind, bool) {
 	return 0, false
 }
 
-// attributes looks at the extended attributes, in the two spellings that pax
-// headers have for them.
-func (a *archive) attributes(h *tar.Header, e *entry) error {
-	for k, v := range h.PAXRecords {
-		name, ok := strings.CutPrefix(k, "SCHILY.xattr.")
-		if !ok {
-			if name, ok = strings.CutPrefix(k, "LIBARCHIVE.xattr."); !ok && !strings.HasPrefix(k, "SCHILY.acl.") {
-				continue
-			}
-			v = ""
-		}
-		switch {
-		case name == "security.capability" && (!a.o.Privileged || e.kind != file):
-			return a.refuse("file capability (security.capability)")
-		case name == "security.capability" && v != "":
-			e.capability = v
-		case name != "security.capability" && a.xattrs == "":
-			a.xattrs = fmt.Sprintf("layer %s: extended attributes and ACLs are not applied (entry %d %q is the first that has some)", a.layer, e.number, a.name)
-		}
-	}
-	return nil
-}
-
-// splitName returns the components of an archive's name: what is checked here
-// is what is written. The top directory, "./", has none.
-func splitName(s string, k kind) ([]string, error) {
-	if strings.HasPrefix(s, "/") {
-		return nil, errors.New("name is absolute")
-	}
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f {
-			return nil, errors.New("name holds a control character")
-		}
-	}
-	top := s == "." || s == "./"
-	for strings.HasPrefix(s, "./") {
-		s = s[2:]
-	}
-	if k == dir {
-		s = strings.TrimSuffix(s, "/")
-	}
-	if k == dir && (top || s == "" || s == ".") {
-		if !top {
-			return nil, errors.New("name is empty")
-		}
-		return nil, nil
-	}
-	if len(s) > maxPath {
-		return nil, fmt.Errorf("name is longer than %d bytes", maxPath)
-	}
-	path := strings.Split(s, "/")
-	if len(path) > maxDepth {
-		return nil, fmt.Errorf("name is deeper than %d directories", maxDepth)
-	}
-	for _, c := range path {
-		switch {
-		case c == "":
-			return nil, errors.New("name is empty, doubles a slash or ends in one")
-		case c == ".":
-			return nil, errors.New(`name has the component "."`)
-		case c == "..":
-			return nil, errors.New(`name has the component ".."`)
-		case len(c) > maxComponent:
-			return nil, fmt.Errorf("name has a component longer than %d bytes", maxComponent)
-		}
-	}
-	return path, nil
-}
-
 // Read reads the content of the current entry. Errors are as those of next.
 func (a *archive) Read(p []byte) (int, error) {
+	if err := a.stopped(); err != nil {
+		return 0, err
+	}
 	n, err := a.tar.Read(p)
 	if err != nil && err != io.EOF || a.scan.err != nil {
 		return n, a.fault(err)

@@ -3,7 +3,6 @@ package layers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"deploytools/layers/digest"
@@ -17,17 +16,11 @@ import (
 // digest and size all the same, because r was read to its end. Check returns
 // after r's current Read when ctx ends.
 func Check(ctx context.Context, name string, r io.Reader, o Options) (*Info, error) {
-	t := newTree(discard{})
+	t := newTree(&hasher{})
 	info := &Info{}
-	a := openArchive(name, r, o)
-	defer a.close()
-	err := t.read(ctx, a, info)
-	if errors.Is(err, ErrRefused) {
-		if fault := a.drain(ctx); fault != nil {
-			err = fault // without the digest nobody knows what was refused
-		}
-	}
-	info.Digest, info.Size = a.src.hash.Digest(), a.src.count.Load()
+	a := openArchive(ctx, name, r, o)
+	err := a.whole(t.read(a, info))
+	info.Digest, info.Size = a.src.hash.Digest(), a.src.count
 	if err != nil {
 		return info, err
 	}
@@ -35,14 +28,23 @@ func Check(ctx context.Context, name string, r io.Reader, o Options) (*Info, err
 	return info, nil
 }
 
+// whole ends the reading of a, whose result was err. A refused archive is read
+// on to its end for its digest: without it nobody knows what was refused.
+func (a *archive) whole(err error) error {
+	a.close()
+	if !errors.Is(err, ErrRefused) {
+		return err
+	}
+	if _, fault := io.Copy(io.Discard, a.src); fault != nil {
+		return a.fault(fault)
+	}
+	return err
+}
+
 // read puts one more layer into the tree.
-func (t *tree) read(ctx context.Context, a *archive, info *Info) error {
-	t.layer++
-	t.a = a
+func (t *tree) read(a *archive, info *Info) error {
+	t.begin(a)
 	for {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
 		e, err := a.next()
 		if err == io.EOF {
 			break
@@ -62,35 +64,19 @@ func (t *tree) read(ctx context.Context, a *archive, info *Info) error {
 	return nil
 }
 
-// drain reads the rest of a refused archive, for its digest alone.
-func (a *archive) drain(ctx context.Context) error {
-	a.zip.Close()
-	buf := make([]byte, 256<<10)
-	for ctx.Err() == nil {
-		_, err := a.src.Read(buf)
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("cannot read layer %s: %w", a.layer, err)
-		}
-	}
-	return context.Cause(ctx)
-}
+// hasher is the writer of Check: it only hashes.
+type hasher struct{ buf [64 << 10]byte }
 
-// discard is the writer of Check: it only hashes.
-type discard struct{}
-
-func (discard) mkdir(*node) error      { return nil }
-func (discard) symlink(*node) error    { return nil }
-func (discard) link(n, to *node) error { return nil }
-func (discard) remove(n *node) error   { return nil }
-func (discard) settle() error          { return nil }
-func (discard) file(n *node, _ *entry, a *archive) error {
-	h := digest.NewWriter()
-	if _, err := io.Copy(h, a); err != nil {
+func (*hasher) mkdir(*node) error      { return nil }
+func (*hasher) symlink(*node) error    { return nil }
+func (*hasher) link(n, to *node) error { return nil }
+func (*hasher) remove(*node) error     { return nil }
+func (*hasher) settle() error          { return nil }
+func (h *hasher) file(n *node, _ *entry, a *archive) error {
+	w := digest.NewWriter()
+	if _, err := io.CopyBuffer(w, a, h.buf[:]); err != nil {
 		return err
 	}
-	n.content.digest = h.Digest()
+	n.content.digest = w.Digest()
 	return nil
 }

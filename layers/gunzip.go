@@ -3,6 +3,7 @@ package layers
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"io"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"deploytools/layers/digest"
 
@@ -39,18 +39,22 @@ type sourceError struct{ err error }
 func (e *sourceError) Error() string { return e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
-// source hashes and counts the archive's bytes on their way in. count may be
-// read by others meanwhile.
+// source hashes and counts the archive's bytes on their way in, until ctx ends.
+// Whoever reads has hash and count.
 type source struct {
+	ctx   context.Context
 	r     io.Reader
 	hash  *digest.Writer
-	count atomic.Int64
+	count int64
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.hash.Write(p[:n])
-	s.count.Add(int64(n))
+	s.count += int64(n)
+	if err != io.EOF && s.ctx.Err() != nil {
+		err = context.Cause(s.ctx) // closing the source may be how it was stopped
+	}
 	if err != nil && err != io.EOF {
 		err = &sourceError{err}
 	}
@@ -59,6 +63,9 @@ func (s *source) Read(p []byte) (int, error) {
 
 // errStopped ends the goroutines of a gunzip whose reader has gone.
 var errStopped = errors.New("stopped")
+
+// errNotGzip says what stands at the start, or where a member ends.
+var errNotGzip = errors.New("is not gzip, or has something else behind it")
 
 // gunzip unpacks a gzip stream on goroutines of its own, ahead of its reader by
 // a bounded number of pieces. It reads the stream to its end, so that every
@@ -69,13 +76,16 @@ type gunzip struct {
 	once   sync.Once // closes stop
 	wg     sync.WaitGroup
 
-	data []byte // rest of the current piece
-	buf  []byte // its buffer, to be used again
-	err  error  // after data
+	ratio int64  // Limits.Ratio
+	out   int64  // unpacked bytes of the pieces so far
+	data  []byte // rest of the current piece
+	buf   []byte // its buffer, to be used again
+	err   error  // after data
 }
 
 type piece struct {
 	data []byte
+	in   int64 // where it ends in the archive
 	err  error // after data; io.EOF at the stream's end
 }
 
@@ -83,11 +93,11 @@ type piece struct {
 // byte, by which a member that is too long is seen.
 var pieceBuffers = sync.Pool{New: func() any { b := make([]byte, memberBytes+1); return &b }}
 
-func newGunzip(src io.Reader) *gunzip {
-	z := &gunzip{pieces: make(chan chan piece, runtime.GOMAXPROCS(0)+1), stop: make(chan struct{})}
+func newGunzip(src *source, ratio int64) *gunzip {
+	z := &gunzip{pieces: make(chan chan piece, runtime.GOMAXPROCS(0)+1), stop: make(chan struct{}), ratio: ratio}
 	z.wg.Go(func() {
 		defer close(z.pieces)
-		z.run(bufio.NewReaderSize(src, 256<<10))
+		z.run(&compressed{bufio.NewReaderSize(src, 256<<10), src})
 	})
 	return z
 }
@@ -107,6 +117,10 @@ func (z *gunzip) Read(p []byte) (int, error) {
 		}
 		got := <-next
 		z.data, z.buf, z.err = got.data, got.data, got.err
+		z.out += int64(len(got.data))
+		if len(got.data) > 0 && z.out > ratioFree && z.out/z.ratio > got.in {
+			z.data, z.err = nil, fmt.Errorf("unpacks to more than %d times its size (limit Ratio)", z.ratio)
+		}
 	}
 	n := copy(p, z.data)
 	z.data = z.data[n:]
@@ -142,12 +156,26 @@ func (z *gunzip) emit() (chan piece, bool) {
 	}
 }
 
-func (z *gunzip) run(in *bufio.Reader) {
+// compressed is the archive as it is read ahead.
+type compressed struct {
+	*bufio.Reader
+	src *source
+}
+
+// pos returns how many bytes of the archive were taken, which does not depend
+// on how they arrived.
+func (c *compressed) pos() int64 { return c.src.count - int64(c.Buffered()) }
+
+func (z *gunzip) run(in *compressed) {
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 	for first := true; ; first = false {
 		head, err := in.Peek(memberHeaderLen)
 		if err == io.EOF && len(head) == 0 && !first {
 			z.fail(io.EOF)
+			return
+		}
+		if !bytes.HasPrefix(head, memberHeader[:min(2, len(head))]) {
+			z.fail(errNotGzip)
 			return
 		}
 		if !bytes.HasPrefix(head, memberHeader) || len(head) < memberHeaderLen {
@@ -164,13 +192,15 @@ func (z *gunzip) run(in *bufio.Reader) {
 			z.fail(err)
 			return
 		}
+		at := in.pos()
 		c, ok := z.emit()
 		if !ok {
 			return
 		}
 		slots <- struct{}{}
 		z.wg.Go(func() {
-			c <- inflate(member)
+			data, err := inflate(member)
+			c <- piece{data, at, err}
 			<-slots
 		})
 	}
@@ -183,9 +213,12 @@ func (z *gunzip) fail(err error) {
 }
 
 // generic reads members of any kind one after the other.
-func (z *gunzip) generic(in *bufio.Reader) {
-	r, err := gzip.NewReader(in)
-	if err == io.EOF {
+func (z *gunzip) generic(in *compressed) {
+	r, err := gzip.NewReader(in.Reader)
+	switch {
+	case err == gzip.ErrHeader:
+		err = errNotGzip
+	case err == io.EOF:
 		err = io.ErrUnexpectedEOF // an empty file is no archive
 	}
 	if err != nil {
@@ -194,49 +227,57 @@ func (z *gunzip) generic(in *bufio.Reader) {
 	}
 	for {
 		buf := *pieceBuffers.Get().(*[]byte)
-		n, err := io.ReadFull(r, buf[:memberBytes])
-		if err == io.ErrUnexpectedEOF {
-			// Either the stream ended inside this piece, or it was cut.
-			_, err = r.Read(nil)
-			if err == nil {
-				err = io.ErrUnexpectedEOF
-			}
+		n, err := fill(r, buf)
+		if err == gzip.ErrHeader {
+			err = errNotGzip // behind a member
 		}
 		c, ok := z.emit()
 		if !ok {
 			return
 		}
-		c <- piece{buf[:n], err}
+		c <- piece{buf[:n], in.pos(), err}
 		if err != nil {
 			return
 		}
 	}
 }
 
+// fill reads until buf is full or r has an error, which it returns as it is:
+// io.ReadFull hides whether the end was one.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var k int
+		k, err = r.Read(buf[n:])
+		n += k
+	}
+	return n, err
+}
+
 var inflaters = sync.Pool{New: func() any { return flate.NewReader(bytes.NewReader(nil)) }}
 
 // inflate unpacks one sized member and holds it to what it says of itself.
-func inflate(member []byte) piece {
+func inflate(member []byte) ([]byte, error) {
 	body, trailer := member[memberHeaderLen:len(member)-8], member[len(member)-8:]
 	in := bytes.NewReader(body)
 	r := inflaters.Get().(io.ReadCloser)
 	defer inflaters.Put(r)
-	r.(flate.Resetter).Reset(in, nil)
-	buf := *pieceBuffers.Get().(*[]byte)
-	n, err := io.ReadFull(r, buf)
-	switch {
-	case err == nil:
-		return piece{err: fmt.Errorf("gzip member of known size unpacks to more than %d bytes", memberBytes)}
-	case err != io.EOF && err != io.ErrUnexpectedEOF:
-		return piece{err: err}
-	case in.Len() > 0:
-		return piece{err: fmt.Errorf("gzip member ends %d bytes before its size", in.Len())}
+	if err := r.(flate.Resetter).Reset(in, nil); err != nil {
+		return nil, err
 	}
-	if _, err := r.Read(buf[n:]); err != io.EOF {
-		return piece{err: io.ErrUnexpectedEOF}
+	buf := *pieceBuffers.Get().(*[]byte)
+	n, err := fill(r, buf)
+	switch {
+	case n > memberBytes:
+		return nil, fmt.Errorf("gzip member of known size unpacks to more than %d bytes", memberBytes)
+	case err == io.ErrUnexpectedEOF:
+		return nil, errors.New("gzip member goes on after its size")
+	case err != io.EOF:
+		return nil, err
+	case in.Len() > 0:
+		return nil, fmt.Errorf("gzip member ends %d bytes before its size", in.Len())
 	}
 	if binary.LittleEndian.Uint32(trailer) != crc32.ChecksumIEEE(buf[:n]) || binary.LittleEndian.Uint32(trailer[4:]) != uint32(n) {
-		return piece{err: gzip.ErrChecksum}
+		return nil, gzip.ErrChecksum
 	}
-	return piece{data: buf[:n]}
+	return buf[:n], nil
 }

@@ -41,17 +41,22 @@ func (r *Refusal) Unwrap() error { return ErrRefused }
 type Limits struct {
 	Unpacked    int64 // bytes of all files, sparse ones at full size: 8 GiB
 	Ratio       int64 // unpacked bytes to archive bytes, after the first 64 MiB: 200
-	Entries     int   // files, directories and links: 1,000,000
+	Entries     int   // files, links and directories, those without an entry too: 1,000,000
+	Names       int64 // bytes of all paths and symlink targets: 256 MiB
 	Links       int   // hard links to one file: 1,000
 	Headers     int   // extension headers in a row: 16
 	HeaderBytes int64 // sum of an entry's extension headers: 1 MiB
 }
+
+// DefaultLimits returns the limits that hold where none are given.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
 
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		Unpacked:    cmp.Or(l.Unpacked, 8<<30),
 		Ratio:       cmp.Or(l.Ratio, 200),
 		Entries:     cmp.Or(l.Entries, 1_000_000),
+		Names:       cmp.Or(l.Names, 256<<20),
 		Links:       cmp.Or(l.Links, 1_000),
 		Headers:     cmp.Or(l.Headers, 16),
 		HeaderBytes: cmp.Or(l.HeaderBytes, 1<<20),
@@ -82,7 +87,8 @@ type Options struct {
 type Layer struct {
 	Name   string        // for messages, such as component:version
 	Digest digest.Digest // of the archive; zero: not compared
-	// Open returns the archive from its start. Unpack closes it.
+	// Open returns the archive from its start. Unpack closes it, also during a
+	// Read when the context ends.
 	Open func() (io.ReadCloser, error)
 }
 

@@ -36,12 +36,14 @@ type PackOptions struct {
 // is no file, directory or symlink is an error, as is one that changes its
 // length meanwhile.
 func Pack(ctx context.Context, w io.Writer, dir string, o PackOptions) (*Info, error) {
+	if o.Level < 0 || o.Level > 9 {
+		return nil, fmt.Errorf("level %d is not between 1 and 9", o.Level)
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-
 	r, feed := io.Pipe()
 	type result struct {
 		info *Info
@@ -142,7 +144,7 @@ func (p *packer) entry(path string, info fs.FileInfo) error {
 			p.links[id] = path
 		}
 	default:
-		return fmt.Errorf("is %s, not a file, directory or symlink", mode.Type())
+		return fmt.Errorf("is %s, not a file, directory or symlink", odd(mode))
 	}
 	if err := p.tar.WriteHeader(h); err != nil {
 		return err
@@ -155,7 +157,8 @@ func (p *packer) entry(path string, info fs.FileInfo) error {
 
 // content writes the bytes of the file that info describes.
 func (p *packer) content(path string, info fs.FileInfo) error {
-	f, err := p.root.Open(path)
+	// What has become a FIFO meanwhile must not hold the program up.
+	f, err := p.root.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
@@ -168,6 +171,17 @@ func (p *packer) content(path string, info fs.FileInfo) error {
 		return errors.New("changed while it was packed")
 	}
 	return err
+}
+
+// odd names a type that layers do not have.
+func odd(m fs.FileMode) string {
+	switch {
+	case m&fs.ModeNamedPipe != 0:
+		return "a FIFO"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
 }
 
 // special returns tar's bits for setuid, setgid and sticky.

@@ -33,7 +33,6 @@ type scanner struct {
 	entry raw  // the last entry whose header has been read
 	zeros int  // end blocks seen
 	more  bool // the next block goes on with an old GNU sparse map
-	any   bool // some block was seen
 }
 
 // raw is what the blocks say of an entry.
@@ -77,7 +76,7 @@ func (s *scanner) feed(p []byte) error {
 			}
 			s.skip -= n
 			p = p[n:]
-			if s.skip == 0 && s.extType != 0 {
+			if s.extLeft == 0 && s.extType != 0 {
 				if err := s.extension(); err != nil {
 					return err
 				}
@@ -100,7 +99,6 @@ func (s *scanner) feed(p []byte) error {
 // header takes one whole block that is not data.
 func (s *scanner) header() error {
 	b := s.block[:]
-	s.any = true
 	if s.more {
 		s.more = b[504] != 0
 		if !s.more {
@@ -118,14 +116,14 @@ func (s *scanner) header() error {
 	if s.zeros > 0 {
 		return errors.New("a single zero block stands between entries")
 	}
-	size, err := number(b[124:136])
-	if err != nil {
-		return fmt.Errorf("size field: %w", err)
-	}
 	switch m := string(b[257:265]); m {
 	case "ustar\x0000", "ustar  \x00", "\x00\x00\x00\x00\x00\x00\x00\x00":
 	default:
 		return fmt.Errorf("unknown kind of tar header (%q)", m)
+	}
+	size, err := number(b[124:136])
+	if err != nil {
+		return fmt.Errorf("size field: %w", err)
 	}
 	switch typ := b[156]; typ {
 	case 'x', 'g', 'L', 'K':
@@ -146,7 +144,7 @@ func (s *scanner) startExtension(typ byte, size int64) error {
 		return fmt.Errorf("extension headers of more than %d bytes (limit HeaderBytes)", s.limits.HeaderBytes)
 	case size == 0 && typ != 'g':
 		return errors.New("empty extension header")
-	case typ != 'g' && n.pax != nil, typ == 'x' && (n.long || n.longLink), typ == 'L' && n.long, typ == 'K' && n.longLink:
+	case n.pax != nil, typ != 'L' && typ != 'K' && (n.long || n.longLink), typ == 'L' && n.long, typ == 'K' && n.longLink:
 		return errors.New("two extension headers speak of the same entry")
 	}
 	s.ext, s.extLeft, s.extType, s.skip = s.ext[:0], size, typ, padded(size)
@@ -160,7 +158,7 @@ func (s *scanner) startExtension(typ byte, size int64) error {
 func (s *scanner) extension() error {
 	typ := s.extType
 	s.extType = 0
-	text := strings.TrimSuffix(string(s.ext), "\x00")
+	text := strings.TrimRight(string(s.ext), "\x00")
 	if typ == 'L' || typ == 'K' {
 		if strings.Contains(text, "\x00") {
 			return errors.New("long name holds a NUL")
@@ -190,35 +188,6 @@ func (s *scanner) extension() error {
 	return nil
 }
 
-// paxRecords reads "LENGTH KEY=VALUE\n" records.
-func paxRecords(s string) (map[string]string, error) {
-	m := make(map[string]string)
-	for s != "" {
-		digits, _, ok := strings.Cut(s, " ")
-		n, err := strconv.ParseUint(digits, 10, 31)
-		if !ok || err != nil || n > uint64(len(s)) || int(n) < len(digits)+3 || s[n-1] != '\n' {
-			return nil, errors.New("malformed pax record")
-		}
-		k, v, ok := strings.Cut(s[len(digits)+1:n-1], "=")
-		if !ok || k == "" {
-			return nil, errors.New("malformed pax record")
-		}
-		s = s[n:]
-		// Version 0.0 of the sparse format repeats these two on purpose.
-		if k == "GNU.sparse.offset" || k == "GNU.sparse.numbytes" {
-			continue
-		}
-		if _, twice := m[k]; twice {
-			return nil, fmt.Errorf("pax record %q is given twice", k)
-		}
-		if v == "" && (k == "path" || k == "linkpath" || k == "size") {
-			return nil, fmt.Errorf("pax record %q is empty", k)
-		}
-		m[k] = v
-	}
-	return m, nil
-}
-
 func (s *scanner) startEntry(typ byte, size int64) error {
 	e, b := s.next, s.block[:]
 	e.typ, e.size = typ, size
@@ -233,33 +202,23 @@ func (s *scanner) startEntry(typ byte, size int64) error {
 	}
 	e.name = cmp.Or(e.pax["GNU.sparse.name"], e.pax["path"], e.name)
 	e.link = cmp.Or(e.pax["linkpath"], e.link)
-	e.sparse = typ == 'S' || e.pax["GNU.sparse.major"] != "" || e.pax["GNU.sparse.numblocks"] != "" || e.pax["GNU.sparse.size"] != ""
-	var err error
-	e.size, err = e.paxSize()
+	paxSparse, err := sparseForm(e.pax)
+	if err == nil {
+		e.size, err = e.paxSize()
+	}
+	e.sparse = typ == 'S' || paxSparse
 	s.next, s.entry = raw{}, e
-	if typ == 'S' && b[482] != 0 {
-		s.more = true
+	switch {
+	case err != nil:
 		return err
+	case typ == 'S' && paxSparse:
+		return errors.New("two sparse maps")
+	case typ == 'S' && b[482] != 0:
+		s.more = true
+	default:
+		s.skip = padded(e.size)
 	}
-	s.skip = padded(e.size)
-	return err
-}
-
-// paxSize returns the size of the data: the field's or, where the field
-// cannot hold it, the pax record's.
-func (e *raw) paxSize() (int64, error) {
-	v, ok := e.pax["size"]
-	if !ok {
-		return e.size, nil
-	}
-	n, err := strconv.ParseUint(v, 10, 63)
-	if err != nil {
-		return 0, fmt.Errorf("pax record size is %q", v)
-	}
-	if int64(n) != e.size && n < 8<<30 {
-		return 0, fmt.Errorf("two sizes: %d in the header, %d in its pax record", e.size, n)
-	}
-	return int64(n), nil
+	return nil
 }
 
 // end says what is wrong where the stream ends.

@@ -2,7 +2,6 @@ package layers
 
 import (
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,13 +28,12 @@ type node struct {
 	target     string // of a symlink
 	capability string // of a file, see entry
 
-	content *content // of a file; hard links share it
-	handle  *os.Root // a directory's, while a disk has it open
+	content *content // of a file or symlink; hard links share it
 }
 
-// content is a file's inode. Its digest is there when writer.settle returned.
+// content is an inode. The digest is there when writer.settle returned.
 type content struct {
-	size   int64
+	size   int64 // of a file
 	digest digest.Digest
 	links  int
 	node   *node // whose mode, owner and time it has
@@ -43,10 +41,13 @@ type content struct {
 
 // tree holds the rules between entries: docs/layer-format.md, 4 to 7.
 type tree struct {
-	top   *node
-	layer int
-	a     *archive // the layer being read
-	w     writer
+	top *node
+	w   writer
+
+	a       *archive // the layer being read
+	layer   int      // its number
+	implied int      // directories that it made without an entry of their own
+	names   int64    // bytes of its paths and targets
 }
 
 // writer makes on disk what the tree decides. Its calls come in an order in
@@ -69,8 +70,17 @@ func newTree(w writer) *tree {
 	return &tree{top: top, w: w}
 }
 
+// begin starts the next layer.
+func (t *tree) begin(a *archive) {
+	t.a, t.implied, t.names = a, 0, 0
+	t.layer++
+}
+
 // add puts e of the current layer into the tree.
 func (t *tree) add(e *entry) error {
+	if err := t.count(e.path, e.target); err != nil {
+		return err
+	}
 	if len(e.path) == 0 {
 		return nil // the top directory: its mode and owner are the root's own affair
 	}
@@ -87,10 +97,10 @@ func (t *tree) add(e *entry) error {
 		t.describe(old, e)
 		return nil
 	}
-	n := &node{name: name, parent: parent, as: e.kind, kind: e.kind}
+	n := &node{name: strings.Clone(name), parent: parent, as: e.kind, kind: e.kind}
 	var to *node
 	if e.kind == hardLink {
-		// Looked up before the old node goes, so that a link to itself is seen.
+		// Before the old node goes, so that a link to itself is seen.
 		if to, err = t.linkTarget(e, old); err != nil {
 			return err
 		}
@@ -100,21 +110,42 @@ func (t *tree) add(e *entry) error {
 			return err
 		}
 	}
-	parent.children[name] = n
+	parent.children[n.name] = n
 	t.describe(n, e)
+	return t.make(n, e, to)
+}
+
+// make has the writer make n. to is what a hard link names.
+func (t *tree) make(n *node, e *entry, to *node) error {
 	switch e.kind {
 	case dir:
 		n.children = map[string]*node{}
 		return t.w.mkdir(n)
-	case symlink:
-		n.target = e.target
-		return t.w.symlink(n)
 	case hardLink:
 		return t.link(n, to)
 	}
-	n.capability = e.capability
 	n.content = &content{links: 1, size: e.size, node: n}
+	if e.kind == symlink {
+		n.target = e.target
+		return t.w.symlink(n)
+	}
+	n.capability = e.capability
 	return t.w.file(n, e, t.a)
+}
+
+// count counts what a path costs, whoever keeps the tree in memory.
+func (t *tree) count(path []string, target string) error {
+	for _, name := range path {
+		t.names += int64(len(name)) + 1
+	}
+	t.names += int64(len(target))
+	switch l := t.a.o.Limits; {
+	case t.a.number+t.implied > l.Entries:
+		return t.a.refuse("more than %d entries with the directories around them (limit Entries)", l.Entries)
+	case t.names > l.Names:
+		return t.a.refuse("names and targets of more than %d bytes (limit Names)", l.Names)
+	}
+	return nil
 }
 
 func (t *tree) describe(n *node, e *entry) {
@@ -137,8 +168,12 @@ func (t *tree) parents(path []string) (*node, error) {
 			n = nil
 		}
 		if n == nil {
-			n = &node{name: name, parent: at, as: dir, kind: dir, mode: 0o755, layer: t.layer, children: map[string]*node{}}
-			at.children[name] = n
+			t.implied++
+			if err := t.count(path[:i+1], ""); err != nil {
+				return nil, err
+			}
+			n = &node{name: strings.Clone(name), parent: at, as: dir, kind: dir, mode: 0o755, layer: t.layer, children: map[string]*node{}}
+			at.children[n.name] = n
 			if err := t.w.mkdir(n); err != nil {
 				return nil, err
 			}
@@ -185,20 +220,16 @@ func (t *tree) linkTarget(e *entry, old *node) (*node, error) {
 		return nil, t.a.refuse("target %q of the hard link is no earlier file or symlink of this layer", strings.Join(e.linkTo, "/"))
 	case n == old:
 		return nil, t.a.refuse("hard link to itself")
-	case n.content != nil && n.content.links >= t.a.o.Limits.Links:
+	case n.content.links >= t.a.o.Limits.Links:
 		return nil, t.a.refuse("more than %d links to one file (limit Links)", t.a.o.Limits.Links)
 	}
 	return n, nil
 }
 
+// link makes n one more name of to: of the symlink itself, where it is one.
 func (t *tree) link(n, to *node) error {
-	if to.content == nil {
-		// A link to a symlink is one more symlink with the same text.
-		n.kind, n.target, n.mtime = symlink, to.target, to.mtime
-		return t.w.symlink(n)
-	}
 	to.content.links++
-	n.kind, n.content = file, to.content
+	n.kind, n.target, n.content = to.kind, to.target, to.content
 	if err := t.w.settle(); err != nil {
 		return err
 	}
@@ -232,13 +263,14 @@ func (n *node) walk(path string, fn func(path string, n *node) error) error {
 func (t *tree) manifest() manifest.Manifest {
 	var m manifest.Manifest
 	t.top.walk("", func(path string, n *node) error {
-		e := manifest.Entry{Path: path, Type: manifest.Type(n.kind), Mode: n.mode, UID: n.uid, GID: n.gid, Target: n.target}
+		e := manifest.Entry{Path: path, Type: manifest.Type(n.kind), Target: n.target}
+		from := n
+		if c := n.content; c != nil {
+			from, e.Size, e.Digest = c.node, c.size, c.digest
+		}
+		e.Mode, e.UID, e.GID = from.mode, from.uid, from.gid
 		if n.kind == symlink {
 			e.Mode = 0o777
-		}
-		if c := n.content; c != nil {
-			e.Size, e.Digest = c.size, c.digest
-			e.Mode, e.UID, e.GID = c.node.mode, c.node.uid, c.node.gid
 		}
 		m = append(m, e)
 		return nil

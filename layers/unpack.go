@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"deploytools/layers/digest"
 )
@@ -17,15 +18,13 @@ import (
 // digest is not the layer's is digest.ErrMismatch, also where it would be
 // refused: an archive that was exchanged says nothing about the right one.
 func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, error) {
-	root, err := os.OpenRoot(dir)
+	t := newTree(nil)
+	d, err := newDisk(dir, t.top, o)
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	d := newDisk(root, o)
 	defer d.close()
-	t := newTree(d)
-	t.top.handle = root
+	t.w = d
 	info := &Info{}
 	for _, l := range layers {
 		if err := t.unpack(ctx, l, o, info); err != nil {
@@ -46,22 +45,22 @@ func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, 
 
 // unpack puts one layer on disk and compares its digest.
 func (t *tree) unpack(ctx context.Context, l Layer, o Options, info *Info) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	r, err := l.Open()
 	if err != nil {
 		return fmt.Errorf("cannot open layer %s: %w", l.Name, err)
 	}
-	defer r.Close()
-	a := openArchive(l.Name, r, o)
-	defer a.close()
-	err = t.read(ctx, a, info)
-	if errors.Is(err, ErrRefused) {
-		if fault := a.drain(ctx); fault != nil {
-			return fault
-		}
-	} else if err != nil {
+	closed := sync.OnceValue(r.Close)
+	defer closed()
+	defer context.AfterFunc(ctx, func() { closed() })() // ends a Read that waits
+	a := openArchive(ctx, l.Name, r, o)
+	err = a.whole(t.read(a, info))
+	if err != nil && !errors.Is(err, ErrRefused) {
 		return err
 	}
-	info.Size += a.src.count.Load()
+	info.Size += a.src.count
 	if got := a.src.hash.Digest(); !l.Digest.IsZero() && got != l.Digest {
 		return fmt.Errorf("layer %s: have %s, want %s: %w", l.Name, got, l.Digest, digest.ErrMismatch)
 	}

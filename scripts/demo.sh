@@ -12,7 +12,9 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 # show COMMAND...: print it as one would type it, and run it.
 show() {
-	printf '$ %s\n' "${*//$tmp\//}"
+	local word line='$' nothing="''"
+	for word; do line+=" ${word:-$nothing}"; done
+	echo "$line"
 	"$@"
 }
 
@@ -38,10 +40,10 @@ until_true() {
 lines_with() { (($(grep -c -- "$1" "$tmp/agent.log") >= $2)); }
 
 # serves TEXT: what the deployed server answers.
-serves() { [[ $("$tmp/bin/demo" get "$url") == "$1" ]]; }
+serves() { [[ $(demo get "$url") == "$1" ]]; }
 expect() {
 	printf '$ get %s\n' "$url"
-	"$tmp/bin/demo" get "$url"
+	demo get "$url"
 	serves "$1" || fail "the server should answer \"$1\""
 }
 
@@ -62,85 +64,86 @@ trap 'exit 1' INT TERM
 say "Building"
 mkdir -p "$tmp"/{bin,run,registry,agent,server/bin,server/etc,settings/etc}
 CGO_ENABLED=0 go build -trimpath -o "$tmp/bin/" ./cmd/deploy-registry ./cmd/deploy-agent ./cmd/deployctl ./scripts/demo
-PATH=$tmp/bin:$PATH
-start=$SECONDS
 cp scripts/demo/hook.sh "$tmp/hook.sh"
+PATH=$tmp/bin:$PATH
+cd "$tmp"
+start=$SECONDS
 
 say "Two keys: one for the operator, one for the agent. The registry takes authorized_keys files."
-show ssh-keygen -q -t ed25519 -N '' -C operator@demo -f "$tmp/operator"
-show ssh-keygen -q -t ed25519 -N '' -C agent@demo -f "$tmp/agent.key"
-show cp "$tmp/operator.pub" "$tmp/registry/operator.keys"
-show cp "$tmp/agent.key.pub" "$tmp/registry/service.keys"
+show ssh-keygen -q -t ed25519 -N '' -C operator@demo -f operator
+show ssh-keygen -q -t ed25519 -N '' -C agent@demo -f agent.key
+show cp operator.pub registry/operator.keys
+show cp agent.key.pub registry/service.keys
 
 say "The registry, on a free port of the loopback interface"
 echo '$ deploy-registry -addr 127.0.0.1:0 -dir registry -opauth registry/operator.keys -srvauth registry/service.keys &'
-deploy-registry -addr 127.0.0.1:0 -addr-file "$tmp/addr" -dir "$tmp/registry" \
-	-opauth "$tmp/registry/operator.keys" -srvauth "$tmp/registry/service.keys" 2>"$tmp/registry.log" &
+deploy-registry -addr 127.0.0.1:0 -addr-file addr -dir registry \
+	-opauth registry/operator.keys -srvauth registry/service.keys 2>registry.log &
 pids+=($!)
-until_true "the registry listens" test -s "$tmp/addr"
-DEPLOYCTL_ADDR=$(cat "$tmp/addr")
-DEPLOYCTL_FINGERPRINT=$(grep -o 'SHA256:[A-Za-z0-9+/]*' "$tmp/registry.log" | head -n 1)
-DEPLOYCTL_KEY=$tmp/operator
+until_true "the registry listens" test -s addr
+DEPLOYCTL_ADDR=$(cat addr)
+DEPLOYCTL_FINGERPRINT=$(grep -o 'SHA256:[A-Za-z0-9+/]*' registry.log | head -n 1)
+DEPLOYCTL_KEY=operator
 export DEPLOYCTL_ADDR DEPLOYCTL_FINGERPRINT DEPLOYCTL_KEY
 unset SSH_AUTH_SOCK
 echo "DEPLOYCTL_ADDR=$DEPLOYCTL_ADDR DEPLOYCTL_FINGERPRINT=$DEPLOYCTL_FINGERPRINT"
 
 say "Two components: a small HTTPS server with its certificate, and its settings"
-cp "$tmp/bin/demo" "$tmp/server/bin/demo"
-demo cert "$tmp/server/etc" site
-demo cert "$tmp/server/etc" forgotten
-echo '{"Greeting": "hello, version 1"}' >"$tmp/settings/etc/settings.json"
-show deployctl pack "$tmp/server" -o "$tmp/server-1.tar.gz"
-show deployctl pack "$tmp/settings" -o "$tmp/settings-1.tar.gz"
-show deployctl addver -name server -version 1 -file "$tmp/server-1.tar.gz"
-show deployctl addver -name settings -version 1 -file "$tmp/settings-1.tar.gz"
+cp bin/demo server/bin/demo
+demo cert server/etc site
+demo cert server/etc forgotten
+echo '{"Greeting": "hello, version 1"}' >settings/etc/settings.json
+show deployctl pack server -o server-1.tar.gz
+show deployctl pack settings -o settings-1.tar.gz
+show deployctl addver -name server -version 1 -file server-1.tar.gz
+show deployctl addver -name settings -version 1 -file settings-1.tar.gz
 show deployctl addconf -name web -layer server:1 -layer settings:1
 
 say "The agent, with a hook that restarts the server from NEWROOT, and two checks from outside"
 port=$(demo port)
-echo "$port" >"$tmp/run/port"
+echo "$port" >run/port
 url=https://127.0.0.1:$port/
 tls="type=tls,addr=127.0.0.1:$port,cert=etc/site.pem"
 http="type=http,url=https://127.0.0.1:$port/version,insecure=true,json=/id,equals={newid}"
-echo "\$ deploy-agent -name web -dir agent -key agent.key -poll 200ms -script hook.sh -verify $tls -verify $http &"
-deploy-agent -addr "$DEPLOYCTL_ADDR" -fp "$DEPLOYCTL_FINGERPRINT" -key "$tmp/agent.key" -name web -dir "$tmp/agent" \
-	-state "$tmp/agent/state.json" -poll 200ms -script "$tmp/hook.sh" -verify-total 4s -verify "$tls" -verify "$http" 2>"$tmp/agent.log" &
+echo "\$ deploy-agent -name web -dir agent -key agent.key -poll 200ms -script ./hook.sh -verify $tls -verify $http &"
+deploy-agent -addr "$DEPLOYCTL_ADDR" -fp "$DEPLOYCTL_FINGERPRINT" -key agent.key -name web -dir agent \
+	-state agent/state.json -poll 200ms -script ./hook.sh -verify-total 4s -verify "$tls" -verify "$http" 2>agent.log &
 pids+=($!)
 
 say "1. Version 1 goes live"
 until_true "version 1 is committed" lines_with 'msg="state entered" state=Idle from_state=Committing' 1
 expect "hello, version 1"
 
-printf '%s\n' "hello, version 1" "hello, version 2" "hello, wrong certificate" >"$tmp/bodies"
-demo poll "$url" "$tmp/bodies" >"$tmp/polled" &
+printf '%s\n' "hello, version 1" "hello, version 2" "hello, wrong certificate" >bodies
+demo poll "$url" bodies >polled &
 poller=$!
 pids+=("$poller")
 
 say "2. New settings go live"
-echo '{"Greeting": "hello, version 2"}' >"$tmp/settings/etc/settings.json"
-show deployctl pack "$tmp/settings" -o "$tmp/settings-2.tar.gz"
-show deployctl addver -name settings -version 2 -file "$tmp/settings-2.tar.gz"
+echo '{"Greeting": "hello, version 2"}' >settings/etc/settings.json
+show deployctl pack settings -o settings-2.tar.gz
+show deployctl addver -name settings -version 2 -file settings-2.tar.gz
 show deployctl bumpconf -name web -component settings
 until_true "version 2 is committed" lines_with 'msg="state entered" state=Idle from_state=Committing' 2
 expect "hello, version 2"
 
 say "3. A version whose hook fails: rolled back, the old one answers"
-touch "$tmp/settings/etc/fail"
-show deployctl pack "$tmp/settings" -o "$tmp/settings-3.tar.gz"
-show deployctl addver -name settings -version 3 -file "$tmp/settings-3.tar.gz"
+touch settings/etc/fail
+show deployctl pack settings -o settings-3.tar.gz
+show deployctl addver -name settings -version 3 -file settings-3.tar.gz
 show deployctl bumpconf -name web -component settings
 until_true "version 3 is rolled back" lines_with 'msg="state entered" state=Idle from_state=Discarding' 1
-grep 'state=Hooking.*error=' "$tmp/agent.log" | tail -n 1
+grep 'state=Hooking.*error=' agent.log | tail -n 1
 expect "hello, version 2"
 
 say "4. A version that starts well, but serves the wrong certificate: its fingerprint gives it away"
-rm "$tmp/settings/etc/fail"
-echo '{"Greeting": "hello, wrong certificate", "Certificate": "etc/forgotten"}' >"$tmp/settings/etc/settings.json"
-show deployctl pack "$tmp/settings" -o "$tmp/settings-4.tar.gz"
-show deployctl addver -name settings -version 4 -file "$tmp/settings-4.tar.gz"
+rm settings/etc/fail
+echo '{"Greeting": "hello, wrong certificate", "Certificate": "etc/forgotten"}' >settings/etc/settings.json
+show deployctl pack settings -o settings-4.tar.gz
+show deployctl addver -name settings -version 4 -file settings-4.tar.gz
 show deployctl bumpconf -name web -component settings
 until_true "version 4 is rolled back" lines_with 'msg="state entered" state=Idle from_state=Discarding' 2
-grep 'state=Verifying.*error=' "$tmp/agent.log" | tail -n 1
+grep 'state=Verifying.*error=' agent.log | tail -n 1
 lines_with 'state=Discarding from_state=Reverifying' 2 || fail "the old root was not verified again"
 expect "hello, version 2"
 echo "and the old root was verified again, with its own certificate"
@@ -148,11 +151,11 @@ echo "and the old root was verified again, with its own certificate"
 say "5. What the registry remembers"
 show deployctl history -name web
 say "and what the agent did, by its log"
-grep -o 'msg="state entered".*' "$tmp/agent.log" | sed 's/msg="state entered" //; s/ configuration=web//' | tail -n 9
+grep -o 'msg="state entered".*' agent.log | sed 's/msg="state entered" //; s/ configuration=web//' | tail -n 9
 
 say "6. What a client saw that asked all the time"
 kill "$poller"
 wait "$poller" || fail "the poller got something that is neither old nor new content"
-cat "$tmp/polled"
+cat polled
 
 say "Done, in $((SECONDS - start)) seconds after the build."

@@ -56,8 +56,11 @@ type Session struct {
 	Stderr   io.Writer
 	Build    wire.Build // of this registry
 	// Ran, if not nil, is told of each line that Exec has run, those of a
-	// script too.
+	// script too, but not of empty ones.
 	Ran func(line string, took time.Duration, status wire.Status)
+
+	json     bool // commands print JSON unless told otherwise
+	scripted bool // Stdin is the script that runs
 }
 
 // Exec runs one command line as ssh sends it, and reports errors on Stderr. An
@@ -65,7 +68,7 @@ type Session struct {
 func Exec(ctx context.Context, s *Session, line string) wire.Status {
 	started := time.Now()
 	status := s.exec(ctx, line)
-	if s.Ran != nil {
+	if s.Ran != nil && strings.TrimSpace(line) != "" {
 		s.Ran(line, time.Since(started), status)
 	}
 	return status
@@ -74,7 +77,7 @@ func Exec(ctx context.Context, s *Session, line string) wire.Status {
 func (s *Session) exec(ctx context.Context, line string) wire.Status {
 	words, err := Split(line)
 	if err != nil {
-		return s.report(usage("%v", err), false)
+		return s.report(usage("%v", err))
 	}
 	if len(words) == 0 {
 		return wire.OK
@@ -84,12 +87,18 @@ func (s *Session) exec(ctx context.Context, line string) wire.Status {
 
 // Run runs one command, given as words, and reports errors on Stderr.
 func Run(ctx context.Context, s *Session, words []string) wire.Status {
-	asJSON := false
-	err := s.run(ctx, words, &asJSON)
-	return s.report(err, asJSON)
+	here := *s
+	return here.report(here.run(ctx, words))
 }
 
-func (s *Session) run(ctx context.Context, words []string, asJSON *bool) error {
+// run sets s.json as soon as it is known.
+func (s *Session) run(ctx context.Context, words []string) error {
+	if len(words) == 0 {
+		return usage("no command is given")
+	}
+	// Errors of the command line itself should have the form asked for, too.
+	before := s.json
+	s.json = before || slices.Contains(words, "-json") || slices.Contains(words, "--json")
 	c, ok := Lookup(words[0])
 	if !ok {
 		return unknownCommand(words[0])
@@ -97,7 +106,6 @@ func (s *Session) run(ctx context.Context, words []string, asJSON *bool) error {
 	op := c.New()
 	fs := c.flagSet(op)
 	err := ParseFlags(fs, words[1:], true)
-	*asJSON = fs.Lookup("json").Value.String() == "true"
 	if errors.Is(err, pflag.ErrHelp) {
 		return c.Page().Text(s.Stdout)
 	}
@@ -107,6 +115,10 @@ func (s *Session) run(ctx context.Context, words []string, asJSON *bool) error {
 	}
 	if err != nil {
 		return &registry.Error{Kind: registry.ErrUsage, Text: err.Error(), Hint: hint}
+	}
+	s.json = before
+	if f := fs.Lookup("json"); f.Changed {
+		s.json = f.Value.String() == "true"
 	}
 	if s.Caller.Role < c.Role {
 		return &registry.Error{Kind: registry.ErrDenied, Text: fmt.Sprintf("%s needs the role %s, your key has %s", c.Name, c.Role, s.Caller.Role)}
@@ -118,7 +130,7 @@ func (s *Session) run(ctx context.Context, words []string, asJSON *bool) error {
 	if err != nil {
 		return err
 	}
-	return s.show(result, *asJSON)
+	return s.show(result)
 }
 
 // flagSet returns the flags of the command: its own and -json.
@@ -137,49 +149,58 @@ func (c Command) Page() Page {
 		use += " " + c.Args
 	}
 	return Page{
-		Name: c.Name, Usage: use, Short: c.Short, Long: c.Long, Flags: DescribeFlags(c.flagSet(c.New()), nil),
+		Name: c.Name, Usage: use, Short: c.Short, Long: c.Long, Role: c.Role.String(),
+		Flags:    DescribeFlags(c.flagSet(c.New()), nil),
 		Examples: c.Examples, Statuses: append([]wire.Status{wire.Denied}, c.Statuses...),
 	}
 }
 
 // show prints the result. Names in it hold the rule for names; whatever else a
 // client chose (paths, comments) is cleaned where it is put in.
-func (s *Session) show(result Result, asJSON bool) error {
+func (s *Session) show(result Result) error {
 	switch {
-	case asJSON && result == nil:
+	case s.json && result == nil:
 		_, err := fmt.Fprintln(s.Stdout, `{"schema":1}`)
 		return err
-	case asJSON:
-		e := json.NewEncoder(s.Stdout)
-		e.SetEscapeHTML(false)
-		return e.Encode(result)
+	case s.json:
+		return encodeJSON(s.Stdout, result)
 	case result == nil:
 		return nil
 	}
 	return result.Text(s.Stdout)
 }
 
+func encodeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
 // report prints an error and returns the exit status for it.
-func (s *Session) report(err error, asJSON bool) wire.Status {
+func (s *Session) report(err error) wire.Status {
 	if err == nil {
 		return wire.OK
 	}
+	if told, ok := errors.AsType[*scriptError](err); ok {
+		return told.status
+	}
 	status, hint := StatusOf(err), ""
 	if e, ok := errors.AsType[*registry.Error](err); ok {
-		hint = e.Hint
+		hint = Clean(e.Hint)
 	}
-	if asJSON {
-		json.NewEncoder(s.Stderr).Encode(struct {
+	text := Clean(err.Error())
+	if s.json {
+		encodeJSON(s.Stderr, struct {
 			Schema schema      `json:"schema"`
 			Error  string      `json:"error"`
 			Hint   string      `json:"hint,omitempty"`
 			Status wire.Status `json:"status"`
-		}{Error: err.Error(), Hint: hint, Status: status})
+		}{Error: text, Hint: hint, Status: status})
 		return status
 	}
-	fmt.Fprintf(s.Stderr, "error: %s\n", Clean(err.Error()))
+	fmt.Fprintf(s.Stderr, "error: %s\n", text)
 	if hint != "" {
-		fmt.Fprintf(s.Stderr, "hint: %s\n", Clean(hint))
+		fmt.Fprintf(s.Stderr, "hint: %s\n", hint)
 	}
 	return status
 }

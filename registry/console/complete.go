@@ -9,21 +9,27 @@ import (
 )
 
 // Complete completes the word that ends at byte pos of line: commands, flags,
-// and the names that a flag can take. It returns the line and position after
-// completion, and the candidates where there are several. Lines that Split
-// refuses are left alone.
+// and the names that a flag can take, as far as the caller may see them. It
+// returns the line and position after completion, and the candidates where
+// there are several. Lines that Split refuses, and words that are written with
+// quotes, are left alone.
 func Complete(ctx context.Context, s *Session, line string, pos int) (newLine string, newPos int, candidates []string) {
 	if pos < 0 || pos > len(line) {
 		return line, pos, nil
 	}
 	before := line[:pos]
-	words, err := Split(before)
+	if _, err := Split(before); err != nil {
+		return line, pos, nil
+	}
+	// One letter more tells whether a word ends here or the next one begins.
+	words, err := Split(before + "x")
 	if err != nil {
 		return line, pos, nil
 	}
-	word := ""
-	if len(words) > 0 && !strings.HasSuffix(before, " ") && !strings.HasSuffix(before, "\t") {
-		word, words = words[len(words)-1], words[:len(words)-1]
+	word := strings.TrimSuffix(words[len(words)-1], "x")
+	words = words[:len(words)-1]
+	if !strings.HasSuffix(before, word) {
+		return line, pos, nil
 	}
 	prefix, all := candidatesFor(ctx, s, words, word)
 	value := strings.TrimPrefix(word, prefix)
@@ -43,10 +49,6 @@ func Complete(ctx context.Context, s *Session, line string, pos int) (newLine st
 			done += " "
 		}
 		candidates = nil
-	}
-	// Quoted words are completed only where their quoting needs no change.
-	if !strings.HasSuffix(before, word) {
-		return line, pos, candidates
 	}
 	start := before[:len(before)-len(value)] + done
 	return start + line[pos:], len(start), candidates
@@ -73,7 +75,7 @@ func candidatesFor(ctx context.Context, s *Session, words []string, word string)
 	// Errors in what stands before do not matter here: the flags that could be
 	// read help to narrow the names.
 	ParseFlags(fs, words[1:], true)
-	if flag == "" && strings.HasPrefix(word, "-") {
+	if flag == "" && (strings.HasPrefix(word, "-") || word == "" && c.Args == "") {
 		name, _, valued := strings.Cut(strings.TrimLeft(word, "-"), "=")
 		if !valued {
 			fs.VisitAll(func(f *pflag.Flag) { all = append(all, "-"+f.Name) })
@@ -81,7 +83,7 @@ func candidatesFor(ctx context.Context, s *Session, words []string, word string)
 		}
 		flag, prefix = name, word[:strings.IndexByte(word, '=')+1]
 	}
-	if g, ok := op.(suggester); ok {
+	if g, ok := op.(suggester); ok && s.Caller.Role >= c.Role {
 		all, _ = g.suggest(ctx, s, flag) // without an answer there is nothing to offer
 	}
 	return prefix, all

@@ -2,9 +2,9 @@ package console
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -165,7 +165,7 @@ func (a *addverOp) Run(ctx context.Context, s *Session, _ []string) (Result, err
 	if a.name == "" || a.version == "" || a.hash == "" {
 		return nil, usage("name, version and hash should all be set")
 	}
-	d, err := digest.Parse(a.hash)
+	d, err := digest.Parse(strings.ToLower(a.hash)) // some tools print upper case
 	if err != nil {
 		return nil, usage("hash should be a hex representation of content sha256 sum, 64 chars long")
 	}
@@ -218,15 +218,15 @@ func (d *delcompOp) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&d.force, "force", false, "yes, delete it")
 }
 
-// errForce keeps the text of the original tool set.
-var errForce = errors.New("Run command with -force flag to confirm removal") //nolint:staticcheck
+// noForce keeps the text of the original tool set.
+const noForce = "Run command with -force flag to confirm removal"
 
 func (d *delcompOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	if err := given(d.name); err != nil {
 		return nil, err
 	}
 	if !d.force {
-		return nil, usage("%v", errForce)
+		return nil, usage(noForce)
 	}
 	return nil, s.Registry.DeleteComponent(ctx, d.name)
 }

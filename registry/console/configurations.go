@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -35,6 +36,13 @@ func (c *configName) suggest(ctx context.Context, s *Session, flag string) ([]st
 		return out, nil
 	case "layer":
 		return layerNames(ctx, s)
+	case "from", "to":
+		revs, err := s.Registry.History(ctx, c.name)
+		var out []string
+		for _, rev := range revs {
+			out = append(out, strconv.FormatUint(rev.Revision, 10))
+		}
+		return out, err
 	}
 	return nil, nil
 }
@@ -147,45 +155,6 @@ func (c *showconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	return out, nil
 }
 
-type historyOp struct{ configName }
-
-type history struct {
-	Schema    schema        `json:"schema"`
-	Name      string        `json:"name"`
-	Revisions []revisionRow `json:"revisions"`
-}
-
-type revisionRow struct {
-	Revision uint64        `json:"revision"`
-	Changed  time.Time     `json:"changed"`
-	By       string        `json:"by"`
-	What     string        `json:"what"`
-	Deleted  bool          `json:"deleted"`
-	Digest   digest.Digest `json:"digest"`
-	Layers   []layerRow    `json:"layers"`
-}
-
-func (h history) Text(w io.Writer) error {
-	t := table(w)
-	for _, r := range h.Revisions {
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t\n", r.Revision, timeText(r.Changed), r.By, r.What)
-	}
-	return t.Flush()
-}
-
-func (h *historyOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(h.name); err != nil {
-		return nil, err
-	}
-	revs, err := s.Registry.History(ctx, h.name)
-	out := history{Name: h.name}
-	for _, rev := range revs {
-		c := configurationOf(&rev)
-		out.Revisions = append(out.Revisions, revisionRow{rev.Revision, rev.Mtime, c.By, rev.What, rev.Deleted, rev.Digest, c.Layers})
-	}
-	return out, err
-}
-
 // changed says what a command did to a configuration and how to take it back.
 type changed struct {
 	Schema   schema `json:"schema"`
@@ -255,11 +224,22 @@ type addconfOp struct {
 
 func (a *addconfOp) Flags(fs *pflag.FlagSet) {
 	a.configName.Flags(fs)
-	fs.StringArrayVar(&a.layers, "layer", nil, "`component:version`, once for each layer")
+	fs.StringArrayVar(&a.layers, "layer", nil, "layer, as `component:version`; repeat it for each one, from bottom to top")
 	fs.BoolVar(&a.replace, "replace", false, "replace all layers of a configuration that exists")
 }
 
-func (a *addconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+func (a *addconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+	if flag == "" {
+		flag = "layer"
+	}
+	return a.configName.suggest(ctx, s, flag)
+}
+
+func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if a.name == "" && len(args) > 0 {
+		a.name, args = args[0], args[1:]
+	}
+	a.layers = append(a.layers, args...)
 	if err := given(a.name); err != nil {
 		return nil, err
 	}
@@ -280,7 +260,7 @@ func (c *changeconfOp) Flags(fs *pflag.FlagSet) {
 	c.configName.Flags(fs)
 	fs.StringVar(&c.component, "component", "", "`name` of the component whose layer changes")
 	fs.StringVar(&c.version, "version", "", "`version` that the layer is to have")
-	fs.StringArrayVar(&c.layers, "layer", nil, "`component:version`, once for each layer that changes")
+	fs.StringArrayVar(&c.layers, "layer", nil, "layer to have, as `component:version`; may be repeated")
 }
 
 func (c *changeconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
@@ -356,7 +336,7 @@ func (d *delconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, er
 		return nil, err
 	}
 	if !d.force {
-		return nil, usage("%v", errForce)
+		return nil, usage(noForce)
 	}
 	return nil, s.Registry.DeleteConfiguration(ctx, s.Caller, d.name)
 }

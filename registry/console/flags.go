@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -23,7 +24,11 @@ func ParseFlags(fs *pflag.FlagSet, args []string, interspersed bool) error {
 	fs.Usage = func() {}
 	err = fs.Parse(args)
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return fmt.Errorf("bad value %q of flag -%s: %w", bad.GetValue(), bad.GetFlag().Name, bad.Unwrap())
+		cause := bad.Unwrap()
+		if number, ok := errors.AsType[*strconv.NumError](cause); ok {
+			cause = number.Err // the value is named already
+		}
+		return fmt.Errorf("bad value %q of flag -%s: %w", bad.GetValue(), bad.GetFlag().Name, cause)
 	}
 	return err
 }

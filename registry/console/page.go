@@ -17,6 +17,7 @@ import (
 // for -h and as Markdown for the documents.
 type Page struct {
 	Name, Usage, Short, Long string      // Short is one line without a full stop
+	Role                     string      // the least that may run it; "" where roles do not matter
 	Commands                 [][2]string // name and Short of each
 	Flags                    []FlagHelp
 	Examples                 []string
@@ -80,6 +81,9 @@ func (p Page) Text(w io.Writer) error {
 	if p.Long != "" {
 		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(p.Long))
 	}
+	if p.Role != "" {
+		fmt.Fprintf(&b, "\n%s\n", p.roleText())
+	}
 	table := func(title string, rows func(row func(left, right string))) {
 		fmt.Fprintf(&b, "\n%s:\n", title)
 		t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -114,6 +118,8 @@ func (p Page) Text(w io.Writer) error {
 	return err
 }
 
+func (p Page) roleText() string { return "Your key needs the role " + p.Role + " or a greater one." }
+
 // meaning returns what the table of exit statuses says about s, or nothing.
 func meaning(s wire.Status) string {
 	for _, row := range wire.Statuses {
@@ -136,6 +142,9 @@ func (p Page) Markdown(b *strings.Builder, heading string) {
 	fmt.Fprintf(b, "%s %s\n\n%s%s.\n\n```\n%s\n```\n\n", heading, p.Name, strings.ToUpper(p.Short[:1]), p.Short[1:], p.Usage)
 	if p.Long != "" {
 		fmt.Fprintf(b, "%s\n\n", strings.TrimSpace(p.Long))
+	}
+	if p.Role != "" {
+		fmt.Fprintf(b, "%s\n\n", p.roleText())
 	}
 	if len(p.Commands) > 0 {
 		b.WriteString("| command | |\n|---|---|\n")

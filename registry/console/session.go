@@ -17,23 +17,34 @@ import (
 
 // Script runs the commands on Stdin, a line each, and stops at the first error:
 // a shell without a terminal. Lines end in LF or CRLF; the last one need not.
-// It returns the status of the command that failed.
+// Empty lines and lines that begin with # are passed over. It returns the
+// status of the command that failed.
 func Script(ctx context.Context, s *Session) wire.Status { return s.script(ctx, false) }
 
+// script returns the status of the last command that failed. A line that did
+// not arrive whole is not run.
 func (s *Session) script(ctx context.Context, keepGoing bool) wire.Status {
 	in := bufio.NewReaderSize(s.Stdin, MaxLine+2)
+	line := *s
+	line.Stdin, line.scripted = strings.NewReader(""), true
 	last := wire.OK
 	for n := 1; ; n++ {
-		line, err := in.ReadSlice('\n')
+		b, err := in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			// Never run a part of a line; where the next one begins is not known.
-			return s.report(usage("line %d is longer than %d bytes", n, MaxLine), false)
+			// Where the next line begins is not known.
+			return s.report(usage("line %d is longer than %d bytes", n, MaxLine))
 		}
-		if text := strings.TrimSpace(string(line)); text != "" && text[0] != '#' && ctx.Err() == nil {
-			status := Exec(ctx, s, strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r"))
-			if status != wire.OK {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil && err != io.EOF {
+			return s.report(fmt.Errorf("cannot read line %d: %w", n, err))
+		}
+		text := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
+		if !strings.HasPrefix(strings.TrimLeft(text, " \t"), "#") {
+			if status := Exec(ctx, &line, text); status != wire.OK {
 				last = status
-				fmt.Fprintf(s.Stderr, "error: line %d failed: %s\n", n, Clean(text))
+				s.failed(n, text)
 				if !keepGoing {
 					return last
 				}
@@ -42,10 +53,21 @@ func (s *Session) script(ctx context.Context, keepGoing bool) wire.Status {
 		if err == io.EOF {
 			return last
 		}
-		if err != nil || ctx.Err() != nil {
-			return s.report(fmt.Errorf("cannot read line %d: %w", n, errors.Join(err, ctx.Err())), false)
-		}
 	}
+}
+
+// failed tells which line of a script the error above was about.
+func (s *Session) failed(n int, text string) {
+	text = Clean(strings.TrimSpace(text))
+	if s.json {
+		encodeJSON(s.Stderr, struct {
+			Schema schema `json:"schema"`
+			Line   int    `json:"line"`
+			Text   string `json:"text"`
+		}{Line: n, Text: text})
+		return
+	}
+	fmt.Fprintf(s.Stderr, "error: line %d failed: %s\n", n, text)
 }
 
 type batchOp struct{ keepGoing bool }
@@ -54,14 +76,17 @@ func (b *batchOp) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&b.keepGoing, "keep-going", false, "go on after an error")
 }
 
-// batchError carries the status of a script whose errors were told already.
-type batchError struct{ status wire.Status }
+// scriptError carries the status of a script whose errors were told already.
+type scriptError struct{ status wire.Status }
 
-func (e *batchError) Error() string { return "a command failed" }
+func (e *scriptError) Error() string { return "a command failed" }
 
 func (b *batchOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+	if s.scripted {
+		return nil, usage("batch cannot run inside a script")
+	}
 	if status := s.script(ctx, b.keepGoing); status != wire.OK {
-		return nil, &batchError{status}
+		return nil, &scriptError{status}
 	}
 	return nil, nil
 }

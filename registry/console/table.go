@@ -39,6 +39,13 @@ func Commands() []Command {
 			New: func() Op { return new(historyOp) },
 		},
 		{
+			Name: "diffconf", Short: "show in which layers two revisions of a configuration differ", Role: registry.Viewer,
+			Long: `One line for each layer that differs: the component, then "added", "removed", "changed",
+or "content" where the version was deleted and added again with other content.`,
+			Examples: []string{"diffconf -name project1", "diffconf -name project1 -from 1 -to 2"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(diffconfOp) },
+		},
+		{
 			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer,
 			Long:     "An upload is kept for 24 hours. Its digest is the first column; addver -hash makes it a version.",
 			Examples: []string{"uploads"},
@@ -56,11 +63,15 @@ deployctl addver -file FILE uploads and adds in one step.`,
 			New:      func() Op { return new(addverOp) },
 		},
 		{
-			Name: "addconf", Short: "make a configuration of layers", Role: registry.Operator, Mutates: true,
-			Long: "Layers are stacked in the order given: where two hold the same path, the later one wins.",
+			Name: "addconf", Short: "make a configuration of layers", Args: "[NAME COMPONENT:VERSION...]",
+			Role: registry.Operator, Mutates: true,
+			Long: `Layers are stacked in the order given: where two hold the same path, the later one wins.
+
+The words behind the flags are the name, unless -name is given, and layers.`,
 			Examples: []string{
-				"addconf -name project1 -layer code:v01 -layer config:v01",
-				"addconf -name project1 -replace -layer code:v02 -layer config:v01",
+				"addconf -name project2 -layer code:v01 -layer config:v01",
+				"addconf -name project2 -replace -layer code:v02 -layer config:v01",
+				"addconf project3 code:v02 config:v01",
 			},
 			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New:      func() Op { return new(addconfOp) },
@@ -70,7 +81,7 @@ deployctl addver -file FILE uploads and adds in one step.`,
 			Long: "All layers change in one revision. The command that takes it back is printed.",
 			Examples: []string{
 				"changeconf -name project1 -component code -version v02",
-				"changeconf -name project1 -layer code:v02 -layer config:v01",
+				"changeconf -name project1 -layer code:v01 -layer config:v02",
 			},
 			Statuses: []wire.Status{wire.NotFound},
 			New:      func() Op { return new(changeconfOp) },
@@ -90,12 +101,12 @@ deployctl addver -file FILE uploads and adds in one step.`,
 		},
 		{
 			Name: "delver", Short: "delete a version that no configuration uses", Role: registry.Admin, Mutates: true,
-			Examples: []string{"delver -name code -version v01"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			Examples: []string{"delver -name code -version v00"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delverOp) },
 		},
 		{
 			Name: "delcomp", Short: "delete a component that no configuration uses", Role: registry.Admin, Mutates: true,
-			Examples: []string{"delcomp -name code -force"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			Examples: []string{"delcomp -name assets -force"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delcompOp) },
 		},
 		{
@@ -108,7 +119,9 @@ deployctl addver -file FILE uploads and adds in one step.`,
 			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer, Stdin: true,
 			Long: `Empty lines and lines that begin with # are passed over. The first error ends it,
 unless -keep-going is given; the exit status is that of the last command that
-failed. A shell without a terminal does the same: ssh registry < script`,
+failed. A shell without a terminal does the same: ssh registry < script
+
+Under -json every command prints JSON, an object a line.`,
 			Examples: []string{"batch -keep-going"},
 			New:      func() Op { return new(batchOp) },
 		},

@@ -23,6 +23,9 @@ const (
 	maxRSA = 8192
 )
 
+// typeDSA is the type of keys that are always too weak.
+const typeDSA = "ssh-dss"
+
 // CheckKey says whether the key blob, in SSH wire format, is good enough to
 // authenticate with. It fits keys.Parse.
 func CheckKey(blob []byte) error {
@@ -34,7 +37,7 @@ func CheckKey(blob []byte) error {
 	switch {
 	case strings.Contains(kind, "-cert-"):
 		return errors.New("a certificate, where a key should be")
-	case kind == ssh.InsecureKeyAlgoDSA:
+	case kind == typeDSA:
 		return errors.New("DSA keys are too weak: make another with ssh-keygen -t ed25519")
 	case kind == ssh.KeyAlgoRSA:
 		return checkRSA(key)

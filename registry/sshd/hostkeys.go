@@ -65,7 +65,7 @@ func parseHostKey(text []byte) (ssh.Signer, error) {
 		return nil, err
 	}
 	switch key.PublicKey().Type() {
-	case ssh.InsecureKeyAlgoDSA:
+	case typeDSA:
 		return nil, errors.New("DSA keys are too weak")
 	case ssh.KeyAlgoRSA:
 		// Without this SHA-1 signatures would be offered as well.

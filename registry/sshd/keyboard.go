@@ -172,6 +172,9 @@ func (d *decoder) next(c byte) []byte {
 	case len(d.sequence) > 0:
 		return d.inSequence(c)
 	}
+	if utf8.RuneStart(c) {
+		d.char = nil
+	}
 	d.char = append(d.char, c)
 	if !utf8.FullRune(d.char) {
 		return nil

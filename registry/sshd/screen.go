@@ -13,7 +13,8 @@ import (
 // steer it: what is neither printable nor a newline or a tab is shown as an
 // escape. Safe for concurrent use.
 type screen struct {
-	w io.Writer
+	w       io.Writer
+	newline string // what ends a line; a terminal in raw mode needs CRLF
 
 	mu    sync.Mutex
 	part  []byte // of a rune
@@ -45,7 +46,11 @@ func (s *screen) show(text string) error {
 		c = n
 		b.WriteString(console.Clean(text[i : i+n]))
 		if i+n < len(text) {
-			b.WriteByte(text[i+n])
+			if text[i+n] == '\n' {
+				b.WriteString(s.newline)
+			} else {
+				b.WriteByte('\t')
+			}
 			c++
 		}
 	}

@@ -146,12 +146,11 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 	defer s.c.running.Add(1)
 	stream := &sftpStream{s: s}
 	defer func() { s.c.running.Add(-stream.open.Load()) }()
-	report := func(err error) { s.c.log.Error("file transfer failed", "error", err) }
 	var handlers sftp.Handlers
 	if s.c.caller.Role == registry.Agent {
-		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.caller, report)
+		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.caller, s.report)
 	} else {
-		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.caller, s.stderr, report)
+		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.caller, s.stderr, s.report)
 	}
 	err := sftp.NewRequestServer(stream, handlers,
 		sftp.WithRSAllocator(), sftp.WithRSMaxTxPacket(256<<10), sftp.WithStartDirectory("/")).Serve()
@@ -161,6 +160,12 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 	}
 	s.ran("sftp", time.Since(started), status)
 	return status
+}
+
+// report is told what went wrong on our side while SFTP was served: errors of
+// the engines, and panics with their stack.
+func (s *session) report(err error) {
+	s.c.log.Error("internal error", "error", clean(err.Error(), 10*maxLogged))
 }
 
 // sftpStream is the channel as the SFTP server sees it.

@@ -14,8 +14,8 @@ import (
 	"deploytools/registry/wire"
 )
 
-// maxRunes is how long a line may be on a terminal. x/term takes no more, and
-// drops the rest in silence.
+// maxRunes is how long a line may be on a terminal: x/term takes no more, and
+// drops the rest in silence. It is less than console.MaxLine in any encoding.
 const maxRunes = 4096
 
 // shell is the interactive console on a terminal.
@@ -77,7 +77,8 @@ func (sh *shell) run(ctx context.Context, line string) {
 	defer sh.s.c.running.Add(-1)
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	out := &screen{w: sh.term}
+	// Not through the line editor, which makes two packets of each line.
+	out := &screen{w: sh.s.stdout, newline: "\r\n"}
 	defer out.end()
 	tooLong := sh.tooLong
 	sh.tooLong = false
@@ -96,19 +97,15 @@ func (sh *shell) run(ctx context.Context, line string) {
 
 // key is called for each key that would change the line, before it does.
 func (sh *shell) key(ctx context.Context, line string, pos int, key rune) (string, int, bool) {
-	switch {
-	case key == '\t':
-	case key < ' ': // does nothing
+	if key != '\t' {
+		if key >= ' ' {
+			sh.tooLong = line != "" && (sh.tooLong || utf8.RuneCountInString(line) >= maxRunes)
+		}
 		return line, pos, false
-	default:
-		sh.tooLong = sh.tooLong && line != ""
-		full := utf8.RuneCountInString(line) >= maxRunes
-		sh.tooLong = sh.tooLong || full
-		return line, pos, full
 	}
 	newLine, newPos, candidates := sh.s.c.s.front.complete(ctx, sh.console, line, pos)
 	if len(candidates) > 1 {
-		out := &screen{w: sh.term}
+		out := &screen{w: sh.term, newline: "\n"}
 		io.WriteString(out, strings.Join(candidates, "  ")+"\n")
 	}
 	if utf8.RuneCountInString(newLine) > maxRunes {
@@ -125,10 +122,7 @@ func (s *session) execOnTerminal(ctx context.Context, line string) wire.Status {
 	keys := newKeyboard(s.terminal.sizes)
 	keys.interrupts(end)
 	s.c.spawn(func() { keys.pump(ctx, s.ch, s.c.active.now) })
-	out := &screen{w: term.NewTerminal(struct {
-		io.Reader
-		io.Writer
-	}{keys, s.stdout}, "")}
+	out := &screen{w: s.stdout, newline: "\r\n"}
 	defer out.end()
 	c := s.console()
 	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(""), out, out

@@ -1,5 +1,12 @@
 package wire
 
+import "strconv"
+
+// FormatVersion numbers the documents of this package as a whole. It grows when
+// a reader of the old ones could misunderstand the new ones, which fields that
+// are only added never cause.
+const FormatVersion = 1
+
 // Build says what a program was built from.
 type Build struct {
 	Version string `json:"version"`          // the tag, or "(devel)"
@@ -7,6 +14,7 @@ type Build struct {
 	Time    string `json:"time,omitempty"`   // of the commit, RFC 3339
 	Dirty   bool   `json:"dirty"`            // there were changes besides the commit
 	Go      string `json:"go"`
+	Format  int    `json:"wire_format"` // FormatVersion
 }
 
 // String returns the build in one line.
@@ -21,5 +29,5 @@ func (b Build) String() string {
 	if b.Time != "" {
 		s += " of " + b.Time
 	}
-	return s + ", " + b.Go
+	return s + ", " + b.Go + ", wire format " + strconv.Itoa(b.Format)
 }

@@ -75,8 +75,8 @@ func DecodePollReply(b []byte, q PollRequest) (PollReply, error) {
 		if c.Name != q.Names[i] {
 			return r, fmt.Errorf("answer about %q instead of %q: %w", c.Name, q.Names[i], ErrPoll)
 		}
-		if c.Revision > 0 && c.Digest.IsZero() {
-			return r, fmt.Errorf("configuration %q: revision %d without a digest: %w", c.Name, c.Revision, ErrPoll)
+		if (c.Revision == 0) != c.Digest.IsZero() {
+			return r, fmt.Errorf("configuration %q: revision %d does not go with digest %s: %w", c.Name, c.Revision, c.Digest, ErrPoll)
 		}
 	}
 	return r, nil

@@ -5,15 +5,18 @@
 set -eu
 
 # What belongs to this host and to no root lies beside this script.
-run=$(dirname "$0")/run
+run=$(cd "$(dirname "$0")" && pwd)/run
 
 if [ -e "$NEWROOT/etc/fail" ]; then
 	echo "this version asks its hook to fail"
 	exit 1
 fi
-if [ -s "$run/pid" ]; then
-	kill "$(cat "$run/pid")" 2>/dev/null || true
-	while kill -0 "$(cat "$run/pid")" 2>/dev/null; do sleep 0.02; done
+# alive: a process that has ended but not been waited for has no exe.
+alive() { [ -e "/proc/$(cat "$run/pid")/exe" ]; }
+
+if [ -s "$run/pid" ] && alive; then
+	kill "$(cat "$run/pid")"
+	while alive; do sleep 0.01; done
 fi
 rm -f "$run/ready"
 "$NEWROOT/bin/demo" serve "$NEWROOT" "127.0.0.1:$(cat "$run/port")" "$NEWID" "$run/ready" >>"$run/log" 2>&1 &
@@ -21,11 +24,11 @@ echo $! >"$run/pid"
 tries=0
 until [ -e "$run/ready" ]; do
 	tries=$((tries + 1))
-	if [ "$tries" -gt 500 ] || ! kill -0 "$(cat "$run/pid")" 2>/dev/null; then
+	if [ "$tries" -gt 1000 ] || ! alive; then
 		echo "the server did not start:"
 		tail -n 3 "$run/log"
 		exit 1
 	fi
-	sleep 0.02
+	sleep 0.01
 done
 echo "serving $NEWROOT"

@@ -242,10 +242,10 @@ func TestBuildIsWhatTheLinkerRecorded(t *testing.T) {
 	info := debug.BuildInfo{GoVersion: "go1.26.5", Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
 		{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.time", Value: "2026-11-21T00:00:00Z"}, {Key: "vcs.modified", Value: "true"},
 	}}
-	if got, want := buildOf(&info).String(), "v1.2.3, commit abc with changes of 2026-11-21T00:00:00Z, go1.26.5"; got != want {
+	if got, want := buildOf(&info).String(), "v1.2.3, commit abc with changes of 2026-11-21T00:00:00Z, go1.26.5, wire format 1"; got != want {
 		t.Errorf("with a commit: %q, want %q", got, want)
 	}
-	if got, want := buildOf(&debug.BuildInfo{GoVersion: "go1.26.5"}).String(), "(devel), go1.26.5"; got != want {
+	if got, want := buildOf(&debug.BuildInfo{GoVersion: "go1.26.5"}).String(), "(devel), go1.26.5, wire format 1"; got != want {
 		t.Errorf("without one: %q, want %q", got, want)
 	}
 }

@@ -15,13 +15,13 @@ import (
 func ReadBuild() wire.Build {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return wire.Build{Version: "(devel)"}
+		return wire.Build{Version: "(devel)", Format: wire.FormatVersion}
 	}
 	return buildOf(info)
 }
 
 func buildOf(info *debug.BuildInfo) wire.Build {
-	b := wire.Build{Version: info.Main.Version, Go: info.GoVersion}
+	b := wire.Build{Version: info.Main.Version, Go: info.GoVersion, Format: wire.FormatVersion}
 	if b.Version == "" {
 		b.Version = "(devel)"
 	}

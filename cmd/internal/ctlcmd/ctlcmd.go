@@ -8,6 +8,7 @@ package ctlcmd
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"deploytools/cmd/internal/cli"
@@ -62,10 +63,13 @@ the one of -key alone.`,
 // transportStatuses are those that come with a registry at the other end.
 var transportStatuses = []wire.Status{wire.NotFound, wire.Conflict, wire.Denied, wire.Unreachable, wire.Untrusted}
 
-// commands returns the commands of the console as commands of the program. Its
+// local are the commands that run here, without a registry.
+var local = []cli.Command{lintCommand, packCommand, unpackCommand}
+
+// commands returns the local commands and those of the console. The console's
 // help and version are the program's own.
 func commands(r *remote) []cli.Command {
-	var out []cli.Command
+	out := slices.Clone(local)
 	for _, c := range console.Commands() {
 		switch c.Name {
 		case "help", "version":

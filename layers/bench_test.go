@@ -1,0 +1,148 @@
+package layers
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"deploytools/layers/digest"
+
+	"golang.org/x/sys/unix"
+)
+
+// The benchmarks compare with GNU tar in rounds that alternate within one run,
+// and report how many times as fast we are: x-tar, the median over the rounds.
+// Each round has a directory of its own and none is deleted before the end:
+// ext4 is slow to reuse inodes that were just deleted. Ours also syncs.
+
+// modules makes a tree such as npm installs: 3,000 directories with 21,000
+// files, of which 79 % are under 4 KB, and a few large ones: 150 MB. It is the
+// same every time.
+func modules(b *testing.B) string {
+	b.Helper()
+	dir := b.TempDir()
+	r := rand.New(rand.NewPCG(1, 2))
+	words := make([][]byte, 4096)
+	for i := range words {
+		words[i] = fmt.Appendf(nil, "%x ", r.Uint64()>>(8*r.IntN(8)))
+	}
+	text := func(n int) []byte {
+		var t []byte
+		for len(t) < n {
+			t = append(t, words[int(math.Abs(r.NormFloat64())*600)%len(words)]...)
+		}
+		return t[:n]
+	}
+	for i := range 3000 {
+		sub := filepath.Join(dir, fmt.Sprintf("m%03d", i/10), []string{"", "lib", "dist/esm", "src", "test", "types", "bin", "docs", "lib/util", "dist/cjs"}[i%10])
+		must(b, os.MkdirAll(sub, 0o755))
+		for j := range 7 {
+			n := int(1000 * math.Exp(1.75*r.NormFloat64())) // median 1 KB
+			must(b, os.WriteFile(filepath.Join(sub, fmt.Sprintf("file-%d.js", j)), text(min(n, 1<<20)), 0o644))
+		}
+	}
+	for i, n := range []int{30 << 20, 15 << 20, 4 << 20} {
+		must(b, os.WriteFile(filepath.Join(dir, fmt.Sprintf("binary-%d", i)), text(n), 0o755))
+	}
+	return dir
+}
+
+// against runs ours and theirs in turn, each with a fresh directory in dirs,
+// and reports how many times as fast ours is.
+func against(b *testing.B, dirs string, ours, theirs func(dir string)) {
+	b.Helper()
+	timed := func(name string, i int, f func(string)) time.Duration {
+		dir := filepath.Join(dirs, fmt.Sprintf("%s-%d", name, i))
+		must(b, os.Mkdir(dir, 0o755))
+		d, err := os.Open(dir)
+		must(b, err)
+		must(b, unix.Syncfs(int(d.Fd()))) // what the other has left to write is not ours
+		must(b, d.Close())
+		start := time.Now()
+		f(dir)
+		return time.Since(start)
+	}
+	var mine, other []time.Duration
+	for i := 0; b.Loop(); i++ {
+		mine = append(mine, timed("ours", i, ours))
+		other = append(other, timed("tar", i, theirs))
+	}
+	slices.Sort(mine)
+	slices.Sort(other)
+	m, o := mine[len(mine)/2], other[len(other)/2]
+	b.ReportMetric(float64(o)/float64(m), "x-tar")
+	b.ReportMetric(m.Seconds(), "s-ours")
+	b.ReportMetric(o.Seconds(), "s-tar")
+	b.ReportMetric(0, "ns/op") // of both, which says nothing
+}
+
+func BenchmarkUnpack(b *testing.B) {
+	tree, dirs := modules(b), b.TempDir()
+	var packed bytes.Buffer
+	if _, err := Pack(b.Context(), &packed, tree, PackOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	for name, archive := range map[string][]byte{"gzip": run(b, tree, nil, "tar", "czf", "-", "."), "pack": packed.Bytes()} {
+		file, dirs := filepath.Join(dirs, name+".tar.gz"), filepath.Join(dirs, name)
+		must(b, os.Mkdir(dirs, 0o755))
+		must(b, os.WriteFile(file, archive, 0o600))
+		b.Run(name, func(b *testing.B) {
+			against(b, dirs, func(dir string) {
+				if _, err := Unpack(b.Context(), dir, []Layer{{Name: "a", Open: func() (readCloser, error) { return os.Open(file) }}}, Options{}); err != nil {
+					b.Fatal(err)
+				}
+				f, err := os.Open(dir)
+				must(b, err)
+				defer f.Close()
+				must(b, unix.Syncfs(int(f.Fd())))
+			}, func(dir string) { run(b, dir, nil, "tar", "xzf", file) })
+		})
+	}
+}
+
+func BenchmarkPack(b *testing.B) {
+	tree := modules(b)
+	against(b, b.TempDir(), func(dir string) {
+		f, err := os.Create(filepath.Join(dir, "archive"))
+		must(b, err)
+		defer f.Close()
+		if _, err := Pack(b.Context(), f, tree, PackOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}, func(dir string) {
+		must(b, exec.Command("tar", "czf", filepath.Join(dir, "archive"), "-C", tree, ".").Run())
+	})
+}
+
+func BenchmarkCheck(b *testing.B) {
+	var packed bytes.Buffer
+	if _, err := Pack(b.Context(), &packed, modules(b), PackOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	plain, err := gunzipWhole(packed.Bytes())
+	must(b, err)
+	for name, archive := range map[string][]byte{"gzip": gz(plain), "pack": packed.Bytes()} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(plain)))
+			for b.Loop() {
+				if _, err := Check(b.Context(), "a", bytes.NewReader(archive), Options{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func gunzipWhole(b []byte) ([]byte, error) {
+	z := newGunzip(&source{ctx: noContext, r: bytes.NewReader(b), hash: digest.NewWriter()}, 200)
+	defer z.Close()
+	return io.ReadAll(z)
+}

@@ -1,0 +1,110 @@
+package console
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"deploytools/registry"
+)
+
+// In the lines here the cursor stands at |.
+func TestComplete(t *testing.T) {
+	d := newDesk(t).walk()
+	d.must("addconf -name project2 -layer code:v01")
+	d.must("addconf -name web -layer code:v01")
+	empty := d.upload("").String()
+	for _, test := range []struct {
+		name, line, want string
+		candidates       string
+	}{
+		{name: "command", line: "addv|", want: "addver |"},
+		{name: "command behind spaces", line: "  addv|", want: "  addver |"},
+		{name: "several commands", line: "show|", want: "showco|", candidates: "showcomp showconf"},
+		{name: "exit", line: "ex|", want: "exit |"},
+		{name: "every command", line: "|", want: "|", candidates: strings.Join(sorted(append(names(), "exit")), " ")},
+		{name: "unknown command", line: "nonsense -n|", want: "nonsense -n|"},
+		{name: "word that is none", line: "xyz|", want: "xyz|"},
+		{name: "flag", line: "showconf -n|", want: "showconf -name |"},
+		{name: "every flag", line: "showconf |", want: "showconf -|", candidates: "-json -name -verbose"},
+		{name: "flags behind a value", line: "showconf -name web |", want: "showconf -name web -|", candidates: "-json -name -verbose"},
+		{name: "name", line: "showconf -name w|", want: "showconf -name web |"},
+		{name: "name of which there are several", line: "showconf -name p|", want: "showconf -name project|", candidates: "project1 project2"},
+		{name: "name, two dashes", line: "showconf --name w|", want: "showconf --name web |"},
+		{name: "name behind an equals sign", line: "showconf -name=w|", want: "showconf -name=web |"},
+		{name: "several behind an equals sign", line: "showconf -name=|", want: "showconf -name=|", candidates: "project1 project2 web"},
+		{name: "name of a component", line: "showcomp -name con|", want: "showcomp -name config |"},
+		{name: "version of the component named", line: "delver -name config -version |", want: "delver -name config -version v0|", candidates: "v01 v02"},
+		{name: "version behind equals signs", line: "delver -name=assets -version=|", want: "delver -name=assets -version=v01 |"},
+		{name: "version of no component", line: "delver -version |", want: "delver -version |"},
+		{name: "component of the configuration", line: "bumpconf -name project2 -component |", want: "bumpconf -name project2 -component code |"},
+		{name: "component without a configuration", line: "changeconf -component |", want: "changeconf -component |", candidates: "assets code config"},
+		{name: "version of the layer", line: "changeconf -name web -component assets -version |", want: "changeconf -name web -component assets -version v01 |"},
+		{name: "layer", line: "changeconf -name web -layer code:|", want: "changeconf -name web -layer code:v0|", candidates: "code:v00 code:v01"},
+		{name: "positional layer", line: "addconf new as|", want: "addconf new assets:v01 |"},
+		{name: "revision", line: "rollback -name web -to |", want: "rollback -name web -to 1 |"},
+		{name: "digest of an upload", line: "addver -hash |", want: "addver -hash " + empty + " |"},
+		{name: "command that help explains", line: "help his|", want: "help history |"},
+		{name: "flag without a value", line: "showconf -v w|", want: "showconf -v w|"},
+		{name: "in the middle", line: "showconf -name w| -v", want: "showconf -name web| -v"},
+		{name: "middle of a word", line: "addv|er -name x", want: "addver |er -name x"},
+		{name: "quoted", line: `showconf -name "w|`, want: `showconf -name "w|`},
+		{name: "quoted to its end", line: `showconf -name "w"|`, want: `showconf -name "w"|`},
+		{name: "quoted in the middle", line: `showconf -name 'w'e|`, want: `showconf -name 'w'e|`},
+		{name: "escaped space", line: `showconf -name\ |`, want: `showconf -name\ |`},
+		{name: "quotes before the word", line: `showconf "-name" w|`, want: `showconf "-name" web |`},
+		{name: "backslash", line: `showconf -name w\|`, want: `showconf -name w\|`},
+		{name: "backslash alone", line: `showconf \|`, want: `showconf \|`},
+		{name: "metacharacter", line: "showconf;w|", want: "showconf;w|"},
+	} {
+		before, after, _ := strings.Cut(test.line, "|")
+		line, pos, candidates := Complete(t.Context(), &d.session, before+after, len(before))
+		got := line[:pos] + "|" + line[pos:]
+		if got != test.want || strings.Join(candidates, " ") != test.candidates {
+			t.Errorf("%s: Complete(%q) = %q, %q, want %q, %q", test.name, test.line, got, candidates, test.want, test.candidates)
+		}
+	}
+}
+
+func sorted(s []string) []string { slices.Sort(s); return s }
+
+func TestCompleteShowsNoNamesToThoseWhoMayNotSeeThem(t *testing.T) {
+	d := newDesk(t).walk()
+	for role, want := range map[registry.Role]string{registry.NoRole: "", registry.Agent: "", registry.Viewer: "showconf -name project1 "} {
+		d.session.Caller.Role = role
+		const line = "showconf -name "
+		got, _, candidates := Complete(t.Context(), &d.session, line, len(line))
+		if want == "" {
+			want = line
+		}
+		if got != want || candidates != nil {
+			t.Errorf("as %s: Complete(%q) = %q, %q, want %q", role, line, got, candidates, want)
+		}
+	}
+}
+
+func FuzzComplete(f *testing.F) {
+	for _, line := range []string{"showconf -name w", "addver -=", "- - -", `a\ `, "help -h", "delver -name -version -", "\xff\x00", "showconf -name= -v=", "addconf '", "--"} {
+		f.Add(line, len(line))
+		f.Add(line, len(line)/2)
+	}
+	d := newDesk(f).walk()
+	f.Fuzz(func(t *testing.T, line string, pos int) {
+		if !strings.ContainsAny(line, " =") {
+			line = "showconf " + line
+		}
+		got, newPos, candidates := Complete(t.Context(), &d.session, line, pos)
+		if got == line && newPos == pos {
+			return
+		}
+		if newPos < 0 || newPos > len(got) || !strings.HasSuffix(got, line[pos:]) || got[newPos:] != line[pos:] {
+			t.Fatalf("Complete(%q, %d) = %q, %d, %q", line, pos, got, newPos, candidates)
+		}
+		// Words that stood before stay what they were.
+		was, _ := Split(line[:pos])
+		is, err := Split(got[:newPos])
+		if n := max(len(was)-1, 0); err != nil || len(is) < n || !slices.Equal(is[:n], was[:n]) {
+			t.Fatalf("Complete(%q, %d) = %q: words %q became %q, %v", line, pos, got, was, is, err)
+		}
+	})
+}

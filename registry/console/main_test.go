@@ -1,0 +1,146 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	syncatomic "sync/atomic"
+	"testing"
+	"time"
+
+	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
+	"deploytools/registry"
+	"deploytools/registry/enginetest"
+	"deploytools/registry/wire"
+)
+
+// desk is a registry in memory, and one person at its console.
+type desk struct {
+	t              testing.TB
+	session        Session
+	stdout, stderr bytes.Buffer
+	minutes        syncatomic.Int64 // since its clock began
+}
+
+// newDesk returns an empty registry and an admin. Its clock begins at 18:00 and
+// goes on by a minute with each line that runs.
+func newDesk(t testing.TB) *desk {
+	t.Helper()
+	d := &desk{t: t}
+	start := time.Date(2026, 11, 21, 18, 0, 0, 0, time.UTC)
+	blobs, spool := enginetest.NewBlobs()
+	r := registry.New(registry.Options{
+		Meta: enginetest.NewMeta(enginetest.MetaOptions{Rerun: 2}), Blobs: blobs, Spool: spool, Check: check,
+		Now: func() time.Time { return start.Add(time.Duration(d.minutes.Load()) * time.Minute) },
+	})
+	t.Cleanup(r.Close)
+	d.session = Session{
+		Registry: r, Stdin: strings.NewReader(""), Stdout: &d.stdout, Stderr: &d.stderr,
+		Caller: registry.Caller{User: "ann", Role: registry.Admin, Fingerprint: "SHA256:abc", Comment: "ann@desk"},
+		Build:  wire.Build{Version: "v1.2.3", Commit: "0123456789ab", Go: "go1.26.5", Format: wire.FormatVersion},
+	}
+	return d
+}
+
+// check takes any content for an archive with one file of this content, but
+// refuses what begins with "bad".
+func check(_ context.Context, r io.Reader) (registry.Archive, error) {
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return registry.Archive{}, err
+	}
+	a := registry.Archive{Digest: digest.Of(content), Size: int64(len(content)), Unpacked: int64(len(content)), Entries: 1}
+	if bytes.HasPrefix(content, []byte("bad")) {
+		return a, fmt.Errorf("entry \"../x\": outside the root: %w", registry.ErrRefused)
+	}
+	a.Manifest = manifest.Manifest{{Path: "file", Type: manifest.File, Mode: 0o644, Size: a.Size, Digest: a.Digest}}
+	return a, nil
+}
+
+// upload uploads content, waits for the verdict and returns its digest.
+func (d *desk) upload(content string) digest.Digest {
+	d.t.Helper()
+	in, err := d.session.Registry.Receive(d.t.Context(), d.session.Caller, "upload")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if _, err := in.WriteAt([]byte(content), 0); err != nil {
+		d.t.Fatal(err)
+	}
+	u, err := in.Finish(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if _, err := d.session.Registry.Verdict(d.t.Context(), u.ID, nil); err != nil {
+		d.t.Fatal(err)
+	}
+	return u.Digest
+}
+
+// addver uploads content of its own and makes it component:version.
+func (d *desk) addver(component, version string) {
+	d.t.Helper()
+	d.must(fmt.Sprintf("addver -name %s -version %s -hash %s", component, version, d.upload(component+" "+version)))
+}
+
+// run runs one line and returns what it left.
+func (d *desk) run(line string) (stdout, stderr string, status wire.Status) {
+	d.t.Helper()
+	d.minutes.Add(1)
+	d.stdout.Reset()
+	d.stderr.Reset()
+	status = Exec(d.t.Context(), &d.session, line)
+	return d.stdout.String(), d.stderr.String(), status
+}
+
+// must runs one line, which succeeds, and returns what it printed.
+func (d *desk) must(line string) string {
+	d.t.Helper()
+	stdout, stderr, status := d.run(line)
+	if status != wire.OK {
+		d.t.Fatalf("%s: exit status %s, stderr %q", line, status, stderr)
+	}
+	return stdout
+}
+
+// walk prepares what upstream's documents walk through, and a little more:
+// project1 of code:v01 and config:v01, newer versions of both, and a component
+// that nothing uses.
+func (d *desk) walk() *desk {
+	d.t.Helper()
+	for _, v := range []string{"code:v00", "code:v01", "config:v01", "config:v02", "assets:v01"} {
+		component, version, _ := strings.Cut(v, ":")
+		d.addver(component, version)
+	}
+	d.must("addconf -name project1 -layer code:v01 -layer config:v01")
+	return d
+}
+
+// examples prepares what the examples of the table need.
+func (d *desk) examples() *desk {
+	d.t.Helper()
+	d.walk()
+	d.must("changeconf -name project1 -component code -version v00")
+	d.must("changeconf -name project1 -component code -version v01")
+	d.upload("")
+	return d
+}
+
+// state returns all that the registry holds, as its commands show it.
+func (d *desk) state() string {
+	d.t.Helper()
+	was := d.session.Caller
+	defer func() { d.session.Caller = was }()
+	d.session.Caller.Role = registry.Admin
+	var b strings.Builder
+	for _, list := range [][2]string{{"components", "showcomp"}, {"configurations", "history"}} {
+		for name := range strings.Lines(d.must(list[0])) {
+			b.WriteString(d.must(list[1] + " -json -name " + strings.TrimSpace(name)))
+		}
+	}
+	b.WriteString(d.must("uploads -json"))
+	return b.String()
+}

@@ -1,0 +1,148 @@
+package sshd
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+func TestScreenShowsNoControls(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{"code   v01\n\tx\n", "code   v01\n\tx\n"},
+		{"no end", "no end\n"},
+		{"", ""},
+		{"a\x1b[2Jb\rc\x00\x7f\x9b\n", `a\x1b[2Jb\rc\x00\x7f\x9b` + "\n"},
+		{"grün 日本 \u009b \u202e\n", `grün 日本 \u009b \u202e` + "\n"},
+		{"\xff\xfe", `\xff\xfe` + "\n"},
+		{"cut \xe6\x97", `cut \xe6\x97` + "\n"},
+	} {
+		for _, piece := range []int{1, 2, 3, 100} {
+			var out bytes.Buffer
+			s := &screen{w: &out, newline: "\n"}
+			for rest := []byte(test.in); len(rest) > 0; {
+				n := min(piece, len(rest))
+				s.Write(rest[:n])
+				rest = rest[n:]
+			}
+			s.end()
+			if out.String() != test.want {
+				t.Errorf("screen of %q in pieces of %d = %q, want %q", test.in, piece, out.String(), test.want)
+			}
+		}
+	}
+}
+
+func FuzzScreen(f *testing.F) {
+	f.Add("a\x1b[2J\n", "\xe6\x97\xa5")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		var out bytes.Buffer
+		s := &screen{w: &out, newline: "\n"}
+		s.Write([]byte(a))
+		s.Write([]byte(b))
+		s.end()
+		for _, r := range out.String() {
+			if !unicode.IsPrint(r) && r != '\n' && r != '\t' {
+				t.Fatalf("screen of %q, %q has %q", a, b, r)
+			}
+		}
+	})
+}
+
+func TestDecoder(t *testing.T) {
+	for _, test := range []struct{ name, in, want string }{
+		{"text", "héllo 日本", "héllo 日本"},
+		{"controls", "\x01\x04\x09\x0d\x0a\x7f", "\x01\x04\x09\x0d\x0a\x7f"},
+		{"arrows", "\x1b[A\x1b[B\x1b[C\x1b[D", "\x1b[A\x1b[B\x1b[C\x1b[D"},
+		{"arrows in application mode", "\x1bOA\x1bOD", "\x1b[A\x1b[D"},
+		{"home and end", "\x1b[1~\x1bOH\x1b[4~\x1b[8~", "\x1b[H\x1b[H\x1b[F\x1b[F"},
+		{"words", "\x1bb\x1b[1;5C", "\x1b[1;3D\x1b[1;3C"},
+		{"delete", "\x1b[3~", "\x1b[3~"},
+		{"unknown keys", "a\x1b[24~\x1b[1;2P\x1bOP\x1bxb", "ab"},
+		{"a lone escape", "\x1b\ra", "\ra"},
+		{"two escapes", "\x1b\x1b[Aa", "\x1b[Aa"},
+		{"bad UTF-8", "a\xff\xc3(b\xe6\x97", "a(b"},
+		{"replacement characters", "a\ufffdb", "ab"},
+		{"invisible characters", "a\u202e\u009b\u200bb", "ab"},
+		{"a paste", "\x1b[200~a\tb\x03\x04\x15\x1b[A\x1b]0;x\x07c\rd\x1b[201~\x09", "a b0;xc\rd\t"},
+	} {
+		for _, piece := range []int{1, 1000} {
+			var d decoder
+			var got []byte
+			for rest := []byte(test.in); len(rest) > 0; {
+				n := min(piece, len(rest))
+				got = append(got, d.decode(rest[:n])...)
+				rest = rest[n:]
+			}
+			if string(got) != test.want {
+				t.Errorf("%s, in pieces of %d: %q, want %q", test.name, piece, got, test.want)
+			}
+		}
+	}
+}
+
+// x/term never returns from a key that is longer than its buffer.
+func FuzzDecoder(f *testing.F) {
+	f.Add([]byte("\x1b[" + strings.Repeat("1;", 300)))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var d decoder
+		keys := d.decode(in)
+		if len(d.sequence) > maxSequence || len(d.char) > 4 {
+			t.Errorf("decode(%q) holds back %q, %q", in, d.sequence, d.char)
+		}
+		known := string(keys)
+		for _, s := range sequences {
+			known = strings.ReplaceAll(known, s, "")
+		}
+		if strings.ContainsRune(known, escape) {
+			t.Errorf("decode(%q) = %q, with an unknown key", in, keys)
+		}
+	})
+}
+
+func TestPacketsAreCounted(t *testing.T) {
+	stream := []byte("\x00\x00\x00\x01a" + "\x00\x00\x00\x03bcd" + "\x00\x00\x01\x00" + strings.Repeat("e", 256) + "\x00\x00\x00\x05f")
+	for piece := 1; piece < 300; piece++ {
+		var p packets
+		n := 0
+		for rest := stream; len(rest) > 0; {
+			k := min(piece, len(rest))
+			n += p.see(rest[:k])
+			rest = rest[k:]
+		}
+		if n != 3 {
+			t.Errorf("%d packets in pieces of %d, want 3", n, piece)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	for _, test := range []struct {
+		in    string
+		limit int
+		want  string
+	}{
+		{"anna", 64, "anna"},
+		{"日本語", 3, "日本語"},
+		{"日本語", 2, "日本..."},
+		{"a\nb\x1b\xff", 64, `a\nb\x1b\xff`},
+		{"", 0, ""},
+	} {
+		if got := clean(test.in, test.limit); got != test.want {
+			t.Errorf("clean(%q, %d) = %q, want %q", test.in, test.limit, got, test.want)
+		}
+	}
+}
+
+func TestHistoryKeepsTheNewest(t *testing.T) {
+	h := &history{skip: func() bool { return false }}
+	for i := range 150 {
+		line := strings.Repeat("x", i+1)
+		h.Add(line)
+		h.Add(line)
+		h.Add("  ")
+	}
+	if h.Len() != maxHistory || len(h.At(0)) != 150 || len(h.At(99)) != 51 {
+		t.Errorf("%d lines, the newest of %d, the oldest of %d characters", h.Len(), len(h.At(0)), len(h.At(h.Len()-1)))
+	}
+}
