@@ -201,13 +201,18 @@ func TestContextEndsTheHandshake(t *testing.T) {
 	addr, accepted := silent(t)
 	o.Addr = addr
 	ctx, cancel := context.WithCancel(t.Context())
+	var held net.Conn // else its finalizer would end the handshake
 	go func() {
-		<-accepted
+		held = <-accepted
+		held.Read(make([]byte, 1)) // the handshake has begun
 		cancel()
 	}()
-	if _, err := newClient(t, o).Poll(ctx, "site"); err != context.Canceled {
-		t.Errorf("Poll = %v, want %v", err, context.Canceled)
+	start := time.Now()
+	if _, err := newClient(t, o).Poll(ctx, "site"); err != context.Canceled || time.Since(start) > 10*time.Second {
+		t.Errorf("Poll = %v after %v, want %v at once", err, time.Since(start), context.Canceled)
 	}
+	<-ctx.Done()
+	held.Close()
 }
 
 // A registry that hangs after the handshake holds neither a poll nor its

@@ -225,8 +225,10 @@ type files struct {
 	mu      sync.Mutex
 	content map[string][]byte
 	denied  bool
-	full    bool  // writing fails
 	size    int64 // told instead of the right one, if not 0
+	full    bool  // writing fails
+
+	unfinished bool // closing what was written fails
 
 	read func(p []byte, offset int64) (int, error) // in place of content
 }
@@ -292,6 +294,15 @@ func (w *fileWriter) WriteAt(p []byte, offset int64) (int, error) {
 	copy(b[offset:], p)
 	w.f.content[w.path] = b
 	return len(p), nil
+}
+
+func (w *fileWriter) Close() error {
+	w.f.mu.Lock()
+	defer w.f.mu.Unlock()
+	if w.f.unfinished {
+		return errors.New("over the quota")
+	}
+	return nil
 }
 
 func (f *files) Filecmd(r *sftp.Request) error {

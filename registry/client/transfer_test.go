@@ -193,10 +193,10 @@ func TestFetchThatStalls(t *testing.T) {
 // A slow disk of ours is no stall of the registry's.
 func TestFetchWaitsForItsWriter(t *testing.T) {
 	s := newServer(t)
-	b := blob(1 << 20)
+	b := blob(32 << 20) // more than can be on its way
 	d := digest.Of(b)
 	s.files.set(wire.FileName(d), b)
-	c := s.client(func(o *client.Options) { o.Timeouts.Stall = 20 * time.Millisecond })
+	c := s.client(func(o *client.Options) { o.Timeouts.Stall = 100 * time.Millisecond })
 	if err := c.Fetch(t.Context(), d, 0, &slowWriter{}); err != nil {
 		t.Error(err)
 	}
@@ -206,7 +206,7 @@ type slowWriter struct{ n int }
 
 func (w *slowWriter) Write(p []byte) (int, error) {
 	if w.n++; w.n == 2 {
-		<-time.After(200 * time.Millisecond) // the disk
+		<-time.After(400 * time.Millisecond) // the disk
 	}
 	return len(p), nil
 }
@@ -267,6 +267,10 @@ func TestUploadThatIsRefused(t *testing.T) {
 	s.files.full = true
 	if _, err := c.Upload(t.Context(), "upload", bytes.NewReader(blob(9<<20)), nil); err == nil || !strings.Contains(err.Error(), "no space at the registry") {
 		t.Errorf("Upload = %v, want what the registry says", err)
+	}
+	s.files.full, s.files.unfinished = false, true
+	if _, err := c.Upload(t.Context(), "upload", strings.NewReader("x"), nil); err == nil || !strings.Contains(err.Error(), "quota") {
+		t.Errorf("Upload = %v, want what the registry says when the file is closed", err)
 	}
 	s.files.denied = true
 	_, err := c.Upload(t.Context(), "upload", strings.NewReader("x"), nil)

@@ -1,7 +1,9 @@
 package ctlcmd
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -258,6 +260,44 @@ func TestWordsReachTheRegistryAsTheyAre(t *testing.T) {
 		if err != nil || !slices.Equal(got, words) {
 			t.Errorf("%q arrives as %q, %v", words, got, err)
 		}
+	}
+}
+
+// An archive that takes longer to check than to send, and whose very end is
+// wrong, is not left at the registry for somebody to claim.
+func TestRefusedArchiveLeavesNothingBehind(t *testing.T) {
+	r := newOldRegistry(t)
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	err := errors.Join(
+		w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: 60 << 20}),
+		func() error { _, err := w.Write(make([]byte, 60<<20)); return err }(),
+		w.Close(), z.Close(),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Bytes()[b.Len()-8]++ // of the CRC
+	file := filepath.Join(t.TempDir(), "layer.tar.gz")
+	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, _, errs := r.call(t).run(t, "addver", "-name", "code", "-version", "v1", "-file", file)
+	if status != 1 || !strings.HasPrefix(errs, "error: layer code:v1: ") || len(r.lines) != 1 {
+		t.Errorf("addver = %d, stderr %q, ran %q", status, errs, r.lines)
+	}
+	if len(r.uploaded) != 0 {
+		t.Errorf("uploads are left: %v bytes", r.uploaded["/upload"].Len())
+	}
+}
+
+// What is to be uploaded is understood here or not at all.
+func TestFlagsBesideFileAreParsedHere(t *testing.T) {
+	r := newOldRegistry(t)
+	status, _, errs := r.call(t).run(t, "addver", "-name", "code", "-flag-of-tomorrow", "-file=x")
+	if status != 2 || len(r.lines) != 0 || !strings.Contains(errs, "unknown flag") {
+		t.Errorf("addver = %d, stderr %q, ran %q", status, errs, r.lines)
 	}
 }
 
