@@ -289,6 +289,27 @@ func TestBrokenWaitsForSomebody(t *testing.T) {
 	}
 }
 
+// The rollback's hook says that all is well, and nothing answers.
+func TestOldRootThatDoesNotServeIsBroken(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		failing := false
+		h.env = func() bool { return failing }
+		h.seam = func(p string) { failing = failing || p == "entered Reverifying" }
+		h.src.put("v2", with(failHook))
+		h.want("v1", ErrBroken)
+		if r := h.agent.Record(); h.runs("rollback") != 1 || r.State != Broken || !strings.Contains(r.Deployment.Broken, "old version failed") {
+			t.Errorf("%d rollbacks, in %s: %+v", h.runs("rollback"), r.State, r.Deployment)
+		}
+		if h.lines("ERROR", "neither root serves") != 1 {
+			t.Errorf("no alarm:\n%s", h.logged)
+		}
+		h.seam, failing = func(string) {}, false
+		h.want("v1", ErrRolledBack)
+	})
+}
+
 // The link could not be moved back: the deployment is closed only when it is.
 func TestBrokenLinkIsMendedBeforeAnythingElse(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
