@@ -103,6 +103,25 @@ func TestSupersededBeforeTheSwitchIsNotMarked(t *testing.T) {
 	})
 }
 
+// An agent that was off for a week does not first deploy what was wanted then.
+func TestResumedDeploymentIsDroppedIfAnotherIsWanted(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.src.set(func() {
+			h.src.fetch = func(digest.Digest, int64, io.Writer) error { return wire.ErrUnreachable }
+		})
+		if err := h.run(); !errors.Is(err, wire.ErrUnreachable) {
+			t.Errorf("Run = %v", err)
+		}
+		h.src.set(func() { h.src.fetch = nil })
+		h.src.put("v2", one("2"))
+		h.want("v2", nil)
+		if h.runs("deploy") != 1 {
+			t.Errorf("%d deploys, want that of v2 only", h.runs("deploy"))
+		}
+	})
+}
+
 func TestWithdrawnInTheSoakIsNotMarked(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.o.Verify.Soak = 24 * time.Hour
