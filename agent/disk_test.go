@@ -122,8 +122,9 @@ func TestWayBackWithoutRecord(t *testing.T) {
 		must(os.Remove(journal))
 		must(os.Rename(aside, journal)) // as it was in Verifying
 		h.want("v1", ErrRolledBack)
-		if len(h.agent.Record().Marks) != 1 || h.runs("deploy") != 2 {
-			t.Errorf("marks %v, %d deploys, want 2 in all", h.agent.Record().Marks, h.runs("deploy"))
+		r := h.agent.Record()
+		if len(r.Marks) != 1 || h.runs("deploy") != 2 || !strings.Contains(r.Last.Reason, "rollback had begun") {
+			t.Errorf("marks %v, %d deploys, want 2 in all; reason %q", r.Marks, h.runs("deploy"), r.Last.Reason)
 		}
 	})
 }

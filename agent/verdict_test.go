@@ -84,8 +84,13 @@ func TestSupersededBeforeTheSwitchIsNotMarked(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.src.put("v1", one("1"))
 		h.src.fetch = func(digest.Digest, int64, io.Writer) error { return wire.ErrUnreachable }
+		var said string
+		h.o.Observe.Notify = func(s string) { said = s }
 		stop := h.serve()
 		pass(time.Hour)
+		if want := "web: Fetching, revision 1, waiting: cannot fetch layer code:v1: registry is unreachable"; said != want {
+			t.Errorf("status %q, want %q", said, want)
+		}
 		if s := h.agent.Record().State; s != Fetching {
 			t.Errorf("in %s, want Fetching", s)
 		}
