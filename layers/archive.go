@@ -59,7 +59,10 @@ type archive struct {
 
 func openArchive(ctx context.Context, layer string, r io.Reader, o Options) *archive {
 	o.Limits = o.Limits.withDefaults()
-	a := &archive{ctx: ctx, layer: layer, o: o, src: &source{ctx: ctx, r: r, hash: digest.NewWriter()}}
+	a := &archive{ctx: ctx, layer: layer, o: o, src: &source{ctx: ctx, r: r}}
+	if o.Digests == AllDigests {
+		a.src.hash = digest.NewWriter()
+	}
 	a.zip = newGunzip(a.src, o.Limits.Ratio)
 	a.scan = &scanner{r: a.zip, limits: o.Limits}
 	a.tar = tar.NewReader(a.scan)

@@ -9,18 +9,21 @@ import (
 )
 
 // Check reads an archive from r to its end and says whether it may be a layer.
-// Info has its digest, its sizes and the manifest of the tree that it makes.
-// The name is for messages.
+// Info has its digest, its sizes and the manifest of the tree that it makes, but
+// for the digests that Options.Digests leaves out. The name is for messages.
 //
 // Where the archive is refused, the error is a *Refusal and Info holds the
 // digest and size all the same, because r was read to its end. Check returns
 // after r's current Read when ctx ends.
 func Check(ctx context.Context, name string, r io.Reader, o Options) (*Info, error) {
-	t := newTree(&hasher{})
+	t := newTree(&hasher{unwanted: o.Digests == NoDigests})
 	info := &Info{}
 	a := openArchive(ctx, name, r, o)
 	err := a.whole(t.read(a, info))
-	info.Digest, info.Size = a.src.hash.Digest(), a.src.count
+	info.Size = a.src.count
+	if a.src.hash != nil {
+		info.Digest = a.src.hash.Digest()
+	}
 	if err != nil {
 		return info, err
 	}
@@ -64,8 +67,11 @@ func (t *tree) read(a *archive, info *Info) error {
 	return nil
 }
 
-// hasher is the writer of Check: it only hashes.
-type hasher struct{ buf [64 << 10]byte }
+// hasher is the writer of Check: it only hashes, or not even that.
+type hasher struct {
+	unwanted bool
+	buf      [64 << 10]byte
+}
 
 func (*hasher) mkdir(*node) error      { return nil }
 func (*hasher) symlink(*node) error    { return nil }
@@ -73,6 +79,10 @@ func (*hasher) link(n, to *node) error { return nil }
 func (*hasher) remove(*node) error     { return nil }
 func (*hasher) settle() error          { return nil }
 func (h *hasher) file(n *node, _ *entry, a *archive) error {
+	if h.unwanted {
+		_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, a, h.buf[:])
+		return err
+	}
 	w := digest.NewWriter()
 	if _, err := io.CopyBuffer(w, a, h.buf[:]); err != nil {
 		return err

@@ -44,13 +44,15 @@ func (e *sourceError) Unwrap() error { return e.err }
 type source struct {
 	ctx   context.Context
 	r     io.Reader
-	hash  *digest.Writer
+	hash  *digest.Writer // nil: not wanted
 	count int64
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
-	s.hash.Write(p[:n])
+	if s.hash != nil {
+		s.hash.Write(p[:n])
+	}
 	s.count += int64(n)
 	if err != io.EOF && s.ctx.Err() != nil {
 		err = context.Cause(s.ctx) // closing the source may be how it was stopped

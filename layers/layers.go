@@ -81,7 +81,19 @@ type Options struct {
 	// Owner gives files the owner and group that the archive names, by number.
 	// Without it they belong to the process. Needs root.
 	Owner bool
+	// Digests says what Check hashes. The verdict does not depend on it.
+	Digests Digests
 }
+
+// Digests is what Check computes besides its verdict.
+type Digests int
+
+// A digest that is not wanted is zero in Info.
+const (
+	AllDigests  Digests = iota // of the archive and of the files in it
+	FileDigests                // of the files: for whoever knows the archive's
+	NoDigests
+)
 
 // Layer is one archive to unpack.
 type Layer struct {

@@ -18,6 +18,7 @@ import (
 // digest is not the layer's is digest.ErrMismatch, also where it would be
 // refused: an archive that was exchanged says nothing about the right one.
 func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, error) {
+	o.Digests = AllDigests // the manifest of a root is complete, whoever asks
 	t := newTree(nil)
 	d, err := newDisk(dir, t.top, o)
 	if err != nil {

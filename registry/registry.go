@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"deploytools/layers/digest"
 	"deploytools/layers/manifest"
 )
 
@@ -32,13 +31,12 @@ type Options struct {
 }
 
 // CheckFunc reads the archive r to its end. It returns what it found, with the
-// digest and size set in any case, or an error: one that wraps ErrRefused
+// size set in any case, or an error: one that wraps ErrRefused
 // speaks about the archive and holds for ever, any other about reading it.
 type CheckFunc func(ctx context.Context, r io.Reader) (Archive, error)
 
 // Archive is what checking found out about one.
 type Archive struct {
-	Digest   digest.Digest
 	Size     int64             // bytes
 	Unpacked int64             // bytes of its files
 	Entries  int64             // files, directories and links

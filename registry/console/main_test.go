@@ -52,11 +52,11 @@ func check(_ context.Context, r io.Reader) (registry.Archive, error) {
 	if err != nil {
 		return registry.Archive{}, err
 	}
-	a := registry.Archive{Digest: digest.Of(content), Size: int64(len(content)), Unpacked: int64(len(content)), Entries: 1}
+	a := registry.Archive{Size: int64(len(content)), Unpacked: int64(len(content)), Entries: 1}
 	if bytes.HasPrefix(content, []byte("bad")) {
 		return a, fmt.Errorf("entry \"../x\": outside the root: %w", registry.ErrRefused)
 	}
-	a.Manifest = manifest.Manifest{{Path: "file", Type: manifest.File, Mode: 0o644, Size: a.Size, Digest: a.Digest}}
+	a.Manifest = manifest.Manifest{{Path: "file", Type: manifest.File, Mode: 0o644, Size: a.Size, Digest: digest.Of(content)}}
 	return a, nil
 }
 

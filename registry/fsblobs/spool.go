@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	syncatomic "sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -48,7 +49,7 @@ func (s *Spool) open(ctx context.Context, name string, flag int) (registry.Uploa
 	case err != nil:
 		return nil, fmt.Errorf("cannot open upload: %w", err)
 	}
-	return &upload{f, s.s}, nil
+	return &upload{f: f, s: s.s}, nil
 }
 
 func (s *Spool) path(ctx context.Context, name string) (string, error) {
@@ -105,14 +106,30 @@ func (s *Spool) Free(ctx context.Context) (int64, error) {
 
 // upload is a registry.Upload.
 type upload struct {
-	f *os.File
-	s *store
+	f       *os.File
+	s       *store
+	written syncatomic.Int64 // bytes, by this handle
 }
 
-func (u *upload) ReadAt(p []byte, off int64) (int, error)  { return u.f.ReadAt(p, off) }
-func (u *upload) WriteAt(p []byte, off int64) (int, error) { return u.f.WriteAt(p, off) }
-func (u *upload) Truncate(size int64) error                { return u.f.Truncate(size) }
-func (u *upload) Close() error                             { return u.f.Close() }
+func (u *upload) ReadAt(p []byte, off int64) (int, error) { return u.f.ReadAt(p, off) }
+func (u *upload) Truncate(size int64) error               { return u.f.Truncate(size) }
+func (u *upload) Close() error                            { return u.f.Close() }
+
+// flushEvery is how many bytes are written before the kernel is told to begin
+// with bringing them to the disk, so that Sync finds little left to do.
+const flushEvery = 16 << 20
+
+func (u *upload) WriteAt(p []byte, off int64) (int, error) {
+	n, err := u.f.WriteAt(p, off)
+	if before := u.written.Add(int64(n)) - int64(n); before/flushEvery != (before+int64(n))/flushEvery {
+		// sync_file_range(2) promises nothing, and neither does this call. Its
+		// errors are Sync's to find.
+		if c, err := u.f.SyscallConn(); err == nil {
+			c.Control(func(fd uintptr) { unix.SyncFileRange(int(fd), 0, 0, unix.SYNC_FILE_RANGE_WRITE) })
+		}
+	}
+	return n, err
+}
 
 func (u *upload) Size() (int64, error) {
 	info, err := u.f.Stat()
