@@ -132,6 +132,25 @@ func TestIdleConnectionIsCut(t *testing.T) {
 	})
 }
 
+// A client that sends nothing does not keep its connection by having started a
+// command that waits for it.
+func TestCommandThatWaitsForInputIsIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t)
+		p := d.serveInMemory()
+		nc := p.connect("192.0.2.2:1")
+		s := session1(t, d.member(t, nc, "anna", d.operator))
+		s.StdinPipe()
+		s.Shell() // a script that never comes
+		time.Sleep(31 * time.Minute)
+		synctest.Wait()
+		if !isClosed(nc) {
+			t.Error("the connection was not cut")
+		}
+		d.end(t)
+	})
+}
+
 // Upstream cut what ran when 30 minutes were over: B-17.
 func TestWorkIsNeverIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -435,19 +454,37 @@ func TestChannelsPerConnection(t *testing.T) {
 	})
 }
 
+// A command that has not noticed yet that its client is gone still counts.
+func TestRunningCommandsPerConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t)
+		release := make(chan struct{})
+		d.front.exec = func(context.Context, *console.Session, string) wire.Status { <-release; return wire.OK }
+		p := d.serveInMemory()
+		c := d.member(t, p.connect("192.0.2.1:1"), "anna", d.operator)
+		for range maxChannels {
+			s := session1(t, c)
+			s.Start("x")
+			s.Close()
+		}
+		synctest.Wait()
+		if _, err := c.NewSession(); err == nil {
+			t.Error("more commands run than sessions are allowed")
+		}
+		close(release)
+		c.Close()
+		d.end(t)
+	})
+}
+
 func TestRefusedChannelsCutTheConnection(t *testing.T) {
 	d := start(t)
 	c := d.mustDial(t, "anna", d.operator)
-	n := 0
-	for {
+	for i := range maxRefusals {
 		_, _, err := c.OpenChannel("direct-tcpip", nil)
-		if _, refused := err.(*ssh.OpenChannelError); !refused {
-			break
+		if _, refused := err.(*ssh.OpenChannelError); !refused && i < maxRefusals-1 {
+			t.Fatalf("channel %d: %v, want it refused", i+1, err)
 		}
-		n++
-	}
-	if n > maxRefusals {
-		t.Errorf("%d channels were refused before the cut", n)
 	}
 	if l := d.log.wait(t, "connection closed"); l["error"] != "64 channels refused" {
 		t.Errorf("log %v, want why", l)

@@ -196,6 +196,19 @@ func TestPanicEndsOneSession(t *testing.T) {
 	}
 }
 
+// Upstream could close the channel before it had answered the request.
+func TestExecIsAnsweredBeforeItRuns(t *testing.T) {
+	d := newDaemon(t)
+	d.front.exec = func(context.Context, *console.Session, string) wire.Status { return wire.OK }
+	d.listen(t)
+	c := d.mustDial(t, "anna", d.operator)
+	for range 300 {
+		if err := session1(t, c).Run("x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestCommandEndsWithItsClient(t *testing.T) {
 	d := newDaemon(t)
 	started, ended := make(chan struct{}), make(chan struct{})
