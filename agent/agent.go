@@ -45,7 +45,8 @@ type Agent struct {
 	said     map[string]string // last text said, by subject
 	collect  collector
 
-	retry    bool // a person asks for it
+	retry    bool // a person asks for it, in Broken
+	rollback bool // a person asks for it, in Idle
 	commands chan func()
 
 	mu    sync.Mutex // guards saved
@@ -130,7 +131,7 @@ func (a *Agent) refuse(ctx context.Context, err error) error {
 		return err
 	}
 	a.log().Error("held", "error", err)
-	a.notify("held: " + err.Error())
+	a.tell("held: " + line(err))
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
@@ -148,6 +149,7 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	case errors.Is(err, errStay):
 		a.waits.reset()
 		a.unsay("step")
+		a.tell(a.status())
 		if a.o.Mode.Once {
 			return true, a.outcome()
 		}
@@ -158,6 +160,7 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	}
 	wait := a.waits.next()
 	a.sayError("step", "step not done", err, "state", a.rec.State, "wait", wait)
+	a.tell(a.status() + ", waiting: " + line(err))
 	if full(err) {
 		a.collect.start(a, 0)
 	}
@@ -217,7 +220,12 @@ func (a *Agent) path(parts ...string) string {
 
 func (a *Agent) log() *slog.Logger { return a.o.Observe.Log }
 
-func (a *Agent) notify(status string) {
+// tell tells the status, if it is another than before.
+func (a *Agent) tell(status string) {
+	if a.said["status"] == status {
+		return
+	}
+	a.said["status"] = status
 	if a.o.Observe.Notify != nil {
 		a.o.Observe.Notify(status)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"deploytools/atomic"
+	"deploytools/layers/digest"
+	"deploytools/registry/wire"
 )
 
 // names lists a directory of the host, hidden names as well.
@@ -47,6 +49,28 @@ func TestKeptRoots(t *testing.T) {
 				t.Errorf("Keep %d: %q, want the roots %q", keep, h.names("roots"), want)
 			}
 		})
+	}
+}
+
+// A full disk has a collection run while a deployment is under way.
+func TestCollectionTouchesNothingThatIsNeeded(t *testing.T) {
+	root := func(n int) *Root {
+		c := &wire.Configuration{Layers: []wire.Layer{{Hash: digest.Of([]byte{byte(n)})}}}
+		return &Root{Dir: fmt.Sprintf("roots/%06d-0123456789ab", n), Configuration: c, Committed: time.Unix(int64(n), 0)}
+	}
+	h := newHost(t, newFakeRegistry())
+	r := &Record{Live: root(5), Back: root(1), Deployment: &Deployment{New: *root(9), From: root(6), Back: root(2)}}
+	old := []*Root{root(3), root(4), root(1), root(2), root(5), root(6)}
+	old[0].Committed = time.Time{}
+	for keep, want := range map[int][]int{1: {1, 2, 5, 6, 9}, 2: {1, 2, 4, 5, 6, 9}, 9: {1, 2, 4, 5, 6, 9}} {
+		h.o.Keep.Roots = keep
+		n := h.new().needed(r, old)
+		for i := range 10 {
+			dir, layer := n.roots[filepath.Base(root(i).Dir)], n.layers[digest.Of([]byte{byte(i)})]
+			if needed := slices.Contains(want, i); dir != needed || layer != needed {
+				t.Errorf("Keep %d: root %d is needed: %t, its layer: %t, want %t", keep, i, dir, layer, needed)
+			}
+		}
 	}
 }
 

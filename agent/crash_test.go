@@ -158,6 +158,35 @@ func TestCrashOnTheWayBackWithoutRegistry(t *testing.T) {
 	}
 }
 
+// A person's rollback ends where it was to end, or where it began.
+func TestCrashInARollbackByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, newFakeRegistry())
+		for _, v := range []string{"1", "2"} {
+			h.src.put("v"+v, one(v))
+			h.want("v"+v, nil)
+		}
+		h.src.put("v3", one("3"))
+		a := h.new()
+		a.rollback = true
+		var points []string
+		var hosts []*host
+		h.seam = func(p string) {
+			points, hosts = append(points, p), append(hosts, h.copied(filepath.Join(memoryDir(t), "copy")))
+		}
+		a.Run(t.Context())
+		for i, k := range hosts {
+			if points[i] == "effect of Idle" { // nothing of it was written yet
+				continue
+			}
+			k.want("v1", ErrHeld)
+			if r := k.agent.Record(); r.Hold.Revision != 3 {
+				t.Errorf("after a kill at %q: hold %v", points[i], r.Hold)
+			}
+		}
+	})
+}
+
 // A kill can hit what a kill has left.
 func TestCrashTwice(t *testing.T) {
 	for _, s := range scenarios() {

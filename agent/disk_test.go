@@ -122,8 +122,9 @@ func TestWayBackWithoutRecord(t *testing.T) {
 		must(os.Remove(journal))
 		must(os.Rename(aside, journal)) // as it was in Verifying
 		h.want("v1", ErrRolledBack)
-		if len(h.agent.Record().Marks) != 1 || h.runs("deploy") != 2 {
-			t.Errorf("marks %v, %d deploys, want 2 in all", h.agent.Record().Marks, h.runs("deploy"))
+		r := h.agent.Record()
+		if len(r.Marks) != 1 || h.runs("deploy") != 2 || !strings.Contains(r.Last.Reason, "rollback had begun") {
+			t.Errorf("marks %v, %d deploys, want 2 in all; reason %q", r.Marks, h.runs("deploy"), r.Last.Reason)
 		}
 	})
 }
@@ -154,6 +155,32 @@ func TestUnwritableRecordAfterTheSwitchGoesBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where no hook has run, what served goes on serving, verified or not.
+func TestSwitchWithoutHookGoesBackToWhatServed(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		h.env = func() bool { return true }
+		h.src.put("v2", one("2"))
+		h.want("v2", nil) // unverified: a hook that fails would lead back to v1
+		h.src.put("v3", one("3"))
+		journal := h.dir + "/journal.json"
+		h.seam = func(p string) {
+			switch p {
+			case "effect of Switching":
+				must(os.Remove(journal))
+				must(os.Mkdir(journal, 0o700))
+			case "effect of Restoring":
+				must(os.Remove(journal))
+			}
+		}
+		h.want("v2", ErrRolledBack)
+		if h.runs("rollback") > 0 {
+			t.Errorf("calls %v", h.calls)
+		}
+	})
 }
 
 func TestDyingInAStateEnds(t *testing.T) {

@@ -59,11 +59,14 @@ type view struct {
 func (a *Agent) view(d *Deployment, kind string) view {
 	v := view{program: a.o.Hook.Script, phase: "deploy", action: "deploy", old: d.From, new: &d.New, layers: &d.New,
 		reason: fmt.Sprintf("revision %d", d.New.Configuration.Revision)}
+	if d.ByHand {
+		v.action, v.reason = "rollback", "by hand"
+	}
 	switch kind {
 	case "check":
 		v.program, v.phase = a.o.Hook.CheckScript, "check"
 	case "rollback":
-		v.action, v.reason = "rollback", d.Reason
+		v.action, v.reason = "rollback", d.Reason // also where a person's rollback failed
 		v.old, v.new, v.layers = &d.New, d.Back, d.Back
 	case "remove":
 		v.program, v.phase, v.action, v.reason = a.o.Hook.RemoveScript, "remove", "rollback", d.Reason

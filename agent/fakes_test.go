@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"deploytools/atomic"
 	"deploytools/layers/digest"
 	"deploytools/registry/wire"
 )
@@ -156,7 +157,7 @@ func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (h
 	f.h.seam("after " + c.Label)
 	b, err := json.Marshal(r)
 	must(err)
-	must(os.WriteFile(status, b, 0o600))
+	must(atomic.WriteFile(status, b, 0o600))
 	return r, nil
 }
 
@@ -170,7 +171,7 @@ func (f *fakeHooks) effect(env map[string]string) int {
 		return has(env["NEWROOT"], failCheck)
 	}
 	// A script that fails has often done half of its work.
-	must(os.WriteFile(f.h.dir+"/serving", []byte(filepath.Base(env["NEWROOT"])), 0o600))
+	must(atomic.WriteFile(f.h.dir+"/serving", []byte(filepath.Base(env["NEWROOT"])), 0o600))
 	return has(env["NEWROOT"], failHook)
 }
 

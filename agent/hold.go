@@ -2,10 +2,14 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"deploytools/registry/wire"
 )
+
+// The methods below wait for the step that runs to return, or for their ctx: they
+// act between two steps, where the machine waits.
 
 // Hold stops new deployments until Resume. One that is under way goes on.
 func (a *Agent) Hold(ctx context.Context, reason string) error {
@@ -30,6 +34,24 @@ func (a *Agent) Retry(ctx context.Context) error {
 		a.rec.Marks = nil
 		a.retry = a.rec.State == Broken
 		return a.save()
+	})
+}
+
+// Rollback makes the root live that was committed before the live one, as it
+// lies there, and sets a hold until the registry has a later revision than the
+// next poll finds. It returns when that has begun, and needs no registry. Twice
+// is forward again. Without such a root, or where a deployment waits to try
+// again, it is an error.
+func (a *Agent) Rollback(ctx context.Context) error {
+	return a.command(ctx, func() error {
+		switch {
+		case a.rec.State != Idle:
+			return fmt.Errorf("cannot roll back: a deployment is under way, in %s", a.rec.State)
+		case a.rec.Back == nil || a.rec.Live == nil:
+			return errors.New("cannot roll back: no earlier root is kept")
+		}
+		a.rollback = true
+		return nil
 	})
 }
 

@@ -76,10 +76,7 @@ func (a *Agent) publish() {
 	a.saved = a.rec
 	a.mu.Unlock()
 	a.rec = a.rec.clone()
-	if s := a.status(); s != a.said["status"] {
-		a.said["status"] = s
-		a.notify(s)
-	}
+	a.tell(a.status())
 }
 
 // load reads the record. Without one it returns nil; the error wraps errNewer

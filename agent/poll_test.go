@@ -212,6 +212,48 @@ func TestHoldsOfPeople(t *testing.T) {
 	})
 }
 
+func TestRollbackByHand(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.Verify.Soak = time.Minute
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		root := h.agent.Record().Live.Dir
+		c := h.src.put("v2", one("2"))
+		h.src.set(func() { delete(h.src.blobs, c.Layers[0].Hash) })
+		stop := h.serve()
+		pass(time.Minute)
+		if err := h.agent.Rollback(t.Context()); err == nil || !strings.Contains(err.Error(), "under way") {
+			t.Errorf("in a deployment: Rollback = %v", err)
+		}
+		h.src.set(func() { h.src.blobs[c.Layers[0].Hash] = one("2") })
+		pass(time.Hour)
+		h.src.set(func() { h.src.down = wire.ErrUnreachable })
+		must(h.agent.Rollback(t.Context()))
+		pass(2 * time.Minute)
+		last := h.calls[len(h.calls)-1]
+		if h.live() != "v1" || h.agent.Record().Live.Dir != root || last["DEPLOY_ACTION"] != "rollback" || last["NEWROOT"] != h.dir+"/"+root {
+			t.Errorf("%q is live in %s, the hook was told %v\n%s", h.live(), h.agent.Record().Live.Dir, last, h.logged)
+		}
+		h.src.set(func() { h.src.down = nil })
+		pass(time.Hour)
+		if h.live() != "v1" || h.agent.Record().Hold == nil {
+			t.Errorf("%q is live, hold %v", h.live(), h.agent.Record().Hold)
+		}
+		must(h.agent.Rollback(t.Context())) // forward again
+		pass(time.Hour)
+		if h.live() != "v2" {
+			t.Errorf("%q is live after two rollbacks", h.live())
+		}
+		h.src.put("v3", one("3"))
+		pass(time.Hour)
+		stop()
+		if h.live() != "v3" || h.agent.Record().Hold != nil {
+			t.Errorf("%q is live, hold %v", h.live(), h.agent.Record().Hold)
+		}
+		h.invariants()
+	})
+}
+
 // What was unpacked by the original tool set serves: it is not deployed again.
 func TestMovedOverFromTheOriginal(t *testing.T) {
 	for name, spoil := range map[string]func(dir, hash string){

@@ -72,6 +72,7 @@ type Deployment struct {
 	From    *Root     `json:",omitempty"` // served before; nil on a first deployment
 	Back    *Root     `json:",omitempty"` // to return to: From, or the last verified root
 	Link    string    // what `current` said at the start; empty: it was not there
+	ByHand  bool      `json:",omitzero"` // a person's rollback: New is the root that was committed before From
 
 	Switched bool `json:",omitzero"` // `current` may have been moved
 	Hooked   bool `json:",omitzero"` // the hook may have been run

@@ -26,6 +26,9 @@ func (a *Agent) commit(context.Context) error {
 	d.New = root
 	a.rec.Live, a.rec.Back = &root, d.Back
 	a.rec.unmark(root.Configuration.Digest)
+	if d.ByHand {
+		a.rec.Hold = &Hold{Reason: "rolled back by hand", Since: now()}
+	}
 	a.result = nil
 	a.close(d)
 	return nil

@@ -14,6 +14,9 @@ import (
 // superseded polls before one more try of a state that prepares a deployment.
 // That the registry cannot be asked does not stop the try.
 func (a *Agent) superseded(ctx context.Context) error {
+	if a.rec.Deployment.ByHand {
+		return nil
+	}
 	c := a.rec.Deployment.New.Configuration
 	st, err := a.ask(ctx)
 	switch {
@@ -31,23 +34,22 @@ func another(st wire.PollState) error {
 
 // fetch is the step of Fetching.
 func (a *Agent) fetch(ctx context.Context) error {
+	if a.rec.Deployment.ByHand {
+		return nil
+	}
 	return a.fill(ctx, a.rec.Deployment.New.Configuration)
 }
 
 // unpack is the step of Unpacking. Each try fills a new root, under a number
 // that is durable before the first byte: what an earlier try left is never used.
 func (a *Agent) unpack(ctx context.Context) error {
-	r, d := a.rec, a.rec.Deployment
-	name := d.ID
-	if d.New.Dir != "" {
-		r.Seq++
-		name = id(r.Seq, d.New.Configuration)
+	if a.rec.Deployment.ByHand {
+		return nil // it was unpacked for an earlier deployment
 	}
-	d.New.Dir = "roots/" + name
-	if err := a.save(); err != nil {
+	if err := a.numberRoot(); err != nil {
 		return err
 	}
-	r, d = a.rec, a.rec.Deployment
+	d := a.rec.Deployment
 	if err := a.fill(ctx, d.New.Configuration); err != nil { // again, if purge found one damaged
 		return err
 	}
@@ -71,6 +73,18 @@ func (a *Agent) unpack(ctx context.Context) error {
 		return bad(err)
 	}
 	return err
+}
+
+// numberRoot gives the deployment a root's name that was never used.
+func (a *Agent) numberRoot() error {
+	d := a.rec.Deployment
+	name := d.ID
+	if d.New.Dir != "" {
+		a.rec.Seq++
+		name = id(a.rec.Seq, d.New.Configuration)
+	}
+	d.New.Dir = "roots/" + name
+	return a.save()
 }
 
 // finish completes the root: the documents beside it first, so that a root

@@ -14,6 +14,10 @@ func (a *Agent) poll(ctx context.Context) error {
 	if !a.o.Mode.Once {
 		a.collect.start(a, a.o.Keep.Delay)
 	}
+	if a.rollback {
+		a.rollback = false
+		return a.goBack()
+	}
 	st, err := a.ask(ctx)
 	if err != nil {
 		return err
@@ -39,7 +43,6 @@ func (a *Agent) poll(ctx context.Context) error {
 		return a.relabel(c)
 	}
 	a.unsay("want")
-	a.collect.stop()
 	return a.deploy(c)
 }
 
@@ -95,13 +98,28 @@ func (a *Agent) relabel(c *wire.Configuration) error {
 
 // deploy opens a deployment of c.
 func (a *Agent) deploy(c *wire.Configuration) error {
+	return a.open(Root{Configuration: c, Spec: a.o.Verify})
+}
+
+// goBack opens the deployment of the root that was committed before.
+func (a *Agent) goBack() error {
+	back := *a.rec.Back
+	if err := a.open(back); err != nil {
+		return err
+	}
+	a.rec.Deployment.ByHand = true
+	return nil
+}
+
+func (a *Agent) open(root Root) error {
 	link, err := a.link()
 	if err != nil {
 		return err
 	}
+	a.collect.stop()
 	r := a.rec
 	r.Seq++
-	d := &Deployment{ID: id(r.Seq, c), Started: now(), New: Root{Configuration: c, Spec: a.o.Verify}, From: r.Live, Back: r.Live, Link: link}
+	d := &Deployment{ID: id(r.Seq, root.Configuration), Started: now(), New: root, From: r.Live, Back: r.Live, Link: link}
 	if r.Live != nil && r.Live.Verification == Environment && r.Back != nil {
 		d.Back = r.Back
 	}

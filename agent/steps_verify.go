@@ -42,7 +42,9 @@ func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 	soaking, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var watching sync.WaitGroup
-	watching.Go(func() { cancel(a.awaitAnother(soaking, d)) })
+	if !d.ByHand {
+		watching.Go(func() { cancel(a.awaitAnother(soaking, d)) })
+	}
 	r := a.look.soak(soaking, d.New.Spec, a.vars(&d.New, d.From))
 	withdrawn := context.Cause(soaking)
 	cancel(nil)

@@ -84,8 +84,13 @@ func TestSupersededBeforeTheSwitchIsNotMarked(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.src.put("v1", one("1"))
 		h.src.fetch = func(digest.Digest, int64, io.Writer) error { return wire.ErrUnreachable }
+		var said string
+		h.o.Observe.Notify = func(s string) { said = s }
 		stop := h.serve()
 		pass(time.Hour)
+		if want := "web: Fetching, revision 1, waiting: cannot fetch layer code:v1: registry is unreachable"; said != want {
+			t.Errorf("status %q, want %q", said, want)
+		}
 		if s := h.agent.Record().State; s != Fetching {
 			t.Errorf("in %s, want Fetching", s)
 		}
@@ -100,6 +105,25 @@ func TestSupersededBeforeTheSwitchIsNotMarked(t *testing.T) {
 			t.Errorf("%q is live with marks %v\n%s", h.live(), h.agent.Record().Marks, h.logged)
 		}
 		h.invariants()
+	})
+}
+
+// An agent that was off for a week does not first deploy what was wanted then.
+func TestResumedDeploymentIsDroppedIfAnotherIsWanted(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.src.set(func() {
+			h.src.fetch = func(digest.Digest, int64, io.Writer) error { return wire.ErrUnreachable }
+		})
+		if err := h.run(); !errors.Is(err, wire.ErrUnreachable) {
+			t.Errorf("Run = %v", err)
+		}
+		h.src.set(func() { h.src.fetch = nil })
+		h.src.put("v2", one("2"))
+		h.want("v2", nil)
+		if h.runs("deploy") != 1 {
+			t.Errorf("%d deploys, want that of v2 only", h.runs("deploy"))
+		}
 	})
 }
 
@@ -287,6 +311,27 @@ func TestBrokenWaitsForSomebody(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The rollback's hook says that all is well, and nothing answers.
+func TestOldRootThatDoesNotServeIsBroken(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		failing := false
+		h.env = func() bool { return failing }
+		h.seam = func(p string) { failing = failing || p == "entered Reverifying" }
+		h.src.put("v2", with(failHook))
+		h.want("v1", ErrBroken)
+		if r := h.agent.Record(); h.runs("rollback") != 1 || r.State != Broken || !strings.Contains(r.Deployment.Broken, "old version failed") {
+			t.Errorf("%d rollbacks, in %s: %+v", h.runs("rollback"), r.State, r.Deployment)
+		}
+		if h.lines("ERROR", "neither root serves") != 1 {
+			t.Errorf("no alarm:\n%s", h.logged)
+		}
+		h.seam, failing = func(string) {}, false
+		h.want("v1", ErrRolledBack)
+	})
 }
 
 // The link could not be moved back: the deployment is closed only when it is.

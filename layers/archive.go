@@ -40,8 +40,6 @@ type entry struct {
 	capability string // value of security.capability, binary
 }
 
-func (e *entry) name() string { return strings.Join(e.path, "/") }
-
 // archive reads one layer: every rule of docs/layer-format.md that can be seen
 // without the rest of the tree.
 type archive struct {

@@ -146,8 +146,8 @@ func TestOwner(t *testing.T) {
 	for name, o := range map[string]Options{"as the archive says": {Owner: true}, "as the process": {}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			must(t, os.Chmod(w.root, 0o2755)) // would hand its group on
 			must(t, os.Chown(w.root, 0, 99))
+			must(t, os.Chmod(w.root, fs.ModeSetgid|0o755)) // would hand its group on
 			info := w.accepted(t, o, archive)
 			for _, e := range info.Manifest {
 				want := [2]uint32{}

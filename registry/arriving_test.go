@@ -179,15 +179,31 @@ func TestACutUnderAReaderIsNoEnd(t *testing.T) {
 	a.wrote(0, 4)
 	f.Truncate(2) // and truncated comes later
 	p := make([]byte, 4)
-	r := a.reader()
-	n, err := io.ReadFull(r, p)
-	if n != 2 || err == nil || errors.Is(err, io.EOF) {
+	if n, err := a.reader().Read(p); n != 2 || err != io.ErrUnexpectedEOF {
 		t.Errorf("Read = %d, %v, want 2 bytes and an error that is no EOF", n, err)
 	}
 	a.truncated(2)
 	if again, _ := a.finish(); !again {
 		t.Error("finish() = false after a cut behind the reader")
 	}
+}
+
+func TestACutShortensThePiecesBeyondTheGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newArriving(&scratch{})
+		got := follows(a)
+		arrives(t, a, "fghij", 5)
+		a.file.Truncate(7)
+		a.truncated(7)
+		arrives(t, a, "abcde", 0) // closes the gap
+		synctest.Wait()
+		if again, _ := a.finish(); again {
+			t.Error("finish() = true, and nothing that was read has changed")
+		}
+		if b := <-got; string(b) != "abcdefg" {
+			t.Errorf("the reader got %q, want abcdefg", b)
+		}
+	})
 }
 
 func TestNoBytesWrittenFarOutAddNothing(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -149,9 +150,10 @@ func wantStored(t *testing.T, r *registry.Registry, u registry.UploadState, cont
 // TestWritesAndCutsAtOnce: the length that is recorded is that of the file,
 // whatever the order was in which a write and a cut came through.
 func TestWritesAndCutsAtOnce(t *testing.T) {
-	for range 50 {
+	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
+			w.spool = yielding{w.spool}
 			r := w.open(t)
 			in := receive(t, r, "/x", "0123456789")
 			var wg sync.WaitGroup
@@ -172,6 +174,33 @@ func TestWritesAndCutsAtOnce(t *testing.T) {
 			}
 			verdict(t, r, u)
 		})
+	}
+}
+
+// yielding is a spool whose writers and cutters let others go first once they
+// are done.
+type yielding struct{ registry.Spool }
+
+type yieldingUpload struct{ registry.Upload }
+
+func (y yielding) Create(ctx context.Context, name string) (registry.Upload, error) {
+	u, err := y.Spool.Create(ctx, name)
+	return yieldingUpload{u}, err
+}
+
+func (u yieldingUpload) WriteAt(p []byte, off int64) (int, error) {
+	defer u.yield()
+	return u.Upload.WriteAt(p, off)
+}
+
+func (u yieldingUpload) Truncate(size int64) error {
+	defer u.yield()
+	return u.Upload.Truncate(size)
+}
+
+func (yieldingUpload) yield() {
+	for range rand.IntN(20) {
+		runtime.Gosched()
 	}
 }
 
@@ -466,6 +495,7 @@ func TestManyWaitForOneCheck(t *testing.T) {
 			<-proceed
 			return check(ctx, r)
 		}
+		o.Spool = slowSpool{w.spool}
 		// The first registry has had no time to judge: its record says so.
 		forgetVerdict(t, w, u.ID)
 		r := start(t, o)
@@ -477,11 +507,53 @@ func TestManyWaitForOneCheck(t *testing.T) {
 				}
 			})
 		}
-		synctest.Wait()
+		time.Sleep(time.Minute) // all have opened the upload
 		close(proceed)
 		wg.Wait()
 		if runs != 1 {
 			t.Errorf("%d checks ran, want 1", runs)
+		}
+		w.wantClosed(t)
+	})
+}
+
+// slowSpool takes a second to open an upload.
+type slowSpool struct{ registry.Spool }
+
+func (s slowSpool) Resume(ctx context.Context, name string) (registry.Upload, error) {
+	time.Sleep(time.Second) // of the bubble's
+	return s.Spool.Resume(ctx, name)
+}
+
+// afterUpdate calls act once the update of that number is stored.
+type afterUpdate struct {
+	registry.Meta
+	left int
+	act  func()
+}
+
+func (m *afterUpdate) Update(ctx context.Context, fn func(registry.Tx) error) error {
+	err := m.Meta.Update(ctx, fn)
+	if m.left--; m.left == 0 {
+		m.act()
+	}
+	return err
+}
+
+func TestCloseBetweenTheRecordAndTheVerdict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		o := w.options()
+		meta := &afterUpdate{Meta: w.meta, left: 2} // Receive's, then Finish's
+		o.Meta = meta
+		r := start(t, o)
+		meta.act = r.Close
+		in := receive(t, r, "/x", "content")
+		synctest.Wait() // it is hashed as far as it goes
+		u := finish(t, in)
+		w.wantClosed(t)
+		if u = verdict(t, w.open(t), u); u.Verdict != registry.Accepted {
+			t.Errorf("the verdict is %q", u.Verdict)
 		}
 		w.wantClosed(t)
 	})

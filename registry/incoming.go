@@ -47,10 +47,15 @@ func (r *Registry) Receive(ctx context.Context, c Caller, path string) (*Incomin
 	in := &Incoming{r: r, state: UploadState{
 		ID: strings.ToLower(rand.Text()), Path: path, User: c.User, Fingerprint: c.Fingerprint, Started: r.now(),
 	}}
-	if err := r.o.Meta.Update(ctx, func(tx Tx) error { return put(tx, keyUpload(in.state.ID), in.state) }); err != nil {
+	err := r.o.Meta.Update(ctx, func(tx Tx) (err error) {
+		if in.state.Seq, err = nextSeq(tx); err != nil {
+			return err
+		}
+		return put(tx, keyUpload(in.state.ID), in.state)
+	})
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	if in.file, err = r.o.Spool.Create(ctx, in.state.ID); err == nil {
 		in.data = newArriving(in.file)
 		if err = in.begin(); err == nil {

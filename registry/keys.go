@@ -77,7 +77,8 @@ func put(tx Tx, key string, v any) error {
 	return tx.Put(key, b)
 }
 
-// nextSeq gives out the next number of the one sequence that orders versions.
+// nextSeq gives out the next number of the one sequence that orders versions
+// and uploads.
 func nextSeq(tx Tx) (uint64, error) {
 	n, _, err := get[uint64](tx, keySeq)
 	if err != nil {

@@ -1,11 +1,11 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"deploytools/layers/digest"
@@ -14,6 +14,7 @@ import (
 // UploadState is the record of one upload.
 type UploadState struct {
 	ID          string
+	Seq         uint64 // orders uploads: a greater one was begun later
 	Path        string // as the client named it
 	User        string
 	Fingerprint string // of the uploader's key
@@ -55,12 +56,7 @@ func (r *Registry) Uploads(ctx context.Context) ([]UploadState, error) {
 		}
 		return nil
 	})
-	slices.SortFunc(out, func(a, b UploadState) int {
-		if c := a.Started.Compare(b.Started); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
+	slices.SortFunc(out, func(a, b UploadState) int { return cmp.Compare(a.Seq, b.Seq) })
 	return out, err
 }
 

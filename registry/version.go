@@ -58,6 +58,7 @@ func (r *Registry) AddVersion(ctx context.Context, c Caller, component, version 
 	case err != nil:
 		return Added{}, err
 	case ok && v.Digest == d:
+		r.dropUploads(ctx, d)
 		return Added{Version: v, Existed: true}, nil
 	case ok:
 		return Added{}, versionExists(version)
@@ -71,17 +72,23 @@ func (r *Registry) AddVersion(ctx context.Context, c Caller, component, version 
 		return Added{}, err
 	}
 	a.Warnings = warnings
-	// Equal content that others have uploaded is of no more use. What cannot be
-	// removed now, Sweep removes.
-	if others, err := r.uploadsOf(ctx, d); err == nil {
-		for _, u := range others {
-			r.RemoveUpload(ctx, u.ID)
-		}
-	}
+	r.dropUploads(ctx, d)
 	if a.Trimmed, err = r.trim(ctx, component); err != nil {
 		a.Warnings = append(a.Warnings, fmt.Sprintf("older versions were not removed: %v", err))
 	}
 	return a, nil
+}
+
+// dropUploads removes the uploads of content that is stored: they are of no
+// more use. What cannot be removed now, Sweep removes.
+func (r *Registry) dropUploads(ctx context.Context, d digest.Digest) {
+	uploads, err := r.uploadsOf(ctx, d)
+	if err != nil {
+		return
+	}
+	for _, u := range uploads {
+		r.RemoveUpload(ctx, u.ID)
+	}
 }
 
 func versionExists(version string) error {

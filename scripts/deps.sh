@@ -6,12 +6,13 @@ set -eu
 
 # Command and package that has it.
 needed='
-ssh        openssh-client
-sftp       openssh-client
-ssh-keygen openssh-client
-sshd       openssh-server
-shellcheck shellcheck
-gcc        gcc
+ssh             openssh-client
+sftp            openssh-client
+ssh-keygen      openssh-client
+shellcheck      shellcheck
+gcc             gcc
+systemd-analyze systemd
+sshd            openssh-server
 '
 
 PATH=$PATH:/usr/sbin:/sbin

@@ -25,10 +25,9 @@ const maxHandles = 64
 // Agent returns the handlers of a session of an agent, for
 // sftp.NewRequestServer. ctx is the session's.
 //
-// report hears what went wrong on our side: panics, with their
-// stack, and errors of the engines, of which the client is told nothing but
-// that they are internal. It may be called concurrently; nil: nobody
-// hears it.
+// report hears what went wrong on our side: panics, with their stack, and
+// errors of the engines, of which the client is told nothing but that they are
+// internal. It may be called concurrently; nil: nobody hears it.
 func Agent(ctx context.Context, r *registry.Registry, c registry.Caller, report func(error)) sftp.Handlers {
 	return serve(readOnly{published{ctx, r}}, reporter{report: report})
 }
@@ -151,7 +150,7 @@ func (h *handlers) Filecmd(r *sftp.Request) (err error) {
 		if !r.AttrFlags().Size {
 			return h.tree.attributes(r.Filepath)
 		}
-		return h.tree.resize(r.Filepath, int64(min(a.Size, 1<<62)))
+		return h.tree.resize(r.Filepath, int64(a.Size)) // one beyond int64 is negative, and refused
 	}
 	return fs.ErrPermission
 }

@@ -7,6 +7,7 @@ import (
 
 	"deploytools/agent"
 	"deploytools/cmd/internal/cli"
+	"deploytools/cmd/internal/layerflags"
 	"deploytools/layers"
 	"deploytools/verify/spec"
 )
@@ -37,9 +38,7 @@ type settings struct {
 	keep     int
 	cleanOld bool
 
-	owner, privileged bool
-	maxUnpacked       int64
-	maxEntries        int
+	layers layers.Options
 
 	logFormat string
 	verbose   bool
@@ -67,10 +66,8 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&s.baseline, "baseline", baselineEnvironment, "what a check is worth that failed on the old root already: `policy` environment commits as unverified, strict rolls back")
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
 	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
-	fs.BoolVar(&s.owner, "owner", false, "give files the owner and group of the archive; needs root")
-	fs.BoolVar(&s.privileged, "allow-privileged", false, "accept setuid and setgid files and file capabilities")
-	fs.Int64Var(&s.maxUnpacked, "max-unpacked", 8<<30, "greatest size of an unpacked layer, in `bytes`")
-	fs.IntVar(&s.maxEntries, "max-entries", 1_000_000, "greatest `number` of files, directories and links in a layer")
+	fs.BoolVar(&s.layers.Owner, "owner", false, "give files the owner and group of the archive; needs root")
+	layerflags.Define(fs, &s.layers)
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
 	for _, name := range []string{"known-hosts", "key", "dir", "state", "script", "check-script", "remove-script"} {
@@ -89,14 +86,11 @@ const (
 func (s *settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.name, Dir: s.dir, StateFile: s.stateFile,
-		Poll: agent.Poll{Interval: s.poll},
-		Hook: agent.Hook{Script: s.script, CheckScript: s.checkScript, RemoveScript: s.removeScript, Timeout: s.hookTimeout},
-		Keep: agent.Keep{Roots: s.keep},
-		Layers: layers.Options{
-			Owner: s.owner, Privileged: s.privileged,
-			Limits: layers.Limits{Unpacked: s.maxUnpacked, Entries: s.maxEntries},
-		},
-		Mode: agent.Mode{Once: s.once, DryRun: s.dryRun},
+		Poll:   agent.Poll{Interval: s.poll},
+		Hook:   agent.Hook{Script: s.script, CheckScript: s.checkScript, RemoveScript: s.removeScript, Timeout: s.hookTimeout},
+		Keep:   agent.Keep{Roots: s.keep},
+		Layers: s.layers,
+		Mode:   agent.Mode{Once: s.once, DryRun: s.dryRun},
 	}
 	switch {
 	case s.name == "":
@@ -107,8 +101,6 @@ func (s *settings) options() (agent.Options, error) {
 		return o, cli.Usage("-hook-timeout should be positive")
 	case s.keep < 1:
 		return o, cli.Usage("-keep should be at least 1: the root to fall back on")
-	case s.maxUnpacked <= 0 || s.maxEntries <= 0:
-		return o, cli.Usage("-max-unpacked and -max-entries should be positive")
 	case s.baseline != baselineEnvironment && s.baseline != baselineStrict:
 		return o, cli.Usage("-baseline %q: should be %s or %s", s.baseline, baselineEnvironment, baselineStrict)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"deploytools/atomic"
 	"deploytools/cmd/internal/cli"
+	"deploytools/cmd/internal/layerflags"
 	"deploytools/cmd/internal/ops"
 	"deploytools/layers"
 	"deploytools/registry"
@@ -64,7 +65,7 @@ type settings struct {
 	idle        time.Duration
 	maxUpload   int64
 	minFree     int64
-	privileged  bool
+	layers      layers.Options
 	addrFile    string
 	logFormat   string
 	verbose     bool
@@ -79,7 +80,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.idle, "deadline", 30*time.Minute, "`time` after which an idle connection is closed; 0 is never. What makes progress is never cut")
 	fs.Int64Var(&s.maxUpload, "max-upload", 16<<30, "greatest size of one upload, in `bytes`")
 	fs.Int64Var(&s.minFree, "min-free", 1<<30, "`bytes` that uploads leave free on the disk")
-	fs.BoolVar(&s.privileged, "allow-privileged", false, "accept layers with setuid and setgid files and file capabilities")
+	layerflags.Define(fs, &s.layers)
 	fs.StringVar(&s.addrFile, "addr-file", "", "`file` to write the addresses to that are listened on, for port 0")
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
@@ -164,7 +165,7 @@ func (s *settings) open(log *slog.Logger) (*registry.Registry, func(), error) {
 		return nil, nil, errors.Join(err, meta.Close())
 	}
 	reg := registry.New(registry.Options{
-		Meta: meta, Blobs: blobs, Spool: spool, Check: checkFunc(layers.Options{Privileged: s.privileged}),
+		Meta: meta, Blobs: blobs, Spool: spool, Check: checkFunc(s.layers),
 		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree,
 	})
 	return reg, func() {
