@@ -180,6 +180,12 @@ func (r *reply) Write(p []byte) (int, error) {
 	return r.Buffer.Write(p)
 }
 
+// whole are the options to find out whether an archive is whole and sound. How
+// big and how privileged a layer may be is the registry's decision.
+var whole = layers.Options{Privileged: true, Digests: layers.NoDigests, Limits: layers.Limits{
+	Unpacked: 1 << 40, Ratio: 1 << 20, Entries: 1 << 30, Names: 1 << 40, Links: 1 << 30,
+}}
+
 // upload sends the archive and checks it meanwhile. What is no layer is not
 // sent to its end, so that the registry has nothing of it.
 func (p *put) upload(ctx context.Context, want digest.Digest) error {
@@ -188,8 +194,7 @@ func (p *put) upload(ctx context.Context, want digest.Digest) error {
 	check := &checking{done: make(chan struct{})}
 	go func() {
 		defer close(check.done)
-		// What may be privileged is the registry's decision.
-		_, check.err = layers.Check(ctx, p.layer, p.f.reader(), layers.Options{Privileged: true, Digests: layers.NoDigests})
+		_, check.err = layers.Check(ctx, p.layer, p.f.reader(), whole)
 	}()
 	progress := cli.Progress(p.o, "upload", p.f.size)
 	got, err := p.c.Upload(ctx, "upload", &checkedReader{p.f.reader(), check}, progress)

@@ -2,7 +2,8 @@
 // them to the packages that do the work.
 //
 // Every command of the registry's console is a command of deployctl, and words
-// that name none are sent to the registry all the same: it may be newer. Words
+// that name none are sent to the registry all the same, since it may be newer,
+// unless they look like a slip of the keyboard. Words
 // are quoted for the way and never parsed here, but for those of addver -file.
 package ctlcmd
 
@@ -55,6 +56,10 @@ the one of -key alone.`,
 		Flags:    d.flags(r),
 		Commands: commands(r),
 		Run: func(ctx context.Context, o *cli.IO, args []string) error {
+			if near := console.Nearest(args[0], names(r)); near != "" {
+				return cli.WithHint(cli.Usage("unknown command %q, the nearest is %s", args[0], near),
+					"run 'deployctl -h'; if a newer registry has this command, give it by ssh")
+			}
 			return r.run(ctx, o, args, stdinOf(o))
 		},
 	}
@@ -81,6 +86,15 @@ func commands(r *remote) []cli.Command {
 		command := fromConsole(c)
 		command.New = func() cli.Op { return &remoteOp{r, c} }
 		out = append(out, command)
+	}
+	return out
+}
+
+// names returns the names of the commands, for whoever has mistyped one.
+func names(r *remote) []string {
+	out := []string{"help", "version", "completion"}
+	for _, c := range commands(r) {
+		out = append(out, c.Name)
 	}
 	return out
 }

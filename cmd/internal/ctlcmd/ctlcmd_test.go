@@ -22,6 +22,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"deploytools/cmd/internal/cli"
+	"deploytools/layers"
 	"deploytools/layers/digest"
 	"deploytools/registry/console"
 	"deploytools/registry/wire"
@@ -98,16 +99,18 @@ func (r *oldRegistry) serve(c net.Conn, hostKey ssh.Signer) {
 
 func (r *oldRegistry) session(ch ssh.Channel, requests <-chan *ssh.Request) {
 	defer ch.Close()
-	for q := range requests {
-		q.Reply(true, nil)
-		if q.Type == "subsystem" {
-			sftp.NewRequestServer(ch, sftp.Handlers{FilePut: r, FileCmd: r, FileGet: r, FileList: r}).Serve()
-			return
-		}
-		status := r.exec(string(q.Payload[4:]), ch)
-		ch.SendRequest("exit-status", false, ssh.Marshal(struct{ S uint32 }{status}))
+	q, ok := <-requests
+	if !ok {
 		return
 	}
+	q.Reply(true, nil)
+	go ssh.DiscardRequests(requests)
+	if q.Type == "subsystem" {
+		sftp.NewRequestServer(ch, sftp.Handlers{FilePut: r, FileCmd: r, FileGet: r, FileList: r}).Serve()
+		return
+	}
+	status := r.exec(string(q.Payload[4:]), ch)
+	ch.SendRequest("exit-status", false, ssh.Marshal(struct{ S uint32 }{status}))
 }
 
 func (r *oldRegistry) exec(line string, ch ssh.Channel) uint32 {
@@ -289,6 +292,24 @@ func TestRefusedArchiveLeavesNothingBehind(t *testing.T) {
 	}
 	if len(r.uploaded) != 0 {
 		t.Errorf("uploads are left: %v bytes", r.uploaded["/upload"].Len())
+	}
+}
+
+// Limits are the registry's: one that is told to take more is sent more.
+func TestLimitsAreTheRegistrys(t *testing.T) {
+	o := whole
+	for _, l := range []struct {
+		name       string
+		have, than int64
+	}{
+		{"Unpacked", o.Limits.Unpacked, layers.DefaultLimits().Unpacked},
+		{"Ratio", o.Limits.Ratio, layers.DefaultLimits().Ratio},
+		{"Entries", int64(o.Limits.Entries), int64(layers.DefaultLimits().Entries)},
+		{"Links", int64(o.Limits.Links), int64(layers.DefaultLimits().Links)},
+	} {
+		if l.have <= l.than {
+			t.Errorf("%s: %d is not more than the default %d", l.name, l.have, l.than)
+		}
 	}
 }
 
