@@ -46,7 +46,6 @@ type Agent struct {
 	collect  collector
 
 	retry    bool // a person asks for it, in Broken
-	rollback bool // a person asks for it, in Idle
 	commands chan func()
 
 	mu    sync.Mutex // guards saved

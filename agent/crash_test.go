@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"deploytools/registry/wire"
 )
@@ -158,7 +159,7 @@ func TestCrashOnTheWayBackWithoutRegistry(t *testing.T) {
 	}
 }
 
-// A person's rollback ends where it was to end, or where it began.
+// Once it is on record, a person's rollback ends where it was to end.
 func TestCrashInARollbackByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, newFakeRegistry())
@@ -166,19 +167,22 @@ func TestCrashInARollbackByHand(t *testing.T) {
 			h.src.put("v"+v, one(v))
 			h.want("v"+v, nil)
 		}
+		stop := h.serve()
+		pass(time.Minute)
 		h.src.put("v3", one("3"))
-		a := h.new()
-		a.rollback = true
 		var points []string
 		var hosts []*host
 		h.seam = func(p string) {
 			points, hosts = append(points, p), append(hosts, h.copied(filepath.Join(memoryDir(t), "copy")))
 		}
-		a.Run(t.Context())
+		must(h.agent.Rollback(t.Context()))
+		pass(time.Hour)
+		stop()
+		if len(points) < 15 || points[0] != "entered Fetching" {
+			t.Fatalf("passed %q", points)
+		}
 		for i, k := range hosts {
-			if points[i] == "effect of Idle" { // nothing of it was written yet
-				continue
-			}
+			k.o.Mode.Once = true
 			k.want("v1", ErrHeld)
 			if r := k.agent.Record(); r.Hold.Revision != 3 {
 				t.Errorf("after a kill at %q: hold %v", points[i], r.Hold)

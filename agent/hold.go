@@ -39,7 +39,7 @@ func (a *Agent) Retry(ctx context.Context) error {
 
 // Rollback makes the root live that was committed before the live one, as it
 // lies there, and sets a hold until the registry has a later revision than the
-// next poll finds. It returns when that has begun, and needs no registry. Twice
+// next poll finds. It returns when that is on record, and needs no registry. Twice
 // is forward again. Without such a root, or where a deployment waits to try
 // again, it is an error.
 func (a *Agent) Rollback(ctx context.Context) error {
@@ -50,8 +50,10 @@ func (a *Agent) Rollback(ctx context.Context) error {
 		case a.rec.Back == nil || a.rec.Live == nil:
 			return errors.New("cannot roll back: no earlier root is kept")
 		}
-		a.rollback = true
-		return nil
+		if err := a.goBack(); err != nil {
+			return err
+		}
+		return a.enter(Fetching)
 	})
 }
 

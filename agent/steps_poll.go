@@ -14,10 +14,6 @@ func (a *Agent) poll(ctx context.Context) error {
 	if !a.o.Mode.Once {
 		a.collect.start(a, a.o.Keep.Delay)
 	}
-	if a.rollback {
-		a.rollback = false
-		return a.goBack()
-	}
 	st, err := a.ask(ctx)
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -266,100 +265,6 @@ func TestDryRunEndsBeforeTheSwitch(t *testing.T) {
 		}
 		h.o.Mode.DryRun = false
 		h.want("v1", nil)
-	})
-}
-
-// broken returns a host in Broken, on which v1 was live.
-func broken(h *host) {
-	h.src.put("v1", one("1"))
-	h.want("v1", nil)
-	h.hooks.exit = func(env map[string]string) int {
-		if env["DEPLOY_ACTION"] == "rollback" {
-			return 1
-		}
-		return 0
-	}
-	h.src.put("v2", with(failHook))
-	h.want("v1", ErrBroken)
-	if n := h.runs("rollback"); n != 3 {
-		h.Errorf("%d rollbacks, want 3 tries", n)
-	}
-	h.calls, h.hooks.exit = nil, nil
-}
-
-func TestBrokenWaitsForSomebody(t *testing.T) {
-	for name, act := range map[string]func(h *host){
-		"a person":      func(h *host) { must(h.agent.Retry(h.Context())) },
-		"a revision":    func(h *host) { h.src.put("v3", one("3")) },
-		"OLDROOT again": func(h *host) { h.hooks.effect(map[string]string{"NEWROOT": h.agent.Record().Live.Dir}) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, h *host) {
-				broken(h)
-				stop := h.serve()
-				pass(time.Hour)
-				if s := h.agent.Record().State; s != Broken || len(h.calls) > 0 {
-					t.Errorf("in %s after %d hooks by itself, want Broken", s, len(h.calls))
-				}
-				act(h)
-				pass(time.Hour)
-				stop()
-				want := map[string]string{"a person": "v1", "a revision": "v3", "OLDROOT again": "v1"}[name]
-				if h.live() != want || h.agent.Record().State == Broken && name != "a person" {
-					t.Errorf("%q is live in %s, want %s", h.live(), h.agent.Record().State, want)
-				}
-			})
-		})
-	}
-}
-
-// The rollback's hook says that all is well, and nothing answers.
-func TestOldRootThatDoesNotServeIsBroken(t *testing.T) {
-	bubble(t, func(t *testing.T, h *host) {
-		h.src.put("v1", one("1"))
-		h.want("v1", nil)
-		failing := false
-		h.env = func() bool { return failing }
-		h.seam = func(p string) { failing = failing || p == "entered Reverifying" }
-		h.src.put("v2", with(failHook))
-		h.want("v1", ErrBroken)
-		if r := h.agent.Record(); h.runs("rollback") != 1 || r.State != Broken || !strings.Contains(r.Deployment.Broken, "old version failed") {
-			t.Errorf("%d rollbacks, in %s: %+v", h.runs("rollback"), r.State, r.Deployment)
-		}
-		if h.lines("ERROR", "neither root serves") != 1 {
-			t.Errorf("no alarm:\n%s", h.logged)
-		}
-		h.seam, failing = func(string) {}, false
-		h.want("v1", ErrRolledBack)
-	})
-}
-
-// The link could not be moved back: the deployment is closed only when it is.
-func TestBrokenLinkIsMendedBeforeAnythingElse(t *testing.T) {
-	bubble(t, func(t *testing.T, h *host) {
-		h.src.put("v1", one("1"))
-		h.want("v1", nil)
-		h.src.put("v2", with(failVerify))
-		h.seam = func(p string) {
-			if p == "effect of Verifying" {
-				must(os.Remove(h.dir + "/current"))
-				must(os.Mkdir(h.dir+"/current", 0o755))
-			}
-		}
-		if err := h.run(); !errors.Is(err, ErrBroken) || h.runs("rollback") != 0 {
-			t.Errorf("Run = %v after %d rollbacks", err, h.runs("rollback"))
-		}
-		h.src.put("v3", one("3"))
-		if err := h.run(); err == nil || h.agent.Record().State != Discarding {
-			t.Errorf("Run = %v in %s, want to stay in Discarding", err, h.agent.Record().State)
-		}
-		must(os.Remove(h.dir + "/current"))
-		h.seam = func(p string) {
-			if link, _ := os.Readlink(h.dir + "/current"); p == "entered Idle" && h.live() == "v1" && link != h.agent.Record().Live.Dir {
-				t.Errorf("Idle, and `current` names %q", link)
-			}
-		}
-		h.want("v3", nil)
 	})
 }
 
