@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -44,7 +45,7 @@ func newDaemon(t *testing.T, change ...func(*Options)) *daemon {
 	t.Helper()
 	d := &daemon{host: newKey(t), operator: newKey(t), agent: newKey(t), log: &journal{}, ended: make(chan error, 1)}
 	blobs, spool := enginetest.NewBlobs()
-	r := registry.New(registry.Options{Meta: enginetest.NewMeta(enginetest.MetaOptions{}), Blobs: blobs, Spool: spool})
+	r := registry.New(registry.Options{Meta: enginetest.NewMeta(enginetest.MetaOptions{}), Blobs: blobs, Spool: spool, Check: acceptAll})
 	t.Cleanup(r.Close)
 	o := Options{
 		Registry: r, HostKeys: []ssh.Signer{d.host}, Log: slog.New(slog.NewJSONHandler(d.log, nil)),
@@ -60,6 +61,11 @@ func newDaemon(t *testing.T, change ...func(*Options)) *daemon {
 	d.Server = s
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	return d
+}
+
+func acceptAll(_ context.Context, r io.Reader) (registry.Archive, error) {
+	n, err := io.Copy(io.Discard, r)
+	return registry.Archive{Size: n}, err
 }
 
 // start makes a server that listens on a port of its own.

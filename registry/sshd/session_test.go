@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -256,6 +258,27 @@ func TestSFTPReachesItsFrontEnd(t *testing.T) {
 		if status != 0 || !strings.Contains(stdout, "Remote working directory: /\n") {
 			t.Errorf("%s: sftp = %q, %q, %d", user, stdout, stderr, status)
 		}
+	}
+}
+
+// What OpenSSH shows of an upload is the channel's stderr.
+func TestUploadTellsTheDigest(t *testing.T) {
+	d := start(t)
+	d.ssh(t, "ssh")
+	content := strings.Repeat("layer", 100_000)
+	writeFile(t, filepath.Join(d.dir, "code.tar.gz"), []byte(content))
+	want := digest.Of([]byte(content)).String()
+	for _, cmd := range []*exec.Cmd{
+		d.ssh(t, "scp", "-i", "op", "code.tar.gz", "anna@registry:"),
+		d.ssh(t, "sftp", "-i", "op", "-b", "-", "anna@registry"),
+	} {
+		stdout, stderr, status := output(t, cmd, "put code.tar.gz\n")
+		if status != 0 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %q, %q, %d, want the digest %s", cmd.Args[0], stdout, stderr, status, want)
+		}
+	}
+	if stdout, _, _ := d.run(t, "", "uploads"); !strings.Contains(stdout, want) {
+		t.Errorf("uploads = %q, want %s", stdout, want)
 	}
 }
 
