@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -12,10 +13,12 @@ import (
 )
 
 const (
-	writers     = 2       // goroutines that write small files
-	smallFile   = 1 << 20 // a larger one is written while it is read
-	queuedFiles = 16      // small files in memory besides those being written
-	openDirs    = 512     // directories kept open, and once the depth of a tree more
+	writers    = 2       // goroutines that write small files
+	smallFile  = 1 << 20 // a larger one is written while it is read
+	openDirs   = 4096    // directories kept open at most, and once the depth of a tree more
+	batchFiles = 32      // small files that go to a writer at a time
+	batchBytes = 1 << 18 // and their bytes, but for the last one's
+	queued     = 2       // batches that wait besides those being written
 )
 
 // disk writes a tree below an open directory. Why nothing gets out of it: each
@@ -26,15 +29,21 @@ const (
 // do more than fail. os.Root would do the same checks again for every file, for
 // a third more of the time that unpacking takes.
 //
-// Two goroutines write the small files; whoever needs to know that they are
-// done calls settle. Nothing is synced: see the package comment.
+// Two goroutines write the small files, in batches: files that follow each other
+// are mostly of one directory, which two writers at a time would only contend
+// for. Whoever needs to know that they are done calls settle. Nothing is synced:
+// see the package comment.
 type disk struct {
-	o    Options
-	dirs map[*node]int // descriptors of open directories, the top's among them
-	top  *node
+	o        Options
+	uid, gid int
+	dirs     map[*node]int // descriptors of open directories, the top's among them
+	maxDirs  int
+	top      *node
 
-	jobs    chan job
-	pending sync.WaitGroup // jobs
+	batch   []job // not yet with a writer
+	bytes   int   // of batch
+	jobs    chan []job
+	pending sync.WaitGroup // batches
 	workers sync.WaitGroup
 
 	mu  sync.Mutex
@@ -62,16 +71,31 @@ func newDisk(dir string, top *node, o Options) (*disk, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("cannot change the mode of %s: %w", dir, err)
 	}
-	d := &disk{o: o, top: top, dirs: map[*node]int{top: fd}, jobs: make(chan job, queuedFiles)}
+	d := &disk{
+		o: o, uid: os.Geteuid(), gid: os.Getegid(), dirs: map[*node]int{top: fd}, maxDirs: maxDirs(), top: top,
+		jobs: make(chan []job, queued),
+	}
 	for range writers {
 		d.workers.Go(func() {
-			for j := range d.jobs {
-				d.run(j)
+			for batch := range d.jobs {
+				for _, j := range batch {
+					d.run(j)
+				}
 				d.pending.Done()
 			}
 		})
 	}
 	return d, nil
+}
+
+// maxDirs leaves three quarters of the descriptors that the process may have to
+// others.
+func maxDirs() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 64
+	}
+	return int(min(limit.Cur/4, openDirs))
 }
 
 // close ends the goroutines and closes every directory.
@@ -103,8 +127,19 @@ func (d *disk) fault() error {
 }
 
 func (d *disk) settle() error {
+	d.flush()
 	d.pending.Wait()
 	return d.fault()
+}
+
+// flush hands the batch to a writer.
+func (d *disk) flush() {
+	if len(d.batch) == 0 {
+		return
+	}
+	d.pending.Add(1)
+	d.jobs <- d.batch
+	d.batch, d.bytes = make([]job, 0, batchFiles), 0
 }
 
 // openDir opens a directory; flags are added.
@@ -129,9 +164,10 @@ func retry(call func() error) error {
 // room closes directories if there are many. It begins each change, so that
 // what dirOf returns stays open until the next.
 func (d *disk) room() {
-	if len(d.dirs) < openDirs {
+	if len(d.dirs) < d.maxDirs {
 		return
 	}
+	d.flush()
 	d.pending.Wait() // the writers use them
 	maps.DeleteFunc(d.dirs, func(n *node, fd int) bool {
 		if n == d.top {
@@ -244,8 +280,10 @@ func (d *disk) file(n *node, e *entry, a *archive) error {
 	if err != nil {
 		return err
 	}
-	d.pending.Add(1)
-	d.jobs <- job{n, e, dir, data}
+	d.batch = append(d.batch, job{n, e, dir, data})
+	if d.bytes += len(data); len(d.batch) >= batchFiles || d.bytes >= batchBytes {
+		d.flush()
+	}
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"unsafe"
 
 	"deploytools/layers/digest"
@@ -95,7 +94,7 @@ func (d *disk) large(n *node, e *entry, a *archive) error {
 // describe sets owner, mode and time, in this order: chown(2) clears setuid
 // and capabilities, and writing has changed the time.
 func (d *disk) describe(fd int, n *node) error {
-	if d.o.Owner && (n.uid != os.Geteuid() || n.gid != os.Getegid()) {
+	if d.o.Owner && (n.uid != d.uid || n.gid != d.gid) {
 		if err := unix.Fchown(fd, n.uid, n.gid); err != nil {
 			return err
 		}
