@@ -23,6 +23,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"hash":        hashCommand,
 	"freeaddr":    freeaddrCommand,
 	"archive":     archiveCommand,
+	"layer":       layerCommand,
 	"certificate": certificateCommand,
 }
 
@@ -30,7 +31,7 @@ func siteOf(ts *testscript.TestScript) *site { return ts.Value(siteKey{}).(*site
 
 // registryCommand is
 //
-//	registry start [FLAG...]   and wait until it listens; sets ADDR, HOST, PORT and FINGERPRINT
+//	registry start [FLAG...]   and wait until it listens; sets ADDR, HOST, PORT and HOSTFP
 //	registry stop|kill
 func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
 	s := siteOf(ts)
@@ -42,7 +43,7 @@ func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
 	host, port, _ := strings.Cut(s.addr, ":")
 	for name, value := range map[string]string{
 		"ADDR": s.addr, "HOST": host, "PORT": port, "DEPLOYCTL_ADDR": s.addr, "DEPLOY_AGENT_ADDR": s.addr,
-		"FINGERPRINT": regexp.MustCompile(`SHA256:[A-Za-z0-9+/]*`).FindString(s.text("registry.log")),
+		"HOSTFP": regexp.MustCompile(`SHA256:[A-Za-z0-9+/]*`).FindString(s.text("registry.log")),
 	} {
 		ts.Setenv(name, value)
 	}

@@ -6,17 +6,21 @@ import (
 	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -24,57 +28,58 @@ import (
 
 // archiveCommand is
 //
-//	archive FILE SIZE NAME=CONTENT...
+//	archive FILE NAME=CONTENT...
 //
-// and writes a tar.gz of exactly that many bytes; 0 is as many as it takes.
+// and writes a layer.
 func archiveCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 3 {
-		ts.Fatalf("usage: archive FILE SIZE NAME=CONTENT...")
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: archive FILE NAME=CONTENT...")
 	}
-	size, err := strconv.Atoi(args[1])
-	ts.Check(err)
 	files := map[string]string{}
-	for _, f := range args[2:] {
-		name, content, _ := bytes.Cut([]byte(f), []byte("="))
-		files[string(name)] = string(content)
+	for _, f := range args[1:] {
+		name, content, _ := strings.Cut(f, "=")
+		files[name] = content
 	}
-	b, err := archiveOf(files, size)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), archiveOf(files, nil), 0o644))
+}
+
+// layerCommand is
+//
+//	layer FILE REST
+//
+// and writes a layer of noise whose size modulo 4096 is REST.
+func layerCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: layer FILE REST")
+	}
+	rest, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
+	noise := make([]byte, 10_000)
+	rand.NewChaCha8([32]byte{byte(rest)}).Read(noise)
+	files := map[string]string{"noise": string(noise)}
+	extra := make([]byte, 1)
+	extra = make([]byte, 1+((rest-len(archiveOf(files, extra)))%4096+4096)%4096)
+	b := archiveOf(files, extra)
+	if len(b)%4096 != rest {
+		ts.Fatalf("layer has %d bytes, not %d modulo 4096", len(b), rest)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 }
 
-// archiveOf returns a layer with these files. Where a size is wanted, a field of
-// gzip's header fills it up (RFC 1952 section 2.3.1.1).
-func archiveOf(files map[string]string, size int) ([]byte, error) {
-	b, err := gzipOf(files, nil)
-	if err != nil || size == 0 {
-		return b, err
-	}
-	pad := size - len(b) - 2 // the field's length takes two bytes
-	if pad < 0 || pad > 65535 {
-		return nil, fmt.Errorf("cannot make %d bytes of %d", size, len(b))
-	}
-	return gzipOf(files, make([]byte, pad))
-}
-
-func gzipOf(files map[string]string, extra []byte) ([]byte, error) {
-	var b bytes.Buffer
+// archiveOf returns a layer with these files. extra goes into a field of gzip's
+// header that means nothing (RFC 1952 section 2.3.1.1).
+func archiveOf(files map[string]string, extra []byte) []byte {
+	var b bytes.Buffer // takes everything: nothing below can fail
 	z := gzip.NewWriter(&b)
 	z.Extra = extra
 	t := tar.NewWriter(z)
-	for name, content := range files {
-		if err := t.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}); err != nil {
-			return nil, err
-		}
-		if _, err := t.Write([]byte(content)); err != nil {
-			return nil, err
-		}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		t.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(files[name]))})
+		t.Write([]byte(files[name]))
 	}
-	if err := t.Close(); err != nil {
-		return nil, err
-	}
-	err := z.Close()
-	return b.Bytes(), err
+	t.Close()
+	z.Close()
+	return b.Bytes()
 }
 
 // certificateCommand is
@@ -88,13 +93,13 @@ func certificateCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	ts.Check(err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "site.test"}, DNSNames: []string{"site.test"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	cert, err := x509.CreateCertificate(cryptorand.Reader, template, template, key.Public(), key)
 	ts.Check(err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	ts.Check(err)
