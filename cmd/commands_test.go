@@ -39,10 +39,10 @@ func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
 		control(ts, neg, "registry", args)
 		return
 	}
-	ts.Check(s.startRegistry(nil, args[1:]...))
+	ts.Check(s.startRegistry(environment(ts), args[1:]...))
 	host, port, _ := strings.Cut(s.addr, ":")
 	for name, value := range map[string]string{
-		"ADDR": s.addr, "HOST": host, "PORT": port, "DEPLOYCTL_ADDR": s.addr, "DEPLOY_AGENT_ADDR": s.addr,
+		"ADDR": s.addr, "DEPLOY_REGISTRY_ADDR": s.addr, "HOST": host, "PORT": port, "DEPLOYCTL_ADDR": s.addr, "DEPLOY_AGENT_ADDR": s.addr,
 		"HOSTFP": regexp.MustCompile(`SHA256:[A-Za-z0-9+/]*`).FindString(s.text("registry.log")),
 	} {
 		ts.Setenv(name, value)
@@ -55,10 +55,16 @@ func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
 //	agent stop|kill|hup
 func agentCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) > 0 && args[0] == "start" {
-		ts.Check(siteOf(ts).start("agent", "deploy-agent", nil, args[1:]...))
+		ts.Check(siteOf(ts).start("agent", "deploy-agent", environment(ts), args[1:]...))
 		return
 	}
 	control(ts, neg, "agent", args)
+}
+
+// environment returns the variables of the script.
+func environment(ts *testscript.TestScript) []string {
+	ts.Check(ts.Exec("env", "-0"))
+	return strings.Split(strings.TrimSuffix(ts.ReadFile("stdout"), "\x00"), "\x00")
 }
 
 func control(ts *testscript.TestScript, neg bool, name string, args []string) {
