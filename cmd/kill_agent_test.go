@@ -1,0 +1,226 @@
+package cmd_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"deploytools/agent"
+)
+
+// ways are the ways through the machine, by the content of the new version.
+var ways = map[string][]agent.State{
+	"good": {agent.Fetching, agent.Unpacking, agent.Checking, agent.Switching, agent.Hooking, agent.Verifying, agent.Committing, agent.Idle},
+	"hook": {agent.Fetching, agent.Unpacking, agent.Checking, agent.Switching, agent.Hooking,
+		agent.Restoring, agent.Rehooking, agent.Reverifying, agent.Discarding, agent.Idle},
+	"check": {agent.Verifying, agent.Restoring}, // the rest is as above
+}
+
+// TestKillAgentInEveryState kills the real agent in each state of the machine,
+// once before the step and once at the first write that follows, for versions
+// that are good, whose hook fails, or whose check fails, on first and on later
+// deployments. The next agent ends it as if nothing had happened.
+func TestKillAgentInEveryState(t *testing.T) {
+	s := startSite(t)
+	for name, files := range versions {
+		s.publish(t, "code", name, files)
+	}
+	template := &host{s: s, dir: t.TempDir()}
+	template.write(t)
+	// Each way has configurations of its own: they change once, for all cases.
+	for way := range ways {
+		s.deployctl(t, "addconf", "-name", "first-"+way, "-layer", "code:"+way)
+		s.deployctl(t, "addconf", "-name", "later-"+way, "-layer", "code:old")
+		h := template.copy(t, way)
+		h.name = "later-" + way
+		if out, err := h.run(""); err != nil {
+			t.Fatalf("deploying the old version: %v\n%s", err, out)
+		}
+		s.deployctl(t, "changeconf", "-name", "later-"+way, "-component", "code", "-version", way)
+		for _, state := range ways[way] {
+			for _, point := range []string{"", ".writes"} {
+				if state == agent.Idle && point != "" {
+					continue // there is nothing left to write
+				}
+				t.Run(fmt.Sprintf("first-%s/%s%s", way, state, point), func(t *testing.T) {
+					t.Parallel()
+					h := template.copy(t, "")
+					h.name = "first-" + way
+					h.killedAndBack(t, way, "", string(state)+point)
+				})
+				t.Run(fmt.Sprintf("later-%s/%s%s", way, state, point), func(t *testing.T) {
+					t.Parallel()
+					h := h.copy(t, "")
+					h.killedAndBack(t, way, "old", string(state)+point)
+				})
+			}
+		}
+	}
+}
+
+// versions are the layers of the component code: enough files that a tree can
+// be incomplete.
+var versions = func() map[string]map[string]string {
+	out := map[string]map[string]string{"old": {}, "good": {}, "hook": {"fail-hook": ""}, "check": {"fail-check": ""}}
+	for name, files := range out {
+		files["version"] = name
+		for i := range 30 {
+			files[fmt.Sprintf("file-%02d", i)] = fmt.Sprintf("%s %d\n", name, i)
+		}
+	}
+	return out
+}()
+
+// A host is a directory that an agent works in.
+type host struct {
+	s    *site
+	dir  string
+	name string // of the configuration
+}
+
+// write makes the host's programs.
+func (h *host) write(t *testing.T) {
+	t.Helper()
+	for name, text := range map[string]string{
+		"hook.sh":  "#!/bin/sh\necho \"$DEPLOY_ACTION $(cat \"$NEWROOT/version\")\" >>calls\n! [ -e \"$NEWROOT/fail-hook\" ]\n",
+		"check.sh": "#!/bin/sh\n! [ -e fail-check ]\n",
+	} {
+		if err := os.WriteFile(filepath.Join(h.dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// copy returns a host that has gone through the same.
+func (h *host) copy(t *testing.T, name string) *host {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "host"+name)
+	if out, err := exec.Command("cp", "-a", h.dir, dir).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v: %s", err, out)
+	}
+	return &host{s: h.s, dir: dir, name: h.name}
+}
+
+// run runs the agent until nothing is left to do, or it dies.
+func (h *host) run(dieWhen string) (log string, err error) {
+	total := "20s"
+	if strings.HasSuffix(h.name, "-check") {
+		total = "1s" // that it fails takes as long
+	}
+	cmd := exec.Command("deploy-agent", "-name", h.name, "-once", "-script", "./hook.sh", "-verify-total", total,
+		"-verify", "type=exec,arg="+filepath.Join(h.dir, "check.sh"))
+	cmd.Dir = h.dir
+	cmd.Env = append(h.s.env(), "TMPDIR="+h.dir, "DEPLOY_AGENT_DIR="+h.dir+"/agent", "DEPLOY_AGENT_STATE="+h.dir+"/state.json", dieAt+"="+dieWhen)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// killedAndBack is one case. old is the version that serves before, if any.
+func (h *host) killedAndBack(t *testing.T, way, old, dieWhen string) {
+	log, err := h.run(dieWhen)
+	late := strings.HasSuffix(dieWhen, ".writes") // where the kill can come after the end
+	if !killed(err) && !late {
+		t.Fatalf("the agent ended with %v and was not killed\n%s", err, log)
+	}
+	// I1: whatever happened, `current` names a whole root.
+	if got := h.serves(t); got != old && got != way {
+		t.Errorf("after the kill %q serves", got)
+	}
+	want := way
+	if way != "good" {
+		want = old
+	}
+	again, err := h.run("")
+	log += "--- again\n" + again
+	if way == "good" || dieWhen == string(agent.Idle) {
+		if err != nil {
+			t.Errorf("the second agent ends with %v\n%s", err, log)
+		}
+	} else if exit, ok := errors.AsType[*exec.ExitError](err); (!ok || exit.ExitCode() != 9) && (err != nil || !late) {
+		t.Errorf("the second agent ends with %v, want exit status 9\n%s", err, log)
+	}
+	if got := h.serves(t); got != want {
+		t.Errorf("in the end %q serves, want %q\n%s", got, want, log)
+	}
+	h.checkCalls(t, way, old, log)
+	h.checkRecord(t, log)
+}
+
+// checkCalls: the supervisor outlives the agent, so no hook runs twice.
+func (h *host) checkCalls(t *testing.T, way, old, log string) {
+	t.Helper()
+	var want []string
+	if old != "" {
+		want = append(want, "deploy "+old)
+	}
+	want = append(want, "deploy "+way)
+	if old != "" && way != "good" {
+		want = append(want, "rollback "+old)
+	}
+	b, err := os.ReadFile(filepath.Join(h.dir, "calls"))
+	if err != nil {
+		t.Error(err)
+	}
+	if got := strings.Split(strings.TrimSpace(string(b)), "\n"); !slices.Equal(got, want) {
+		t.Errorf("hooks run: %q, want %q\n%s", got, want, log)
+	}
+}
+
+// checkRecord: the machine is idle, and no unfinished root is left.
+func (h *host) checkRecord(t *testing.T, log string) {
+	t.Helper()
+	var journal struct{ Body struct{ State agent.State } }
+	b, err := os.ReadFile(filepath.Join(h.dir, "agent/journal.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &journal)
+	}
+	if err != nil || journal.Body.State != agent.Idle {
+		t.Errorf("journal.json: state %q, %v\n%s", journal.Body.State, err, log)
+	}
+	left, err := filepath.Glob(filepath.Join(h.dir, "agent/roots/.*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left in roots: %q, %v\n%s", left, err, log)
+	}
+}
+
+// serves returns the version that `current` names, or nothing. Every byte of it
+// has to be there, and nothing else.
+func (h *host) serves(t *testing.T) string {
+	t.Helper()
+	link, err := os.Readlink(filepath.Join(h.dir, "agent/current"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Dir(link) != "roots" || strings.HasPrefix(filepath.Base(link), ".") {
+		t.Errorf("current is %q", link)
+	}
+	dir := filepath.Join(h.dir, "agent", link)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[e.Name()] = string(b)
+	}
+	name := files["version"]
+	if !maps.Equal(files, versions[name]) {
+		t.Errorf("current is %q, which is no whole version: %q", link, slices.Sorted(maps.Keys(files)))
+	}
+	return name
+}
