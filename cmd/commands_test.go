@@ -82,7 +82,8 @@ func control(ts *testscript.TestScript, neg bool, name string, args []string) {
 			ts.Fatalf("%s: %v: %s", name, err, s.tail(name+".log"))
 		}
 	case "kill":
-		d.kill()
+		s.kill(name)
+		return
 	default:
 		ts.Fatalf("%s %s: unknown", name, args[0])
 	}

@@ -29,6 +29,7 @@ var ways = map[string][]agent.State{
 // that are good, whose hook fails, or whose check fails, on first and on later
 // deployments. The next agent ends it as if nothing had happened.
 func TestKillAgentInEveryState(t *testing.T) {
+	t.Parallel()
 	s := startSite(t)
 	for name, files := range versions {
 		s.publish(t, "code", name, files)

@@ -210,10 +210,15 @@ func (s *site) tail(name string) string {
 	return strings.Join(lines[max(0, len(lines)-20):], "")
 }
 
+// kill ends a daemon as a power cut would; one that has ended is forgotten.
+func (s *site) kill(name string) {
+	s.running[name].kill()
+	delete(s.running, name)
+}
+
 // close ends what still runs.
 func (s *site) close() {
-	for name, d := range s.running {
-		d.kill()
-		delete(s.running, name)
+	for name := range s.running {
+		s.kill(name)
 	}
 }
