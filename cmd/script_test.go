@@ -57,7 +57,12 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
+			repo, err := filepath.Abs("..")
+			if err != nil {
+				return err
+			}
 			env.Vars = append(env.Vars, s.env()...)
+			env.Setenv("REPO", repo)
 			env.Values[siteKey{}] = s
 			env.Defer(s.close)
 			return nil
