@@ -19,7 +19,7 @@ func TestKillRegistryAtEveryWrite(t *testing.T) {
 	s := startSite(t)
 	s.publish(t, "code", "v0", map[string]string{"version": "v0"})
 	s.deployctl(t, "addconf", "-name", "web", "-layer", "code:v0")
-	m := &memory{s: s, versions: []string{"v0"}, live: "v0"}
+	m := &memories{s: s, versions: []string{"v0"}, live: "v0"}
 	s.kill("registry")
 	for i, act := range []func(*testing.T, int) bool{m.addver, m.changeconf} {
 		n, survived := 0, 0
@@ -38,8 +38,8 @@ func TestKillRegistryAtEveryWrite(t *testing.T) {
 	}
 }
 
-// memory is what an operator knows of a registry.
-type memory struct {
+// memories are what an operator knows of a registry.
+type memories struct {
 	s        *site
 	versions []string // that were acknowledged
 	live     string   // the version that the configuration had last
@@ -48,7 +48,7 @@ type memory struct {
 
 // killedAt runs act on a registry that dies at the nth event, and reports
 // whether that did not happen. Then it checks what is left.
-func (m *memory) killedAt(t *testing.T, n int, act func(*testing.T, int) bool) bool {
+func (m *memories) killedAt(t *testing.T, n int, act func(*testing.T, int) bool) bool {
 	t.Helper()
 	s := m.s
 	when := fmt.Sprintf("%s=%d %s %s %s", dieAt, n, s.file("registry"), s.file("registry/uploads"), s.file("registry/files"))
@@ -73,7 +73,7 @@ func (m *memory) killedAt(t *testing.T, n int, act func(*testing.T, int) bool) b
 // looked for.
 var keepAll = []string{"-maxver", "0"}
 
-func (m *memory) addver(t *testing.T, n int) bool {
+func (m *memories) addver(t *testing.T, n int) bool {
 	version := fmt.Sprintf("v%d", n)
 	file := m.s.file(version + ".tar.gz")
 	if err := os.WriteFile(file, archiveOf(map[string]string{"version": version}, nil), 0o600); err != nil {
@@ -86,7 +86,7 @@ func (m *memory) addver(t *testing.T, n int) bool {
 	return true
 }
 
-func (m *memory) changeconf(t *testing.T, n int) bool {
+func (m *memories) changeconf(t *testing.T, n int) bool {
 	m.asked = m.versions[n%2]
 	if m.asked == m.live {
 		m.asked = m.versions[(n+1)%2]
