@@ -90,6 +90,7 @@ func (s *site) env() []string {
 		"PATH=" + binDir + string(filepath.ListSeparator) + os.Getenv("PATH"),
 		"HOME=" + filepath.Join(s.dir, "home"), "USER=ops", "LC_ALL=C", "TZ=UTC", "SSH_AUTH_SOCK=",
 		"TMPDIR=" + s.dir,
+		"GORACE=atexit_sleep_ms=0", // programs with the race detector take a second to end
 		"DEPLOY_REGISTRY_ADDR=" + s.listenOn(),
 		"DEPLOY_REGISTRY_ADDR_FILE=" + filepath.Join(s.dir, "registry.addr"),
 		"DEPLOY_REGISTRY_DIR=" + filepath.Join(s.dir, "registry"),
