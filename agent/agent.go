@@ -83,7 +83,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := atomic.MkdirAll(a.o.Dir, 0o755); err != nil {
 		return err
 	}
-	lock, err := atomic.Acquire(a.path("lock"))
+	waiting, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("waited %v", lockPatience))
+	lock, err := atomic.Wait(waiting, a.path("lock"))
+	cancel()
 	if err != nil {
 		return fmt.Errorf("cannot use %s: %w", a.o.Dir, err)
 	}
@@ -108,6 +110,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	return context.Cause(ctx)
 }
+
+// lockPatience is how long Run waits for the lock of another agent. One that
+// was killed while it started a program seems to hold it: the program has a copy
+// of the descriptor until it is executed.
+const lockPatience = 500 * time.Millisecond
 
 // lockDir takes the lock of the original tool set's agent, so that neither
 // works in a directory of the other. It ends with the descriptor.

@@ -254,3 +254,27 @@ func TestLockIsReleased(t *testing.T) {
 		must(l.Release())
 	})
 }
+
+// A killed agent seems to hold its lock for a moment: a program that it was
+// about to start has a copy of the descriptor until it is executed.
+func TestLockOfTheDeadIsWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		l, err := atomic.Acquire(h.dir + "/lock")
+		must(err)
+		time.AfterFunc(lockPatience/2, func() { must(l.Release()) })
+		h.want("v1", nil)
+	})
+}
+
+func TestSecondAgentIsRefusedSoon(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		l, err := atomic.Acquire(h.dir + "/lock")
+		must(err)
+		start := time.Now()
+		if err := h.run(); !errors.Is(err, atomic.ErrLocked) || time.Since(start) >= time.Second {
+			t.Errorf("Run = %v after %v, want ErrLocked within a second", err, time.Since(start))
+		}
+		must(l.Release())
+	})
+}
