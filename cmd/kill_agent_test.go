@@ -131,9 +131,13 @@ func (h *host) killedAndBack(t *testing.T, way, old, dieWhen string) {
 	if !killed(err) && !late {
 		t.Fatalf("the agent ended with %v and was not killed\n%s", err, log)
 	}
-	// I1: whatever happened, `current` names a whole root.
-	if got := h.serves(t); got != old && got != way {
+	// I1: whatever happened, `current` names a whole root: the one that the
+	// state says, unless the state's step had begun.
+	switch got := h.serves(t); {
+	case got != old && got != way:
 		t.Errorf("after the kill %q serves", got)
+	case !late && (got == way) != switched(agent.State(dieWhen), way == "good"):
+		t.Errorf("after the kill %q serves\n%s", got, log)
 	}
 	want := way
 	if way != "good" {
@@ -153,6 +157,11 @@ func (h *host) killedAndBack(t *testing.T, way, old, dieWhen string) {
 	}
 	h.checkCalls(t, way, old, log)
 	h.checkRecord(t, log)
+}
+
+// switched reports whether `current` names the new root when a state begins.
+func switched(s agent.State, good bool) bool {
+	return slices.Contains([]agent.State{agent.Hooking, agent.Verifying, agent.Committing, agent.Restoring}, s) || s == agent.Idle && good
 }
 
 // checkCalls: the supervisor outlives the agent, so no hook runs twice.
