@@ -81,7 +81,7 @@ func killed(err error) bool {
 
 // patience is for machines that do much else. No test waits that long unless it
 // fails.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // poll waits until cond says true.
 func poll(cond func() (bool, error)) error {
