@@ -32,7 +32,7 @@ var (
 
 var (
 	// ErrDamaged says that the file is not a whole state file. It is as it was.
-	ErrDamaged = errors.New("file is damaged, nothing was changed: restore it from a backup (deploy-registry restore)")
+	ErrDamaged = errors.New("file is damaged, nothing was changed: restore it from a backup")
 	// ErrNewer says that a newer program wrote the file. It is as it was.
 	ErrNewer = errors.New("file was written by a newer deploy-registry, nothing was changed: use that one")
 	// ErrUpstream says that the file is one of the archived tool set. It is as

@@ -179,6 +179,9 @@ func TestRefusedFilesStayAsTheyAre(t *testing.T) {
 			if err != nil && strings.Contains(err.Error(), "goroutine") {
 				t.Errorf("Open = %v, a trace", err)
 			}
+			if err != nil && strings.Contains(err.Error(), "(deploy-registry ") {
+				t.Errorf("Open = %v, which tells to run a command that there is not", err)
+			}
 			if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
 				t.Error("the file was changed")
 			}
