@@ -27,7 +27,7 @@ var (
 	// one or one before, and takes no more of them until it is opened again;
 	// reading goes on. A later change did nothing. Whether the one that failed
 	// is there is known only after the next opening.
-	ErrReadOnly = errors.New("storage is read-only after a failed write")
+	ErrReadOnly = errors.New("storage is read-only after a failed write, until the registry is restarted")
 	// ErrNoBlob says that no blob has this digest.
 	ErrNoBlob = errors.New("no such blob")
 	// ErrNoUpload says that the spool holds no upload of this name.

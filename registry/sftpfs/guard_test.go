@@ -221,6 +221,8 @@ func TestErrorsAreTranslated(t *testing.T) {
 		{disk, sftp.ErrSSHFxFailure, "internal error at the registry", true},
 		{fmt.Errorf("cannot read: %w", io.EOF), sftp.ErrSSHFxFailure, "internal error at the registry", true},
 		{&fs.PathError{Op: "write", Path: "/var/lib/registry/secret", Err: syscall.ENOSPC}, sftp.ErrSSHFxFailure, "no space left at the registry", true},
+		{fmt.Errorf("cannot store in secret: %w: %w", registry.ErrReadOnly, syscall.ENOSPC), sftp.ErrSSHFxFailure,
+			"storage is read-only after a failed write, until the registry is restarted", true},
 	} {
 		heard := &reports{}
 		got := reporter{report: heard.add}.status(test.err)

@@ -86,6 +86,10 @@ func (r reporter) status(err error) error {
 	if r.report != nil {
 		r.report(err)
 	}
+	if errors.Is(err, registry.ErrReadOnly) {
+		// Whatever the cause was, mending it is not enough.
+		return &statusError{sftp.ErrSSHFxFailure, registry.ErrReadOnly.Error()}
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return &statusError{sftp.ErrSSHFxFailure, "no space left at the registry"}
 	}
