@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -134,6 +135,11 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 }
 
 func (s *settings) check() error {
+	for _, addr := range s.addrs {
+		if _, port, err := net.SplitHostPort(addr); err != nil || !isPort(port) {
+			return cli.Usage("-addr %q: should be host:port", addr)
+		}
+	}
 	switch {
 	case s.maxVersions < 0:
 		return cli.Usage("-maxver cannot be negative")
@@ -145,6 +151,13 @@ func (s *settings) check() error {
 		return cli.Usage("-min-free should be positive")
 	}
 	return nil
+}
+
+// isPort tells a number, or a word that may be the name of a service, from a
+// number that is no port.
+func isPort(port string) bool {
+	n, err := strconv.Atoi(port)
+	return port != "" && (err != nil || n >= 0 && n <= 65535)
 }
 
 // open opens the engines below the directory and the domain over them.
