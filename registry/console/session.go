@@ -17,8 +17,9 @@ import (
 
 // Script runs the commands on Stdin, a line each, and stops at the first error:
 // a shell without a terminal. Lines end in LF or CRLF; the last one need not.
-// Empty lines and lines that begin with # are passed over. It returns the
-// status of the command that failed.
+// Empty lines and lines that begin with # are passed over; exit and quit end it,
+// as they end the interactive console. It returns the status of the command
+// that failed.
 func Script(ctx context.Context, s *Session) wire.Status { return s.script(ctx, false) }
 
 // script returns the status of the last command that failed. A line that did
@@ -41,6 +42,9 @@ func (s *Session) script(ctx context.Context, keepGoing bool) wire.Status {
 			return s.report(fmt.Errorf("cannot read line %d: %w", n, err))
 		}
 		text := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
+		if IsExit(text) {
+			return last
+		}
 		if !strings.HasPrefix(strings.TrimLeft(text, " \t"), "#") {
 			if status := Exec(ctx, &line, text); status != wire.OK {
 				last = status
@@ -54,6 +58,12 @@ func (s *Session) script(ctx context.Context, keepGoing bool) wire.Status {
 			return last
 		}
 	}
+}
+
+// IsExit reports whether a line of a console or a script ends it.
+func IsExit(line string) bool {
+	word := strings.TrimSpace(line)
+	return word == "exit" || word == "quit"
 }
 
 // failed tells which line of a script the error above was about.

@@ -54,6 +54,10 @@ func TestScript(t *testing.T) {
 			wantStderr: "error: line 2 is longer than 16384 bytes\n"},
 		{name: "line that never ends", text: strings.Repeat("x", 1<<20), want: wire.Usage,
 			wantStderr: "error: line 1 is longer than 16384 bytes\n"},
+		{name: "exit", text: "configurations\n exit \ncomponents\n", wantStdout: "project1\n"},
+		{name: "quit without a line end", text: "configurations\nquit", wantStdout: "project1\n"},
+		{name: "exit with an argument", text: "exit 1\n", want: wire.Usage,
+			wantStderr: "error: Unknown command, supported commands are: " + strings.Join(names(), " ") + "\nhint: \"exit\" is no command\nerror: line 1 failed: exit 1\n"},
 		{name: "batch in it", text: "batch\nconfigurations\n", want: wire.Usage,
 			wantStderr: "error: batch cannot run inside a script\nhint: run 'batch -h'\nerror: line 1 failed: batch\n"},
 	} {

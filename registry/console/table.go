@@ -117,9 +117,9 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 		},
 		{
 			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer, Stdin: true,
-			Long: `Empty lines and lines that begin with # are passed over. The first error ends it,
-unless -keep-going is given; the exit status is that of the last command that
-failed. A shell without a terminal does the same: ssh registry < script
+			Long: `Empty lines and lines that begin with # are passed over; exit or quit ends it, and
+so does the first error, unless -keep-going is given. The exit status is that of
+the last command that failed. A shell without a terminal does the same: ssh registry < script
 
 Under -json every command prints JSON, an object a line.`,
 			Examples: []string{"batch -keep-going"},

@@ -64,7 +64,7 @@ func (s *session) interactive(ctx context.Context) wire.Status {
 			io.WriteString(s.stdout, "\r\n")
 			return wire.OK
 		}
-		if word := strings.TrimSpace(line); !sh.tooLong && (word == "exit" || word == "quit") {
+		if !sh.tooLong && console.IsExit(line) {
 			return wire.OK
 		}
 		sh.run(ctx, line)
