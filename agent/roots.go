@@ -71,6 +71,22 @@ func (a *Agent) roots() ([]*Root, error) {
 	return roots, nil
 }
 
+// committed returns the committed root of that name, relative to the agent's
+// directory; nil: there is none. Documents of other roots do not matter.
+func (a *Agent) committed(dir string) (*Root, error) {
+	r, err := readRoot(a.path("roots", filepath.Base(dir)+".json"))
+	switch {
+	case errors.Is(err, errDamaged), errors.Is(err, errNewer), errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if info, err := os.Lstat(a.path(r.Dir)); err != nil || !info.IsDir() || r.Dir != dir || r.Committed.IsZero() {
+		return nil, nil
+	}
+	return r, nil
+}
+
 func readRoot(file string) (*Root, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
