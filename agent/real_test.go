@@ -165,3 +165,15 @@ func TestRealCheckScript(t *testing.T) {
 		t.Errorf("Run = %v, %q is live, called as %q", err, h.live(), h.calledAs())
 	}
 }
+
+func TestEvidenceOfTheOutputIsCapped(t *testing.T) {
+	h := realHost(t, "head -c 3000000 /dev/zero; "+makeLive)
+	h.src.put("v1", one("1"))
+	if err := h.runReal(t.Context()); err != nil {
+		t.Fatalf("Run = %v\n%s", err, h.logged)
+	}
+	info, err := os.Stat(h.dir + "/deployments/" + h.agent.Record().Last.ID + "/deploy.output")
+	if err != nil || info.Size() > hookEvidence+100 || info.Size() < hookEvidence {
+		t.Errorf("evidence: %v, %v", info, err)
+	}
+}
