@@ -177,3 +177,25 @@ func TestEvidenceOfTheOutputIsCapped(t *testing.T) {
 		t.Errorf("evidence: %v, %v", info, err)
 	}
 }
+
+// Nothing was run for NEWROOT, so nothing has to be run to go back: the same
+// program could not be started for that either.
+func TestHookThatCannotBeStartedLeavesTheOldRootServing(t *testing.T) {
+	h := realHost(t, makeLive)
+	h.o.Verify.Checks = nil
+	h.src.put("v1", one("1"))
+	if err := h.runReal(t.Context()); err != nil {
+		t.Fatalf("Run = %v\n%s", err, h.logged)
+	}
+	must(os.Chmod(h.o.Hook.Script, 0o644))
+	h.src.put("v2", one("2"))
+	if err := h.runReal(t.Context()); !errors.Is(err, ErrRolledBack) || !strings.Contains(err.Error(), "chmod +x") {
+		t.Errorf("Run = %v, want rolled back", err)
+	}
+	if link, _ := os.Readlink(h.dir + "/current"); h.live() != "v1" || link != h.agent.Record().Live.Dir {
+		t.Errorf("%q is live, `current` names %q", h.live(), link)
+	}
+	if got := h.calledAs(); got != "deploy v1 1" {
+		t.Errorf("the script was called as %q", got)
+	}
+}
