@@ -47,15 +47,18 @@ func (a *Agent) writeManifest(r *Root, m manifest.Manifest) error {
 // of their commit and their name. A damaged document is said and passed by: its root is
 // then one that was never committed. The error wraps errNewer where one is.
 func (a *Agent) roots() ([]*Root, error) {
-	files, err := filepath.Glob(a.path("roots", "[0-9a-f]*.json"))
+	entries, err := os.ReadDir(a.path("roots")) // not Glob, to which the directory's name can be a pattern
 	if err != nil {
 		return nil, err
 	}
 	var roots []*Root
-	for _, file := range files {
-		r, err := readRoot(file)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") || filepath.Ext(e.Name()) != ".json" {
+			continue
+		}
+		r, err := readRoot(a.path("roots", e.Name()))
 		if errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) {
-			a.log().Warn("root's document not used", "root", filepath.Base(file), "error", err)
+			a.log().Warn("root's document not used", "root", e.Name(), "error", err)
 			continue
 		}
 		if err != nil {
