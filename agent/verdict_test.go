@@ -178,6 +178,9 @@ func TestWithoutChecksNothingIsVerified(t *testing.T) {
 		if got := h.agent.Record().Live.Verification; got != Unverified || said != "web: Idle, revision 1 unverified" {
 			t.Errorf("verification %q, status %q", got, said)
 		}
+		if h.lines("INFO", "verification=unverified") != 1 {
+			t.Errorf("the log does not say it:\n%s", h.logged)
+		}
 		h.src.put("v2", one("2"))
 		h.want("v2", nil)
 		if got := h.agent.Record().Back; got == nil || got.Configuration.Layers[0].Version != "v1" {
