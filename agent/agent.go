@@ -26,6 +26,8 @@ var (
 	ErrBroken = errors.New("broken: neither the new nor the old version works")
 	// ErrHeld: a hold keeps the registry's configuration from this host.
 	ErrHeld = errors.New("held")
+	// ErrNotNow: the check script asks for patience.
+	ErrNotNow = errors.New("not now")
 )
 
 // Agent keeps one configuration on one host. Make it with New.

@@ -36,6 +36,9 @@ func (a *Agent) fill(ctx context.Context, c *wire.Configuration) error {
 // download fetches one layer. What has come stays in .DIGEST.partial, and the
 // next try goes on from there; the digest over all of it decides in the end.
 func (a *Agent) download(ctx context.Context, l wire.Layer) error {
+	if err := atomic.MkdirAll(a.path("cache"), 0o755); err != nil { // a cache may be deleted at any time
+		return err
+	}
 	partial := a.path("cache", "."+l.Hash.String()+".partial")
 	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -123,3 +123,19 @@ func TestWhatIsNotTheLayerIsNotKept(t *testing.T) {
 		})
 	}
 }
+
+func TestCacheMayBeDeleted(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		stop := h.serve()
+		pass(time.Minute)
+		must(os.RemoveAll(h.dir + "/cache"))
+		h.src.put("v2", one("2"))
+		pass(10 * time.Minute)
+		stop()
+		if h.live() != "v2" {
+			t.Errorf("%q is live\n%s", h.live(), h.logged)
+		}
+	})
+}

@@ -97,11 +97,15 @@ func (n *needed) keep(r *Root) {
 	}
 }
 
-// needed keeps what is live, the rollback target, what is in flight, and as
-// many committed roots as the options say, the target among them.
+// needed keeps what is live, the rollback target, what is in flight, what
+// `current` names whoever moved it there, and as many committed roots as the
+// options say, the target among them.
 func (a *Agent) needed(r *Record, roots []*Root) needed {
 	n := needed{map[string]bool{}, map[digest.Digest]bool{}}
 	n.keep(r.Live)
+	if link, err := a.link(); err == nil && link != "" {
+		n.roots[filepath.Base(filepath.Clean(link))] = true
+	}
 	left := a.o.Keep.Roots
 	if r.Back != nil {
 		n.keep(r.Back)

@@ -278,3 +278,23 @@ func TestSecondAgentIsRefusedSoon(t *testing.T) {
 		must(l.Release())
 	})
 }
+
+// The record and the document of the live root are lost: it is no root that
+// the agent knows, but it serves.
+func TestCollectionLeavesWhatCurrentNames(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		for _, v := range []string{"1", "2"} {
+			h.src.put("v"+v, one(v))
+			h.want("v"+v, nil)
+		}
+		dir := h.agent.Record().Live.Dir
+		must(os.Truncate(h.dir+"/journal.json", 0))
+		must(os.Truncate(h.dir+"/"+dir+".json", 0))
+		stop := h.serve()
+		pass(3 * time.Hour)
+		stop()
+		if _, err := os.Stat(h.dir + "/current/."); err != nil {
+			t.Errorf("`current` names a root that was collected: %v\n%s", err, h.logged)
+		}
+	})
+}

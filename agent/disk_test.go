@@ -313,3 +313,15 @@ func fillUp(file string) {
 		_, err = f.Write(block)
 	}
 }
+
+func TestRecordIsMadeAnewInADirectoryOfAnyName(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.dir += "/a[b]*?"
+		h.o.Dir = h.dir
+		must(os.Mkdir(h.dir, 0o755))
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		must(os.Remove(h.dir + "/journal.json"))
+		h.want("v1", nil)
+	})
+}

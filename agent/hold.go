@@ -19,12 +19,30 @@ func (a *Agent) Hold(ctx context.Context, reason string) error {
 	})
 }
 
-// Resume ends every hold. Without one it does nothing.
+// Resume ends every hold. Without one it does nothing. Where the hold was for
+// `current`, moved to what is no root of ours or deleted, it names the live root
+// again: else the next poll would set the same hold.
 func (a *Agent) Resume(ctx context.Context) error {
 	return a.command(ctx, func() error {
+		if err := a.relink(); err != nil {
+			return err
+		}
 		a.rec.Hold = nil
 		return a.save()
 	})
+}
+
+// relink moves `current` back from where the hold found it.
+func (a *Agent) relink() error {
+	h, live := a.rec.Hold, a.rec.Live
+	if h == nil || live == nil || a.rec.State != Idle {
+		return nil
+	}
+	link, err := a.link()
+	if err != nil || link != h.Link || link == live.Dir {
+		return err
+	}
+	return a.pointAt(live)
 }
 
 // Retry lets go of all marks, so that what failed here is tried again, and in
@@ -117,14 +135,12 @@ func (a *Agent) moved(link string, st wire.PollState) error {
 	if a.rec.Hold != nil {
 		h.Standing = a.rec.Hold.Standing
 	}
-	roots, err := a.roots()
+	root, err := a.committed(link)
 	if err != nil {
 		return err
 	}
-	for _, r := range roots {
-		if r.Dir == link && !r.Committed.IsZero() {
-			a.rec.Live, a.rec.Back, h.Link = r, a.rec.Live, ""
-		}
+	if root != nil {
+		a.rec.Live, a.rec.Back, h.Link = root, a.rec.Live, ""
 	}
 	a.rec.Hold = h
 	a.log().Warn("current moved by hand", "configuration", a.o.Name, "root", link)

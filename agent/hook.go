@@ -56,6 +56,7 @@ type hookResult struct {
 	TimedOut bool          // the deadline passed; no process of the group is left, whatever Exit says
 	Timeout  time.Duration // that deadline
 	Failure  string        `json:",omitempty"` // why the program could not be started, or not be ended
+	Unbegun  bool          `json:",omitempty"` // the program could not be started, in this attempt
 	Attempt  int           // from 1
 	Started  time.Time
 	Ended    time.Time

@@ -8,6 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
+
+	"deploytools/atomic"
 )
 
 const (
@@ -103,14 +107,20 @@ func (t *tail) close() {
 	}
 }
 
-// output returns what the runs since forget have written, for the evidence:
-// raw, and of more than 1 MiB the beginning and the end. No file is no output.
-func (h *hookRunner) output(dir, label string) ([]byte, error) {
-	c := hookCall{Dir: dir, Label: label}
-	f, err := os.Open(c.file("output"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// capOutput makes evidence of an output file: of more than 1 MiB the beginning
+// and the end are kept, raw. A program that still has the file open goes on
+// writing to one that nobody sees.
+func capOutput(path string) error {
+	b, err := outputEnds(path)
+	if err != nil || b == nil {
+		return err
 	}
+	return atomic.WriteFile(path, b, 0o600)
+}
+
+// outputEnds returns what is to be kept of an output file; nil: all of it.
+func outputEnds(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +130,8 @@ func (h *hookRunner) output(dir, label string) ([]byte, error) {
 		return nil, err
 	}
 	left := info.Size() - hookEvidence
-	if left <= 0 {
-		return io.ReadAll(io.LimitReader(f, info.Size()))
+	if left <= 0 || !info.Mode().IsRegular() {
+		return nil, nil
 	}
 	b, err := io.ReadAll(io.LimitReader(f, hookEvidence/2))
 	if err != nil {

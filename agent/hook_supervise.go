@@ -163,6 +163,7 @@ func (o *hookOrder) attempt(n int) (hookResult, error) {
 	r := hookResult{Path: c.Path, Exit: -1, Timeout: c.Timeout, Attempt: n, Started: time.Now().Round(0)}
 	p, err := startProgram(c, n)
 	if err != nil {
+		r.Unbegun = true
 		r.Failure, err = startFailure(c.Path, err)
 	} else {
 		o.watch(p, &r)

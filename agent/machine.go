@@ -97,12 +97,13 @@ var errStay = errors.New("nothing to do")
 type definite struct {
 	verdict Verdict
 	err     error
+	unbegun bool // the hook could not be started: there is nothing of it to undo
 }
 
 func (d *definite) Error() string { return d.err.Error() }
 func (d *definite) Unwrap() error { return d.err }
 
-func bad(err error) error { return &definite{Bad, err} }
+func bad(err error) error { return &definite{verdict: Bad, err: err} }
 
 // advance runs the step of the state and takes an arrow. With an error it has
 // taken none: errStay, the cause of a cancelled ctx, or what is to be tried again.
@@ -144,6 +145,7 @@ func (a *Agent) failed(s State, err error) error {
 	verdict := Bad
 	if definite, ok := errors.AsType[*definite](err); ok {
 		verdict = definite.verdict
+		d.Hooked = d.Hooked && !definite.unbegun
 	}
 	if s.returning() {
 		d.Broken = line(err)

@@ -165,3 +165,37 @@ func TestRealCheckScript(t *testing.T) {
 		t.Errorf("Run = %v, %q is live, called as %q", err, h.live(), h.calledAs())
 	}
 }
+
+func TestEvidenceOfTheOutputIsCapped(t *testing.T) {
+	h := realHost(t, "head -c 3000000 /dev/zero; "+makeLive)
+	h.src.put("v1", one("1"))
+	if err := h.runReal(t.Context()); err != nil {
+		t.Fatalf("Run = %v\n%s", err, h.logged)
+	}
+	info, err := os.Stat(h.dir + "/deployments/" + h.agent.Record().Last.ID + "/deploy.output")
+	if err != nil || info.Size() > hookEvidence+100 || info.Size() < hookEvidence {
+		t.Errorf("evidence: %v, %v", info, err)
+	}
+}
+
+// Nothing was run for NEWROOT, so nothing has to be run to go back: the same
+// program could not be started for that either.
+func TestHookThatCannotBeStartedLeavesTheOldRootServing(t *testing.T) {
+	h := realHost(t, makeLive)
+	h.o.Verify.Checks = nil
+	h.src.put("v1", one("1"))
+	if err := h.runReal(t.Context()); err != nil {
+		t.Fatalf("Run = %v\n%s", err, h.logged)
+	}
+	must(os.Chmod(h.o.Hook.Script, 0o644))
+	h.src.put("v2", one("2"))
+	if err := h.runReal(t.Context()); !errors.Is(err, ErrRolledBack) || !strings.Contains(err.Error(), "chmod +x") {
+		t.Errorf("Run = %v, want rolled back", err)
+	}
+	if link, _ := os.Readlink(h.dir + "/current"); h.live() != "v1" || link != h.agent.Record().Live.Dir {
+		t.Errorf("%q is live, `current` names %q", h.live(), link)
+	}
+	if got := h.calledAs(); got != "deploy v1 1" {
+		t.Errorf("the script was called as %q", got)
+	}
+}

@@ -47,15 +47,18 @@ func (a *Agent) writeManifest(r *Root, m manifest.Manifest) error {
 // of their commit and their name. A damaged document is said and passed by: its root is
 // then one that was never committed. The error wraps errNewer where one is.
 func (a *Agent) roots() ([]*Root, error) {
-	files, err := filepath.Glob(a.path("roots", "[0-9a-f]*.json"))
+	entries, err := os.ReadDir(a.path("roots")) // not Glob, to which the directory's name can be a pattern
 	if err != nil {
 		return nil, err
 	}
 	var roots []*Root
-	for _, file := range files {
-		r, err := readRoot(file)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") || filepath.Ext(e.Name()) != ".json" {
+			continue
+		}
+		r, err := readRoot(a.path("roots", e.Name()))
 		if errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) {
-			a.log().Warn("root's document not used", "root", filepath.Base(file), "error", err)
+			a.log().Warn("root's document not used", "root", e.Name(), "error", err)
 			continue
 		}
 		if err != nil {
@@ -69,6 +72,22 @@ func (a *Agent) roots() ([]*Root, error) {
 		return cmp.Or(x.Committed.Compare(y.Committed), cmp.Compare(x.Dir, y.Dir))
 	})
 	return roots, nil
+}
+
+// committed returns the committed root of that name, relative to the agent's
+// directory; nil: there is none. Documents of other roots do not matter.
+func (a *Agent) committed(dir string) (*Root, error) {
+	r, err := readRoot(a.path("roots", filepath.Base(dir)+".json"))
+	switch {
+	case errors.Is(err, errDamaged), errors.Is(err, errNewer), errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if info, err := os.Lstat(a.path(r.Dir)); err != nil || !info.IsDir() || r.Dir != dir || r.Committed.IsZero() {
+		return nil, nil
+	}
+	return r, nil
 }
 
 func readRoot(file string) (*Root, error) {

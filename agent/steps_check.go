@@ -28,7 +28,7 @@ func (a *Agent) check(ctx context.Context) error {
 		return err
 	}
 	if a.o.Mode.DryRun {
-		return &definite{DryRun, errors.New("a dry run ends before the switch")}
+		return &definite{verdict: DryRun, err: errors.New("a dry run ends before the switch")}
 	}
 	if err := a.baseline(ctx, d); err != nil {
 		return err
@@ -38,7 +38,7 @@ func (a *Agent) check(ctx context.Context) error {
 		return err
 	}
 	if link != d.Link {
-		return &definite{Superseded, fmt.Errorf("`current` was moved by hand to %q", link)}
+		return &definite{verdict: Superseded, err: fmt.Errorf("`current` was moved by hand to %q", link)}
 	}
 	return a.prepareWayBack(d)
 }
@@ -53,7 +53,7 @@ func (a *Agent) checkScript(ctx context.Context, d *Deployment) error {
 		return err
 	}
 	if err := result.Err(); err != nil && result.Exit == int(wire.NotNow) && !result.TimedOut {
-		return errors.Join(err, a.hooks.forget(a.evidence(d), "check"))
+		return errors.Join(fmt.Errorf("%w: %w", ErrNotNow, err), a.hooks.forget(a.evidence(d), "check"))
 	} else if err != nil {
 		return bad(err)
 	}

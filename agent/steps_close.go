@@ -93,6 +93,9 @@ func (a *Agent) deriveEvidence() error {
 	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if err := a.capOutputs(d); err != nil {
+		return err
+	}
 	b, err := json.MarshalIndent(d, "", "\t")
 	if err != nil {
 		return err
@@ -101,6 +104,20 @@ func (a *Agent) deriveEvidence() error {
 		return err
 	}
 	return atomic.WriteFile(file, append(b, '\n'), 0o600)
+}
+
+// capOutputs bounds what the deployment's programs have printed.
+func (a *Agent) capOutputs(d *Deployment) error {
+	entries, err := os.ReadDir(a.evidence(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".output" {
+			err = errors.Join(err, capOutput(filepath.Join(a.evidence(d), e.Name())))
+		}
+	}
+	return err
 }
 
 // evidence returns the directory of the deployment's evidence.

@@ -23,9 +23,9 @@ func (a *Agent) superseded(ctx context.Context) error {
 	case err != nil || st.Digest == c.Digest:
 		return nil
 	case absent(st):
-		return &definite{Superseded, errors.New("the registry no longer has the configuration")}
+		return &definite{verdict: Superseded, err: errors.New("the registry no longer has the configuration")}
 	}
-	return &definite{Superseded, another(st)}
+	return &definite{verdict: Superseded, err: another(st)}
 }
 
 func another(st wire.PollState) error {

@@ -35,7 +35,7 @@ func (a *Agent) hook(ctx context.Context) error {
 	return a.persist(ctx, func() error {
 		result, err := a.runHook(ctx, d, "deploy", "deploy")
 		if err == nil && result.Err() != nil {
-			err = bad(result.Err())
+			err = &definite{Bad, result.Err(), result.Unbegun && result.Attempt == 1}
 		}
 		return err
 	})

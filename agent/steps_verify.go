@@ -4,16 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 
 	"deploytools/verify"
 )
 
-// verify is the step of Verifying: NEWROOT has to pass its checks, and to go on
-// passing for the soak time.
+// verify is the step of Verifying: NEWROOT has to pass its checks, to go on
+// passing for the soak time, and to be what `current` names at the end of it:
+// hooks, and people, can do anything.
 func (a *Agent) verify(ctx context.Context) error {
 	d := a.rec.Deployment
+	if err := a.verifyRoot(ctx, d); err != nil {
+		return err
+	}
+	if !a.linkSays("current", d.New.Dir) {
+		return bad(fmt.Errorf("`current` no longer names %s after the switch", d.New.Dir))
+	}
+	if info, err := os.Lstat(a.path(d.New.Dir)); err != nil || !info.IsDir() {
+		return bad(fmt.Errorf("%s is gone after the switch", d.New.Dir))
+	}
+	return nil
+}
+
+func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
 	r := a.look.run(ctx, d.New.Spec, a.vars(&d.New, d.From))
 	d.Checks = &r
 	switch {
@@ -53,7 +68,7 @@ func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 		return context.Cause(ctx)
 	}
 	if withdrawn != nil {
-		return &definite{Withdrawn, withdrawn}
+		return &definite{verdict: Withdrawn, err: withdrawn}
 	}
 	d.Soak = &r
 	if !r.OK {

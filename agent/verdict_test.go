@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -176,6 +178,9 @@ func TestWithoutChecksNothingIsVerified(t *testing.T) {
 		if got := h.agent.Record().Live.Verification; got != Unverified || said != "web: Idle, revision 1 unverified" {
 			t.Errorf("verification %q, status %q", got, said)
 		}
+		if h.lines("INFO", "verification=unverified") != 1 {
+			t.Errorf("the log does not say it:\n%s", h.logged)
+		}
 		h.src.put("v2", one("2"))
 		h.want("v2", nil)
 		if got := h.agent.Record().Back; got == nil || got.Configuration.Layers[0].Version != "v1" {
@@ -305,6 +310,34 @@ func TestStopTakesNoArrowAndCountsNoTry(t *testing.T) {
 			}
 			h.seam = func(string) {}
 			h.want("v1", nil)
+		})
+	}
+}
+
+// A hook that says all is well, and took away what it should make live.
+func TestRootThatIsGoneAfterTheHookIsNotCommitted(t *testing.T) {
+	for name, take := range map[string]func(dir, root string){
+		"the link": func(dir, _ string) { must(os.Remove(dir + "/current")) },
+		"the root": func(_, root string) { must(os.RemoveAll(root)) },
+	} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.o.Verify.Checks = nil
+			h.src.put("v1", one("1"))
+			h.want("v1", nil)
+			h.hooks.exit = func(env map[string]string) int {
+				if env["DEPLOY_ACTION"] == "deploy" {
+					take(h.dir, env["NEWROOT"])
+				}
+				return 0
+			}
+			h.src.put("v2", one("2"))
+			if err := h.run(); !errors.Is(err, ErrRolledBack) || h.live() != "v1" {
+				t.Errorf("without %s Run = %v, %q is live", name, err, h.live())
+			}
+			if b, _ := os.ReadFile(h.dir + "/serving"); string(b) != filepath.Base(h.agent.Record().Live.Dir) {
+				t.Errorf("without %s %q serves", name, b)
+			}
+			h.invariants()
 		})
 	}
 }

@@ -139,6 +139,7 @@ func explain(err error) error {
 		{agent.ErrBroken, wire.Broken, "the log says what failed; mend the host or change the configuration, then systemctl reload"},
 		{agent.ErrRolledBack, wire.RolledBack, "the log says why; a later revision is tried again"},
 		{agent.ErrHeld, wire.NotNow, "systemctl reload ends the hold"},
+		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; give this one another -dir"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
 		{wire.ErrUnreachable, wire.Unreachable, ""},
