@@ -137,9 +137,13 @@ func openLayer(o *cli.IO, file, doing string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := int64(-1)
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		size = info.Size()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file; what comes through a pipe is read as -", file)
 	}
-	return watch(o, f, doing+" "+file, size), nil
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return watch(o, f, doing+" "+file, info.Size()), nil
 }
