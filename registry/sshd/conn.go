@@ -187,7 +187,7 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 // here; refusing a keepalive answers it as well.
 func (c *conn) answer(ctx context.Context, requests <-chan *ssh.Request) {
 	for r := range requests {
-		if r.Type == wire.PollRequestType && c.caller.Role == registry.Agent && !c.s.isStopping() {
+		if r.Type == wire.PollRequestType && c.caller.Role == registry.Agent {
 			c.poll(ctx, r)
 			continue
 		}
@@ -198,7 +198,11 @@ func (c *conn) answer(ctx context.Context, requests <-chan *ssh.Request) {
 func (c *conn) poll(ctx context.Context, r *ssh.Request) {
 	c.running.Add(1)
 	defer c.running.Add(-1)
-	c.active.now()
+	// Who is refused a poll would take us for a registry of the original kind,
+	// and read files instead. But a poll keeps nobody from stopping.
+	if !c.s.isStopping() {
+		c.active.now()
+	}
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	reply, err := c.pollReply(ctx, r.Payload)

@@ -152,6 +152,36 @@ func TestStopLetsTransfersFinish(t *testing.T) {
 	}
 }
 
+// An agent that polls all the time and keeps its SFTP session for the next fetch
+// does not hold a stop up, and is not taken for one of an older registry either.
+func TestPollsDoNotHoldAStopUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, func(o *Options) { o.Drain = time.Hour })
+		p := d.serveInMemory()
+		nc := p.connect("192.0.2.1:1")
+		client := d.member(t, nc, AgentUser, d.agent)
+		if _, err := sftp.NewClient(client); err != nil {
+			t.Fatal(err)
+		}
+		poll, err := wire.EncodePoll(wire.PollRequest{Names: []string{"web"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.stop()
+		began := time.Now()
+		for !isClosed(nc) && time.Since(began) < 10*time.Second {
+			if ok, _, err := client.SendRequest(wire.PollRequestType, true, poll); err == nil && !ok {
+				t.Fatal("a poll was refused")
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("the connection was closed after %v", took)
+		}
+		<-d.ended
+	})
+}
+
 // An SFTP request that takes longer than Options.Idle is work, too.
 func TestSFTPRequestIsWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
