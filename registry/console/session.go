@@ -66,6 +66,14 @@ func IsExit(line string) bool {
 	return word == "exit" || word == "quit"
 }
 
+// exitOp is exit as the only command of a session, which ends anyway. Elsewhere
+// IsExit finds the line.
+type exitOp struct{}
+
+func (*exitOp) Flags(*pflag.FlagSet) {}
+
+func (*exitOp) Run(context.Context, *Session, []string) (Result, error) { return nil, nil }
+
 // failed tells which line of a script the error above was about.
 func (s *Session) failed(n int, text string) {
 	text = Clean(strings.TrimSpace(text))

@@ -130,5 +130,10 @@ Under -json every command prints JSON, an object a line.`,
 			Examples: []string{"version"},
 			New:      func() Op { return new(versionOp) },
 		},
+		{
+			Name: "exit", Short: "leave the console, or end a script; so does quit", Role: registry.Viewer,
+			Examples: []string{"exit"},
+			New:      func() Op { return new(exitOp) },
+		},
 	}
 }
