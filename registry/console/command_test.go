@@ -215,7 +215,10 @@ func TestUploadsShowWhatClientsSay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := d.must("uploads"), `-   0   2026-11-21T18:00:00Z   eve\x1b[2J   receiving   a\n\x1b]0;x\u202egpj.tar.gz   `+"\n"; got != want {
+	if _, err := in.WriteAt([]byte("so far"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := d.must("uploads"), `-   6   2026-11-21T18:00:00Z   eve\x1b[2J   receiving   a\n\x1b]0;x\u202egpj.tar.gz   `+"\n"; got != want {
 		t.Errorf("uploads: got %q, want %q", got, want)
 	}
 	if err := in.Abort(t.Context()); err != nil {
@@ -230,7 +233,7 @@ func TestRefusedArchive(t *testing.T) {
 	if status != wire.Failed || !strings.HasPrefix(stderr, `error: layer code:v1: entry "../x": outside the root: not an acceptable layer`+"\nhint: ") {
 		t.Errorf("addver: exit status %s, stderr %q", status, stderr)
 	}
-	if got := d.must("uploads"); !strings.Contains(got, "   refused   upload   \n") {
+	if got := d.must("uploads"); !strings.Contains(got, `   refused   upload   entry "../x": outside the root`) {
 		t.Errorf("uploads: got %q", got)
 	}
 }

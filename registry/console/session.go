@@ -213,7 +213,11 @@ func (l uploadList) Text(w io.Writer) error {
 		if !u.Complete {
 			name = "-"
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t\n", name, u.Size, timeText(u.Started), u.User, u.Verdict, u.Path)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t", name, u.Size, timeText(u.Started), u.User, u.Verdict, u.Path)
+		if u.Reason != "" {
+			fmt.Fprintf(t, "%s\t", u.Reason)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }
