@@ -177,6 +177,9 @@ func (s *settings) open(log *slog.Logger) (*registry.Registry, func(), error) {
 		return nil, nil, cli.WithHint(err, "choose another place with -dir, or make it and give it to the user that runs this")
 	}
 	meta, err := boltmeta.Open(filepath.Join(s.dir, "state.db"), boltmeta.Options{})
+	if errors.Is(err, boltmeta.ErrInUse) {
+		err = cli.WithHint(err, fmt.Sprintf("another deploy-registry is using the directory %s (-dir): find it with 'ps -C deploy-registry', its log tells where it listens", s.dir))
+	}
 	if err != nil {
 		return nil, nil, err
 	}
