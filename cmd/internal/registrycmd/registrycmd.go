@@ -119,12 +119,12 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	}
 	reg, closeStore, err := s.open(log)
 	if err != nil {
-		return err
+		return cli.Unwritable(err)
 	}
 	defer closeStore()
 	hostKeys, err := sshd.LoadHostKeys(s.dir, log)
 	if err != nil {
-		return err
+		return cli.Unwritable(err)
 	}
 	server, err := sshd.New(sshd.Options{
 		Registry: reg, HostKeys: hostKeys, Operators: operators.Lookup, Agents: agents.Lookup, Log: log, Build: cli.ReadBuild(),
@@ -174,7 +174,7 @@ func isPort(port string) bool {
 // open opens the engines below the directory and the domain over them.
 func (s *settings) open(log *slog.Logger) (*registry.Registry, func(), error) {
 	if err := atomic.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, nil, cli.WithHint(err, "choose another place with -dir, or make it and give it to the user that runs this")
+		return nil, nil, cli.WithHint(err, cli.DirHint)
 	}
 	meta, err := boltmeta.Open(filepath.Join(s.dir, "state.db"), boltmeta.Options{})
 	if errors.Is(err, boltmeta.ErrInUse) {
