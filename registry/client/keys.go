@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -196,6 +197,7 @@ func (c *Client) addFile(k *keys, file string, ask bool) (ssh.PublicKey, error) 
 	if err != nil {
 		return nil, err
 	}
+	c.warnExposed(file)
 	s, err := ssh.ParsePrivateKey(pem)
 	if e, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
 		if !ask {
@@ -215,6 +217,22 @@ func (c *Client) addFile(k *keys, file string, ask bool) (ssh.PublicKey, error) 
 	}
 	k.add(s, file)
 	return s.PublicKey(), nil
+}
+
+// warnExposed tells of a private key for which ssh(1) would not take it: one of
+// ours that others have rights to.
+func (c *Client) warnExposed(file string) {
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Getuid() {
+		return
+	}
+	if !c.exposed[file] {
+		c.exposed[file] = true
+		c.o.Warn(fmt.Sprintf("key file %s is open to others (mode %04o): chmod 600 %s", file, info.Mode().Perm(), file))
+	}
 }
 
 func (c *Client) unlock(file string, pem []byte) (ssh.Signer, error) {

@@ -3,6 +3,7 @@ package ctlcmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -53,6 +54,7 @@ func (r *remote) dial(ctx context.Context, o *cli.IO) (*client.Client, error) {
 	c, err := client.New(client.Options{
 		Addr: r.addr, User: user, Fingerprints: r.fingerprints, KnownHosts: r.knownHosts,
 		KeyFile: r.key, AgentSocket: o.Env("SSH_AUTH_SOCK"),
+		Warn:       func(text string) { fmt.Fprintln(o.Stderr, "warning:", cli.Clean(text)) },
 		Passphrase: func(file string) ([]byte, error) { return askPassphrase(ctx, file) },
 	})
 	if err != nil {
