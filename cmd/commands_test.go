@@ -32,7 +32,7 @@ func siteOf(ts *testscript.TestScript) *site { return ts.Value(siteKey{}).(*site
 // registryCommand is
 //
 //	registry start [FLAG...]   and wait until it listens; sets ADDR, HOST, PORT and HOSTFP
-//	registry stop|kill
+//	registry stop|kill|hup
 func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
 	s := siteOf(ts)
 	if len(args) == 0 || args[0] != "start" {

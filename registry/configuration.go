@@ -294,6 +294,8 @@ func (r *Registry) Rollback(ctx context.Context, c Caller, name string, to uint6
 			return nil, "", err
 		case last.Revision == 0:
 			return nil, "", fail(ErrNotFound, "configuration %q not found", name)
+		case target == 0:
+			return nil, "", fail(ErrNotFound, "configuration %q has no earlier revision to go back to", name)
 		case !ok || rev.Deleted:
 			return nil, "", fail(ErrNotFound, "configuration %q has no revision %d to go back to", name, target).hint("history -name %s lists them", name)
 		}

@@ -212,6 +212,11 @@ func TestBumpTakesWhatWasAddedLast(t *testing.T) { // U-11, B-06
 func TestRollbackTwiceIsForward(t *testing.T) {
 	_, r := stocked(t)
 	configure(t, r, "web", "code:v1")
+	_, err := r.Rollback(t.Context(), caller, "web", 0)
+	wantKind(t, "Rollback of the only revision", err, registry.ErrNotFound)
+	if want := `configuration "web" has no earlier revision to go back to`; err.Error() != want {
+		t.Errorf("Rollback of the only revision = %v, want %s", err, want)
+	}
 	change(t, r, "web", "code:v2")
 	rollback(t, r, "web", 0)
 	wantLayers(t, r, "web", "code:v1")
@@ -222,7 +227,7 @@ func TestRollbackTwiceIsForward(t *testing.T) {
 	if _, err := r.Rollback(t.Context(), caller, "web", 99); err == nil {
 		t.Error("Rollback to a revision that never was succeeds")
 	}
-	_, err := r.Rollback(t.Context(), caller, "nope", 0)
+	_, err = r.Rollback(t.Context(), caller, "nope", 0)
 	wantKind(t, "Rollback of nothing", err, registry.ErrNotFound)
 }
 

@@ -184,6 +184,17 @@ func (r *Registry) Verdict(ctx context.Context, id string, progress func(done, t
 	}
 }
 
+// received returns how long the upload is so far; 0 when nobody here receives it.
+func (b *Inbox) received(id string) int64 {
+	b.mu.Lock()
+	c := b.running[id]
+	b.mu.Unlock()
+	if c == nil {
+		return 0
+	}
+	return c.data.size()
+}
+
 // checkOf returns the check of u that runs, or starts one.
 func (b *Inbox) checkOf(ctx context.Context, u UploadState) (*checking, error) {
 	b.mu.Lock()

@@ -20,7 +20,7 @@ type UploadState struct {
 	Fingerprint string // of the uploader's key
 	Started     time.Time
 	Written     time.Time // when it was complete; zero before
-	Size        int64     // bytes; 0 before it is complete
+	Size        int64     // bytes; before it is complete, how long it is so far
 	Complete    bool
 	Digest      digest.Digest // once it is complete
 
@@ -57,6 +57,11 @@ func (r *Registry) Uploads(ctx context.Context) ([]UploadState, error) {
 		return nil
 	})
 	slices.SortFunc(out, func(a, b UploadState) int { return cmp.Compare(a.Seq, b.Seq) })
+	for i, u := range out {
+		if !u.Complete { // its record says nothing of its size
+			out[i].Size = r.inbox.received(u.ID)
+		}
+	}
 	return out, err
 }
 

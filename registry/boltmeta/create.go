@@ -21,6 +21,9 @@ const newPattern = ".state.db-*.new"
 // so the file gets its name when it is whole and synced.
 func create(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), newPattern)
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = fmt.Errorf("directory %s: %w", filepath.Dir(path), e.Err) // and not the name that nobody knows
+	}
 	if err != nil {
 		return fmt.Errorf("cannot make state file %q: %w", path, err)
 	}

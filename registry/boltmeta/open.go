@@ -38,6 +38,8 @@ var (
 	// ErrUpstream says that the file is one of the archived tool set. It is as
 	// it was.
 	ErrUpstream = errors.New("file has the layout of the archived deploy-registry and must be imported first, nothing was changed")
+	// ErrInUse says that another process has the file open. It is as it was.
+	ErrInUse = bolterrors.ErrTimeout
 )
 
 // Open opens the state file path, making it when it is missing; its directory
@@ -170,7 +172,7 @@ func guard(path string, open func(opened func(*os.File)) error) (err error) {
 			release(file)
 			err = damaged{fmt.Errorf("%v", v)}
 		}
-		if err != nil && !errors.Is(err, bolterrors.ErrTimeout) {
+		if err != nil && !errors.Is(err, ErrInUse) {
 			err = fmt.Errorf("state file %q: %w", path, err)
 		}
 	}()
@@ -197,7 +199,7 @@ func openBolt(path string, o bolt.Options, opened func(*os.File)) (*bolt.DB, err
 	if err == nil {
 		return b, nil
 	}
-	if errors.Is(err, bolterrors.ErrTimeout) { // upstream's words, which scripts look for
+	if errors.Is(err, ErrInUse) { // upstream's words, which scripts look for
 		return nil, fmt.Errorf("failed to acquire lock/open state file %q: %w", path, err)
 	}
 	if _, ok := errors.AsType[unix.Errno](err); ok { // the system's, and not the content's

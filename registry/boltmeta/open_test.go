@@ -111,7 +111,7 @@ func TestSecondOpenTimesOutInUpstreamsWords(t *testing.T) {
 	path := statePath(t)
 	open(t, path)
 	_, err := Open(path, Options{Timeout: time.Millisecond})
-	if want := fmt.Sprintf("failed to acquire lock/open state file %q: timeout", path); err == nil || err.Error() != want {
+	if want := fmt.Sprintf("failed to acquire lock/open state file %q: timeout", path); !errors.Is(err, ErrInUse) || err.Error() != want {
 		t.Errorf("Open = %v, want %s", err, want)
 	}
 }

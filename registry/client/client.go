@@ -13,6 +13,7 @@ type Client struct {
 	o Options
 	// dialing is held by the one call that connects.
 	dialing chan struct{}
+	exposed map[string]bool // key files that were warned of; belongs to who holds dialing
 
 	mu     sync.Mutex // guards what follows
 	conn   *conn      // nil, or the last one
@@ -26,7 +27,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{o: o, dialing: make(chan struct{}, 1)}, nil
+	return &Client{o: o, dialing: make(chan struct{}, 1), exposed: map[string]bool{}}, nil
 }
 
 // Close ends the connection and every call that waits. Further calls fail.

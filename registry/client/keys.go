@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -84,12 +86,12 @@ func (c *Client) keys() (_ *keys, err error) {
 	for _, file := range defaultKeys() {
 		_, err := c.addFile(k, file, false)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, c.noKey(err)
+			return nil, c.noKey(inFile(file, err))
 		}
 	}
 	if len(k.signers) == 0 && len(k.locked) > 0 {
 		if _, err := c.addFile(k, k.locked[0], true); err != nil {
-			return nil, c.noKey(err)
+			return nil, c.noKey(inFile(k.locked[0], err))
 		}
 	}
 	if len(k.signers) == 0 {
@@ -111,10 +113,30 @@ func (c *Client) onlyKey(agent *keys) (*keys, error) {
 		_, err = c.addFile(k, c.o.KeyFile, true)
 	}
 	if err != nil {
-		return nil, c.noKey(err)
+		return nil, badKeyFile(c.o.KeyFile, err)
 	}
 	return k, nil
 }
+
+// badKeyFile says why the only key file cannot be used.
+func badKeyFile(file string, err error) error {
+	hint := "it should be a private key, as ssh-keygen writes it, and not the one with .pub"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "check -key; 'ssh-keygen -t ed25519 -f " + file + "' makes a new key"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "check its owner and mode: whoever runs this has to be able to read it"
+	case errors.Is(err, errLocked):
+		hint = "give its passphrase once for all to the SSH agent: ssh-add " + file
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err // the file is named already
+	}
+	return &Error{Text: "cannot use key file " + file, Hint: hint, Kind: wire.ErrUntrusted, Err: err}
+}
+
+// errLocked says that a key file stays encrypted.
+var errLocked = errors.New("it is encrypted")
 
 func (c *Client) noKey(err error) error {
 	return &Error{
@@ -122,6 +144,14 @@ func (c *Client) noKey(err error) error {
 		Hint: "run 'ssh-add', or 'ssh-keygen -t ed25519' for a new key, or name a key file",
 		Kind: wire.ErrUntrusted, Err: err,
 	}
+}
+
+// inFile names the file that err is about.
+func inFile(file string, err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return err // which names it
+	}
+	return fmt.Errorf("key file %s: %w", file, err)
 }
 
 // addAgent adds what the SSH agent has.
@@ -161,12 +191,13 @@ func defaultKeys() []string {
 
 // addFile adds the key in file, with its certificate first if there is one. An
 // encrypted key is only noted as locked unless ask is set; its public key is
-// returned where the file tells it.
+// returned where the file tells it. The error need not name the file.
 func (c *Client) addFile(k *keys, file string, ask bool) (ssh.PublicKey, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
+	c.warnExposed(file)
 	s, err := ssh.ParsePrivateKey(pem)
 	if e, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
 		if !ask {
@@ -176,7 +207,7 @@ func (c *Client) addFile(k *keys, file string, ask bool) (ssh.PublicKey, error) 
 		s, err = c.unlock(file, pem)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", file, err)
+		return nil, err
 	}
 	if _, ok := k.has(s.PublicKey()); ok {
 		return s.PublicKey(), nil
@@ -188,15 +219,35 @@ func (c *Client) addFile(k *keys, file string, ask bool) (ssh.PublicKey, error) 
 	return s.PublicKey(), nil
 }
 
+// warnExposed tells of a private key for which ssh(1) would not take it: one of
+// ours that others have rights to.
+func (c *Client) warnExposed(file string) {
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Getuid() {
+		return
+	}
+	if !c.exposed[file] {
+		c.exposed[file] = true
+		c.o.Warn(fmt.Sprintf("key file %s is open to others (mode %04o): chmod 600 %s", file, info.Mode().Perm(), file))
+	}
+}
+
 func (c *Client) unlock(file string, pem []byte) (ssh.Signer, error) {
 	if c.o.Passphrase == nil {
-		return nil, errors.New("it is encrypted and nobody can be asked for its passphrase")
+		return nil, fmt.Errorf("%w, and nobody can be asked for its passphrase", errLocked)
 	}
 	passphrase, err := c.o.Passphrase(file)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w, and %w", errLocked, err)
 	}
-	return ssh.ParsePrivateKeyWithPassphrase(pem, passphrase)
+	s, err := ssh.ParsePrivateKeyWithPassphrase(pem, passphrase)
+	if errors.Is(err, x509.IncorrectPasswordError) {
+		err = fmt.Errorf("%w, and the passphrase is wrong", errLocked)
+	}
+	return s, err
 }
 
 // certificate returns the signer with the certificate in file, or nil when

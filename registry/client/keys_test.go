@@ -112,7 +112,14 @@ func TestNoKey(t *testing.T) {
 	err := s.client(func(o *client.Options) { o.KeyFile = "" }).Connect(t.Context())
 	wants(t, err, wire.ErrUntrusted, "no usable key", "ssh-keygen")
 	err = s.client(func(o *client.Options) { o.KeyFile = "/nonexistent/key" }).Connect(t.Context())
-	wants(t, err, wire.ErrUntrusted, "/nonexistent/key")
+	wants(t, err, wire.ErrUntrusted, "cannot use key file /nonexistent/key: no such file or directory", "ssh-keygen", "-key")
+	_, public := writeKey(t)
+	file := filepath.Join(t.TempDir(), "key.pub")
+	if err := os.WriteFile(file, ssh.MarshalAuthorizedKey(public), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = s.client(func(o *client.Options) { o.KeyFile = file }).Connect(t.Context())
+	wants(t, err, wire.ErrUntrusted, "cannot use key file "+file, "private key")
 	err = s.client(func(o *client.Options) { o.KeyFile, o.AgentSocket = "", "/nonexistent/agent" }).Connect(t.Context())
 	wants(t, err, wire.ErrUntrusted, "SSH agent", "/nonexistent/agent")
 	if n := s.count(&s.connections); n != 0 {
@@ -134,7 +141,7 @@ func TestLockedKey(t *testing.T) {
 	}
 
 	err = s.client(only(func(string) ([]byte, error) { return []byte("wrong"), nil })).Connect(t.Context())
-	wants(t, err, wire.ErrUntrusted, file)
+	wants(t, err, wire.ErrUntrusted, "cannot use key file "+file+": it is encrypted, and the passphrase is wrong", "ssh-add "+file)
 
 	asked := ""
 	err = s.client(only(func(f string) ([]byte, error) {

@@ -39,6 +39,10 @@ type Options struct {
 	// nobody can be asked.
 	Passphrase func(file string) ([]byte, error)
 
+	// Warn is told, once for each file, of private keys that others can reach.
+	// Nil means Log.
+	Warn func(text string)
+
 	// Dial opens the TCP connection; nil means a net.Dialer.
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Timeouts Timeouts
@@ -94,6 +98,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Warn == nil {
+		o.Warn = func(text string) { o.Log.Warn("key is not safe", "error", text) }
 	}
 	o.Timeouts = o.Timeouts.withDefaults()
 	return o, nil

@@ -109,7 +109,7 @@ func (s *Session) run(ctx context.Context, words []string) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return c.Page().Text(s.Stdout)
 	}
-	hint := fmt.Sprintf("run '%s -h'", c.Name)
+	hint := fmt.Sprintf("see 'help %s'", c.Name)
 	if err == nil && c.Args == "" && fs.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}

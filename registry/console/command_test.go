@@ -90,18 +90,18 @@ func TestUsage(t *testing.T) {
 	d := newDesk(t).walk()
 	before := d.state()
 	for _, test := range []struct{ line, want string }{
-		{"showconf -nmae project1", `error: unknown flag "-nmae", the nearest is -name` + "\nhint: run 'showconf -h'\n"},
-		{"showconf", "error: -name should be set\nhint: run 'showconf -h'\n"},
-		{"showconf -name", "error: flag -name needs a value\nhint: run 'showconf -h'\n"},
-		{"showconf -name project1 project2", `error: unexpected argument "project2"` + "\nhint: run 'showconf -h'\n"},
-		{"rollback -name project1 -to soon", `error: bad value "soon" of flag -to: invalid syntax` + "\nhint: run 'rollback -h'\n"},
-		{"rollback -name project1 -to -1", `error: bad value "-1" of flag -to: invalid syntax` + "\nhint: run 'rollback -h'\n"},
-		{"changeconf -name project1 -component code", "error: -component and -version go together\nhint: run 'changeconf -h'\n"},
-		{"changeconf -name project1 -version v01", "error: -component and -version go together\nhint: run 'changeconf -h'\n"},
-		{"changeconf -name project1 -layer code", `error: layer "code" should be COMPONENT:VERSION` + "\nhint: run 'changeconf -h'\n"},
-		{"changeconf -name project1 -layer code:v01 -component code -version v00", `error: duplicate component "code"` + "\nhint: run 'changeconf -h'\n"},
-		{"delver -name code", "error: name and version should both be set\nhint: run 'delver -h'\n"},
-		{"help addver addconf", "error: help explains one command at a time\nhint: run 'help -h'\n"},
+		{"showconf -nmae project1", `error: unknown flag "-nmae", the nearest is -name` + "\nhint: see 'help showconf'\n"},
+		{"showconf", "error: -name should be set\nhint: see 'help showconf'\n"},
+		{"showconf -name", "error: flag -name needs a value\nhint: see 'help showconf'\n"},
+		{"showconf -name project1 project2", `error: unexpected argument "project2"` + "\nhint: see 'help showconf'\n"},
+		{"rollback -name project1 -to soon", `error: bad value "soon" of flag -to: invalid syntax` + "\nhint: see 'help rollback'\n"},
+		{"rollback -name project1 -to -1", `error: bad value "-1" of flag -to: invalid syntax` + "\nhint: see 'help rollback'\n"},
+		{"changeconf -name project1 -component code", "error: -component and -version go together\nhint: see 'help changeconf'\n"},
+		{"changeconf -name project1 -version v01", "error: -component and -version go together\nhint: see 'help changeconf'\n"},
+		{"changeconf -name project1 -layer code", `error: layer "code" should be COMPONENT:VERSION` + "\nhint: see 'help changeconf'\n"},
+		{"changeconf -name project1 -layer code:v01 -component code -version v00", `error: duplicate component "code"` + "\nhint: see 'help changeconf'\n"},
+		{"delver -name code", "error: name and version should both be set\nhint: see 'help delver'\n"},
+		{"help addver addconf", "error: help explains one command at a time\nhint: see 'help help'\n"},
 		{"components; delconf -name project1 -force", "error: unquoted ';': there is no shell here, quote it or leave it out\n"},
 		{"components 'x", "error: unmatched single quote\n"},
 	} {
@@ -215,7 +215,10 @@ func TestUploadsShowWhatClientsSay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := d.must("uploads"), `-   0   2026-11-21T18:00:00Z   eve\x1b[2J   receiving   a\n\x1b]0;x\u202egpj.tar.gz   `+"\n"; got != want {
+	if _, err := in.WriteAt([]byte("so far"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := d.must("uploads"), `-   6   2026-11-21T18:00:00Z   eve\x1b[2J   receiving   a\n\x1b]0;x\u202egpj.tar.gz   `+"\n"; got != want {
 		t.Errorf("uploads: got %q, want %q", got, want)
 	}
 	if err := in.Abort(t.Context()); err != nil {
@@ -230,7 +233,7 @@ func TestRefusedArchive(t *testing.T) {
 	if status != wire.Failed || !strings.HasPrefix(stderr, `error: layer code:v1: entry "../x": outside the root: not an acceptable layer`+"\nhint: ") {
 		t.Errorf("addver: exit status %s, stderr %q", status, stderr)
 	}
-	if got := d.must("uploads"); !strings.Contains(got, "   refused   upload   \n") {
+	if got := d.must("uploads"); !strings.Contains(got, `   refused   upload   entry "../x": outside the root`) {
 		t.Errorf("uploads: got %q", got)
 	}
 }

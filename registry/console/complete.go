@@ -58,7 +58,7 @@ func Complete(ctx context.Context, s *Session, line string, pos int) (newLine st
 // word that stays ("-name=").
 func candidatesFor(ctx context.Context, s *Session, words []string, word string) (prefix string, all []string) {
 	if len(words) == 0 {
-		return "", append(names(), "exit")
+		return "", names()
 	}
 	c, ok := Lookup(words[0])
 	if !ok {

@@ -66,6 +66,14 @@ func IsExit(line string) bool {
 	return word == "exit" || word == "quit"
 }
 
+// exitOp is exit as the only command of a session, which ends anyway. Elsewhere
+// IsExit finds the line.
+type exitOp struct{}
+
+func (*exitOp) Flags(*pflag.FlagSet) {}
+
+func (*exitOp) Run(context.Context, *Session, []string) (Result, error) { return nil, nil }
+
 // failed tells which line of a script the error above was about.
 func (s *Session) failed(n int, text string) {
 	text = Clean(strings.TrimSpace(text))
@@ -205,7 +213,11 @@ func (l uploadList) Text(w io.Writer) error {
 		if !u.Complete {
 			name = "-"
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t\n", name, u.Size, timeText(u.Started), u.User, u.Verdict, u.Path)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t", name, u.Size, timeText(u.Started), u.User, u.Verdict, u.Path)
+		if u.Reason != "" {
+			fmt.Fprintf(t, "%s\t", u.Reason)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }

@@ -54,12 +54,12 @@ func TestScript(t *testing.T) {
 			wantStderr: "error: line 2 is longer than 16384 bytes\n"},
 		{name: "line that never ends", text: strings.Repeat("x", 1<<20), want: wire.Usage,
 			wantStderr: "error: line 1 is longer than 16384 bytes\n"},
-		{name: "exit", text: "configurations\n exit \ncomponents\n", wantStdout: "project1\n"},
-		{name: "quit without a line end", text: "configurations\nquit", wantStdout: "project1\n"},
-		{name: "exit with an argument", text: "exit 1\n", want: wire.Usage,
-			wantStderr: "error: Unknown command, supported commands are: " + strings.Join(names(), " ") + "\nhint: \"exit\" is no command\nerror: line 1 failed: exit 1\n"},
+		{name: "exit", text: "configurations\n \texit \r\ncomponents\n", wantStdout: "project1\n"},
+		{name: "quit", text: "configurations\nquit", wantStdout: "project1\n"},
+		{name: "exit with words", text: "exit 3\nconfigurations\n", want: wire.Usage,
+			wantStderr: "error: unexpected argument \"3\"\nhint: see 'help exit'\nerror: line 1 failed: exit 3\n"},
 		{name: "batch in it", text: "batch\nconfigurations\n", want: wire.Usage,
-			wantStderr: "error: batch cannot run inside a script\nhint: run 'batch -h'\nerror: line 1 failed: batch\n"},
+			wantStderr: "error: batch cannot run inside a script\nhint: see 'help batch'\nerror: line 1 failed: batch\n"},
 	} {
 		d := newDesk(t).walk()
 		stdout, stderr, status := d.script(test.text)
@@ -74,9 +74,9 @@ func TestScript(t *testing.T) {
 
 func TestBatchKeepsGoing(t *testing.T) {
 	d := newDesk(t).walk()
-	text := "showconf\nconfigurations\nshowconf -name nope\ncomponents\n"
+	text := "showconf\nconfigurations\nshowconf -name nope\ncomponents\nexit\nconfigurations\n"
 	stdout, stderr, status := d.script(text, "batch", "-keep-going")
-	wantStderr := "error: -name should be set\nhint: run 'showconf -h'\nerror: line 1 failed: showconf\n" +
+	wantStderr := "error: -name should be set\nhint: see 'help showconf'\nerror: line 1 failed: showconf\n" +
 		"error: configuration \"nope\" not found\nerror: line 3 failed: showconf -name nope\n"
 	if stdout != "project1\nassets\ncode\nconfig\n" || stderr != wantStderr || status != wire.NotFound {
 		t.Errorf("batch -keep-going: stdout %q, stderr %q, exit status %s", stdout, stderr, status)

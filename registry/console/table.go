@@ -47,7 +47,8 @@ or "content" where the version was deleted and added again with other content.`,
 		},
 		{
 			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer,
-			Long:     "An upload is kept for 24 hours. Its digest is the first column; addver -hash makes it a version.",
+			Long: `An upload is kept for 24 hours. Its digest is the first column; addver -hash makes it a version.
+The second is its size in bytes, so far where it is being received. The last one says why an archive is refused.`,
 			Examples: []string{"uploads"},
 			New:      func() Op { return new(uploadsOp) },
 		},
@@ -129,6 +130,11 @@ Under -json every command prints JSON, an object a line.`,
 			Name: "version", Short: "show what this registry was built from", Role: registry.Viewer,
 			Examples: []string{"version"},
 			New:      func() Op { return new(versionOp) },
+		},
+		{
+			Name: "exit", Short: "leave the console, or end a script; so does quit", Role: registry.Viewer,
+			Examples: []string{"exit"},
+			New:      func() Op { return new(exitOp) },
 		},
 	}
 }

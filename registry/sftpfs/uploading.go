@@ -1,9 +1,11 @@
 package sftpfs
 
 import (
+	"context"
 	"path"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"deploytools/registry"
 )
@@ -52,7 +54,8 @@ func (u *uploading) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Close makes the upload a complete one, and tells the user its digest.
+// Close makes the upload a complete one, and tells the user its digest, and
+// that the archive is refused if that is known soon.
 func (u *uploading) Close() error {
 	defer u.end()
 	if u.lost.Load() {
@@ -63,7 +66,23 @@ func (u *uploading) Close() error {
 		return u.failed(err)
 	}
 	u.box.reporter.notices.printf("stored %s %d bytes %s", state.Digest, state.Size, path.Base(u.path))
+	u.tellRefusal()
 	return nil
+}
+
+// verdictWait is how long the end of an upload may wait for the verdict. The
+// archive is checked while it arrives, so that it is there at once but for large
+// ones; those are told of by addver and `uploads`.
+const verdictWait = time.Second
+
+// tellRefusal is for those who do not look at the version that they make next.
+func (u *uploading) tellRefusal() {
+	ctx, cancel := context.WithTimeout(u.box.ctx, verdictWait)
+	defer cancel()
+	state, err := u.box.r.Verdict(ctx, u.ID(), nil)
+	if err == nil && state.Verdict == registry.Refused { // without a verdict there is nothing to say yet
+		u.box.reporter.notices.printf("refused %s: %s", path.Base(u.path), state.Reason)
+	}
 }
 
 // TransferError forgets the upload: the connection broke before its end. The

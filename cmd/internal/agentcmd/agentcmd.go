@@ -155,7 +155,7 @@ func explain(err error) error {
 		}
 		return err
 	}
-	return err
+	return cli.Unwritable(err)
 }
 
 // splitLines lets a variable of the environment hold several values.

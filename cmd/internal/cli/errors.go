@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"syscall"
 
 	"deploytools/registry/console"
 	"deploytools/registry/wire"
@@ -43,6 +45,18 @@ func WithHint(err error, hint string) error {
 		return nil
 	}
 	return &Error{Hint: hint, Err: err}
+}
+
+// DirHint says what to do about the directory of -dir when it cannot be used.
+const DirHint = "make the directory and give it to the user that runs this, or choose another with -dir"
+
+// Unwritable adds DirHint if err is about a place that cannot be written to and
+// has no hint.
+func Unwritable(err error) error {
+	if (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) && HintOf(err) == "" {
+		return WithHint(err, DirHint)
+	}
+	return err
 }
 
 // WithStatus sets the exit status, in place of an earlier one. A nil err stays

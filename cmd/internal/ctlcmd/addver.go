@@ -56,6 +56,8 @@ func (a *addver) Run(ctx context.Context, o *cli.IO, words []string) error {
 	err := console.ParseFlags(fs, words, true)
 	local := fs.Changed("file") || err != nil && hasFile(words)
 	switch {
+	case err == nil && fs.NArg() == 0 && !local && !fs.Changed("hash"):
+		return cli.Usage("give -file FILE, or -hash DIGEST of what is uploaded already")
 	case errors.Is(err, pflag.ErrHelp), !local:
 		// The registry may know more flags than we do.
 		return a.r.run(ctx, o, append([]string{a.c.Name}, words...), nil)
@@ -83,7 +85,7 @@ func (a *addver) Run(ctx context.Context, o *cli.IO, words []string) error {
 		return err
 	}
 	defer c.Close()
-	p := put{c: c, o: o, f: f, layer: name + ":" + version}
+	p := put{r: a.r, c: c, o: o, f: f, layer: name + ":" + version}
 	return p.run(ctx, func(d digest.Digest) string { return a.line(fs, d) })
 }
 
@@ -137,6 +139,7 @@ func (a *archive) reader() io.Reader { return io.NewSectionReader(a.File, 0, a.s
 
 // put brings one archive to the registry and adds it as a version.
 type put struct {
+	r     *remote
 	c     *client.Client
 	o     *cli.IO
 	f     *archive
@@ -154,18 +157,18 @@ func (p *put) run(ctx context.Context, line func(digest.Digest) string) error {
 	var stdout, stderr reply
 	status, err := p.c.Exec(ctx, line(d), nil, &stdout, &stderr)
 	if err != nil {
-		return explain(err)
+		return p.r.explain(err)
 	}
 	// A registry of the original kind tells its errors on stdout.
 	if status == wire.OK || !strings.Contains(stdout.String()+stderr.String(), noUpload) {
 		_, err := p.o.Stdout.Write(stdout.Bytes())
 		p.o.Stderr.Write(stderr.Bytes())
-		return cmp.Or(ended(status, nil), err)
+		return cmp.Or(p.r.ended(status, nil), err)
 	}
 	if err := p.upload(ctx, d); err != nil {
 		return err
 	}
-	return ended(p.c.Exec(ctx, line(d), nil, p.o.Stdout, p.o.Stderr))
+	return p.r.ended(p.c.Exec(ctx, line(d), nil, p.o.Stdout, p.o.Stderr))
 }
 
 // reply keeps what a command prints, as long as it is sensible.
@@ -205,7 +208,7 @@ func (p *put) upload(ctx context.Context, want digest.Digest) error {
 	case err == errRefused:
 		return check.err
 	case err != nil:
-		return explain(err)
+		return p.r.explain(err)
 	case got != want:
 		return p.changed()
 	}

@@ -72,12 +72,12 @@ var transportStatuses = []wire.Status{wire.NotFound, wire.Conflict, wire.Denied,
 var local = []cli.Command{lintCommand, packCommand, unpackCommand}
 
 // commands returns the local commands and those of the console. The console's
-// help and version are the program's own.
+// help and version are the program's own, and there is nothing to exit.
 func commands(r *remote) []cli.Command {
 	out := slices.Clone(local)
 	for _, c := range console.Commands() {
 		switch c.Name {
-		case "help", "version":
+		case "help", "version", "exit":
 			continue
 		case "addver":
 			out = append(out, addverCommand(r, c))

@@ -15,7 +15,7 @@ import (
 func askPassphrase(ctx context.Context, file string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return nil, errors.New("it is encrypted, and there is no terminal to ask for its passphrase")
+		return nil, errors.New("there is no terminal to ask for its passphrase")
 	}
 	defer tty.Close()
 	fd := int(tty.Fd())

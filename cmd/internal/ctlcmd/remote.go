@@ -3,7 +3,9 @@ package ctlcmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -52,6 +54,7 @@ func (r *remote) dial(ctx context.Context, o *cli.IO) (*client.Client, error) {
 	c, err := client.New(client.Options{
 		Addr: r.addr, User: user, Fingerprints: r.fingerprints, KnownHosts: r.knownHosts,
 		KeyFile: r.key, AgentSocket: o.Env("SSH_AUTH_SOCK"),
+		Warn:       func(text string) { fmt.Fprintln(o.Stderr, "warning:", cli.Clean(text)) },
 		Passphrase: func(file string) ([]byte, error) { return askPassphrase(ctx, file) },
 	})
 	if err != nil {
@@ -67,14 +70,14 @@ func (r *remote) run(ctx context.Context, o *cli.IO, words []string, stdin io.Re
 		return err
 	}
 	defer c.Close()
-	return ended(c.Exec(ctx, console.Join(words), stdin, o.Stdout, o.Stderr))
+	return r.ended(c.Exec(ctx, console.Join(words), stdin, o.Stdout, o.Stderr))
 }
 
 // ended turns the end of a command into an error. The command itself has told
 // what went wrong.
-func ended(status wire.Status, err error) error {
+func (r *remote) ended(status wire.Status, err error) error {
 	if err != nil {
-		return explain(err)
+		return r.explain(err)
 	}
 	if status != wire.OK {
 		return &cli.Error{Status: status}
@@ -83,10 +86,13 @@ func ended(status wire.Status, err error) error {
 }
 
 // explain adds the exit status and the hint to an error of the client.
-func explain(err error) error {
+func (r *remote) explain(err error) error {
 	hint := ""
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		hint = e.Hint
+	}
+	if hint == "" && errors.Is(err, wire.ErrUnreachable) {
+		hint = "is deploy-registry running there? check -addr; " + r.sshLine("version")
 	}
 	for _, row := range []struct {
 		kind   error
@@ -100,6 +106,15 @@ func explain(err error) error {
 		}
 	}
 	return err
+}
+
+// sshLine returns how a command of the console is run without deployctl.
+func (r *remote) sshLine(command string) string {
+	host, port, err := net.SplitHostPort(r.addr)
+	if err != nil { // then the address has no port
+		host, port = strings.Trim(r.addr, "[]"), client.DefaultPort
+	}
+	return "ssh -p " + port + " " + host + " " + command
 }
 
 // stdinOf returns what a command may read: a terminal is left alone.

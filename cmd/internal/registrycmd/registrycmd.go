@@ -10,9 +10,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -25,7 +28,6 @@ import (
 	"deploytools/registry"
 	"deploytools/registry/boltmeta"
 	"deploytools/registry/fsblobs"
-	"deploytools/registry/keys"
 	"deploytools/registry/sshd"
 )
 
@@ -46,7 +48,9 @@ the user deploy-agent. Two files in the format of authorized_keys say who is who
 Everything it keeps lies in one directory. A new directory gets a host key, whose
 fingerprint is logged at each start.
 
-TERM and INT end it: commands and transfers that run may finish first.`,
+TERM and INT end it: commands and transfers that run may finish first. HUP reads
+both keys files again, for logins from now on; sessions that are open go on. A
+file without any key that can be used changes nothing.`,
 		Examples: []string{
 			"deploy-registry -addr localhost:2022 -dir $DIR -opauth $DIR/operator.keys -srvauth $DIR/service.keys",
 			"deploy-registry -addr 0.0.0.0:2022 -addr '[::]:2022'",
@@ -103,22 +107,24 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	operators, err := loadKeys(s.operators, registry.Admin, "-opauth", log)
-	if err != nil {
-		return err
-	}
-	agents, err := loadKeys(s.agents, registry.Agent, "-srvauth", log)
-	if err != nil {
-		return err
+	hangups := make(chan os.Signal, 1) // from now on HUP does not end us
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	operators := &logins{path: s.operators, role: registry.Admin, flag: "-opauth"}
+	agents := &logins{path: s.agents, role: registry.Agent, flag: "-srvauth"}
+	for _, l := range []*logins{operators, agents} {
+		if err := l.load(log); err != nil {
+			return err
+		}
 	}
 	reg, closeStore, err := s.open(log)
 	if err != nil {
-		return err
+		return cli.Unwritable(err)
 	}
 	defer closeStore()
 	hostKeys, err := sshd.LoadHostKeys(s.dir, log)
 	if err != nil {
-		return err
+		return cli.Unwritable(err)
 	}
 	server, err := sshd.New(sshd.Options{
 		Registry: reg, HostKeys: hostKeys, Operators: operators.Lookup, Agents: agents.Lookup, Log: log, Build: cli.ReadBuild(),
@@ -131,6 +137,11 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err != nil {
 		return err
 	}
+	reloads, stop := context.WithCancel(ctx)
+	var reloading sync.WaitGroup
+	reloading.Go(func() { onHangup(reloads, hangups, operators, agents, log) })
+	defer reloading.Wait()
+	defer stop()
 	return s.serve(ctx, server, listeners, reg, log)
 }
 
@@ -163,9 +174,12 @@ func isPort(port string) bool {
 // open opens the engines below the directory and the domain over them.
 func (s *settings) open(log *slog.Logger) (*registry.Registry, func(), error) {
 	if err := atomic.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, nil, cli.WithHint(err, "choose another place with -dir, or make it and give it to the user that runs this")
+		return nil, nil, cli.WithHint(err, cli.DirHint)
 	}
 	meta, err := boltmeta.Open(filepath.Join(s.dir, "state.db"), boltmeta.Options{})
+	if errors.Is(err, boltmeta.ErrInUse) {
+		err = cli.WithHint(err, fmt.Sprintf("another deploy-registry is using the directory %s (-dir): find it with 'ps -C deploy-registry', its log tells where it listens", s.dir))
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -199,24 +213,6 @@ func (s *settings) idleLimit() time.Duration {
 		return -1
 	}
 	return s.idle
-}
-
-// loadKeys reads an authorized_keys file. Lines that are refused are logged,
-// each with its number, and give nobody access.
-func loadKeys(path string, role registry.Role, flag string, log *slog.Logger) (*keys.Set, error) {
-	hint := "it needs a public key on a line, as ssh-keygen writes them; " + flag + " names the file"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, cli.WithHint(err, hint)
-	}
-	set, refused, err := keys.Parse(path, text, role, sshd.CheckKey)
-	if err != nil {
-		return nil, cli.WithHint(err, hint)
-	}
-	for _, line := range refused {
-		log.Warn("key refused", "error", fmt.Errorf("%s: %w", path, line))
-	}
-	return set, nil
 }
 
 // checkFunc lets the domain, which cannot read archives, check one. The domain
