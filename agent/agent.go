@@ -44,6 +44,7 @@ type Agent struct {
 	retrying bool    // the step comes again: it was not done, or the process ended in it
 	result   error   // of the deployments of this Run
 	waits    *backoff
+	away     time.Time         // since when the registry cannot be asked; zero: it can be
 	said     map[string]string // last text said, by subject
 	collect  collector
 

@@ -37,7 +37,7 @@ type Source interface {
 // Poll says how often the registry is asked.
 type Poll struct {
 	Interval time.Duration // 0: 30 s; up to an eighth more is added at random
-	MaxWait  time.Duration // longest wait after errors; 0: 5 min
+	MaxWait  time.Duration // longest wait after errors; 0: Interval, so that one poll after a fault is gone all is as it should be
 	Seed     uint64        // of the random part; 0: from the host and the name
 }
 
@@ -126,7 +126,7 @@ func New(o Options) (*Agent, error) {
 		return nil, fmt.Errorf("cannot tell the working directory: %w", err)
 	}
 	o.Poll.Interval = cmp.Or(o.Poll.Interval, 30*time.Second)
-	o.Poll.MaxWait = cmp.Or(o.Poll.MaxWait, 5*time.Minute)
+	o.Poll.MaxWait = cmp.Or(o.Poll.MaxWait, o.Poll.Interval)
 	o.Hook.Timeout = cmp.Or(o.Hook.Timeout, 10*time.Minute)
 	o.Keep.Roots = cmp.Or(o.Keep.Roots, 3)
 	o.Keep.CacheAge = cmp.Or(o.Keep.CacheAge, time.Hour)

@@ -78,7 +78,7 @@ func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 }
 
 // awaitAnother returns when the registry has another configuration, or ctx is
-// done. It uses nothing of the machine but what it is given.
+// done. It uses nothing of the machine but what it is given, and ask.
 func (a *Agent) awaitAnother(ctx context.Context, d *Deployment) error {
 	waits := newBackoff(a.o.Poll, a.o.Name)
 	wait := waits.poll()
