@@ -20,7 +20,8 @@ import (
 
 // How a Run in Mode.Once ended, and why one cannot work.
 var (
-	// ErrRolledBack: the configuration failed, and what was there serves again.
+	// ErrRolledBack: the configuration failed, in this Run or before, and what was
+	// there serves again.
 	ErrRolledBack = errors.New("rolled back")
 	// ErrBroken: neither root serves.
 	ErrBroken = errors.New("broken: neither the new nor the old version works")
@@ -102,6 +103,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.o.Source.Close()
 	if err := a.start(ctx); err != nil {
 		return a.refuse(ctx, err)
+	}
+	if a.o.Mode.Retry {
+		if err := errors.Join(a.resumeNow(), a.retryNow()); err != nil {
+			return err
+		}
 	}
 	if !a.o.Mode.Once && a.rec.State == Idle {
 		a.wait(ctx, a.waits.spread())

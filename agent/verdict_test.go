@@ -57,7 +57,7 @@ func TestWithoutRevisionsAMarkHoldsUntilTheConfigurationChanges(t *testing.T) {
 		h.want("v1", nil)
 		put("v2", with(failHook))
 		h.want("v1", ErrRolledBack)
-		h.want("v1", nil)
+		h.want("v1", ErrRolledBack)
 		n := h.runs("deploy")
 		put("v1", one("1"))
 		h.want("v1", nil)
@@ -340,4 +340,56 @@ func TestRootThatIsGoneAfterTheHookIsNotCommitted(t *testing.T) {
 			h.invariants()
 		})
 	}
+}
+
+// A second run of cron said that all is well, with nothing deployed.
+func TestOnceSaysAgainThatTheConfigurationFailedHere(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", with(failHook))
+		h.want("", ErrRolledBack)
+		err := h.run()
+		want := `rolled back: configuration "web", revision 1, failed here before: "./deploy.sh" call failure: exit status 1`
+		if !errors.Is(err, ErrRolledBack) || err.Error() != want || h.runs("deploy") != 1 {
+			t.Errorf("Run = %v after %d deploys, want %s", err, h.runs("deploy"), want)
+		}
+	})
+}
+
+func TestRetryLetsGoOfMarksAndHolds(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		failing := 1
+		h.hooks.exit = func(env map[string]string) int {
+			if env["DEPLOY_ACTION"] == "deploy" {
+				return failing
+			}
+			return 0
+		}
+		h.src.put("v2", one("2"))
+		h.want("v1", ErrRolledBack)
+		stop := h.serve()
+		must(h.agent.Hold(h.Context(), "release freeze"))
+		stop()
+		failing = 0
+		h.want("v1", ErrHeld)
+		h.o.Mode.Retry = true
+		h.want("v2", nil)
+		h.o.Mode.Once = false
+		if _, err := New(h.o); err == nil {
+			t.Error("New takes Retry without Once")
+		}
+	})
+}
+
+func TestRetryClosesWhatIsBroken(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		broken(h)
+		h.o.Mode.Retry = true
+		n := len(h.calls)
+		h.want("v1", ErrRolledBack)
+		if s := h.agent.Record().State; s != Idle || len(h.calls) < n+2 {
+			t.Errorf("in %s after %d calls, want Idle after one more try", s, len(h.calls)-n)
+		}
+	})
 }
