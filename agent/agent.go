@@ -60,6 +60,7 @@ type Agent struct {
 type programs interface {
 	run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error)
 	forget(dir, label string) error
+	startable(path string) error
 }
 
 // looks are the ways to look from outside: those of package verify.

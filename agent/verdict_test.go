@@ -393,3 +393,42 @@ func TestRetryClosesWhatIsBroken(t *testing.T) {
 		}
 	})
 }
+
+// A script that was not there was found out only after the switch, and neither
+// root served.
+func TestHookThatIsNotThereIsWaitedForBeforeTheSwitch(t *testing.T) {
+	for _, program := range []string{"./deploy.sh", "./check.sh", "./remove.sh"} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.o.Hook.CheckScript, h.o.Hook.RemoveScript = "./check.sh", "./remove.sh"
+			first := program == "./remove.sh" // it is of use to a first deployment only
+			want := ""
+			if !first {
+				h.src.put("v1", one("1"))
+				h.want("v1", nil)
+				want = "v1"
+			}
+			h.calls = nil
+			missing := errors.New("no such file")
+			h.hooks.unready = map[string]error{program: missing}
+			h.src.put("v2", one("2"))
+			if err := h.run(); !errors.Is(err, missing) {
+				t.Errorf("%s missing: Run = %v", program, err)
+			}
+			stop := h.serve()
+			pass(time.Hour)
+			r := h.agent.Record()
+			if r.State != Checking || len(r.Marks) > 0 || len(h.calls) > 0 || h.live() != want {
+				t.Errorf("%s missing: in %s with marks %v after %d calls, %q is live", program, r.State, r.Marks, len(h.calls), h.live())
+			}
+			if n := h.lines("WARN", "no such file"); n != 1 {
+				t.Errorf("%s missing: said %d times, want once\n%s", program, n, h.logged)
+			}
+			stop()
+			h.hooks.unready = nil
+			h.want("v2", nil)
+			h.hooks.unready = map[string]error{"./remove.sh": missing}
+			h.src.put("v3", one("3"))
+			h.want("v3", nil)
+		})
+	}
+}
