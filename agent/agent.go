@@ -65,14 +65,15 @@ type programs interface {
 
 // looks are the ways to look from outside: those of package verify.
 type looks struct {
-	once, run, soak func(context.Context, spec.Spec, verify.Vars) verify.Report
+	once, soak func(context.Context, spec.Spec, verify.Vars) verify.Report
+	run        func(_ context.Context, _ spec.Spec, _ verify.Vars, missed func([]verify.Finding)) verify.Report
 }
 
 func newAgent(o Options, workDir string) *Agent {
 	return &Agent{
 		o: o, workDir: workDir,
 		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor},
-		look:     looks{verify.Once, verify.Run, verify.Soak},
+		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
 		crash:    func(string) {},
 		waits:    newBackoff(o.Poll, o.Name),
 		said:     map[string]string{},
@@ -105,6 +106,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.start(ctx); err != nil {
 		return a.refuse(ctx, err)
 	}
+	a.logStart()
 	if a.o.Mode.Retry {
 		if err := errors.Join(a.resumeNow(), a.retryNow()); err != nil {
 			return err

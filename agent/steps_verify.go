@@ -29,7 +29,9 @@ func (a *Agent) verify(ctx context.Context) error {
 }
 
 func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
-	r := a.look.run(ctx, d.New.Spec, a.vars(&d.New, d.From))
+	r := a.look.run(ctx, d.New.Spec, a.vars(&d.New, d.From), func(missed []verify.Finding) {
+		a.log().Warn("checks do not pass yet", "configuration", a.o.Name, "root", d.New.Dir, "error", texts(missed))
+	})
 	d.Checks = &r
 	switch {
 	case r.Verified:
@@ -105,7 +107,7 @@ func (a *Agent) reverify(ctx context.Context) error {
 		return nil
 	}
 	return a.persist(ctx, func() error {
-		r := a.look.run(ctx, d.Back.Spec, a.vars(d.Back, &d.New))
+		r := a.look.run(ctx, d.Back.Spec, a.vars(d.Back, &d.New), nil)
 		d.Restored = &r
 		if worse := verify.Worse(d.before(), r); len(worse) > 0 {
 			return fmt.Errorf("verification of the old version failed: %s", texts(worse))
