@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -148,6 +149,34 @@ func TestDamagedStateFileIsWrittenAnew(t *testing.T) {
 		stop()
 		if h.live() != "v2" || h.lines("WARN", "state file or evidence not written") != 1 {
 			t.Errorf("%q is live\n%s", h.live(), h.logged)
+		}
+	})
+}
+
+// Two agents that were given one state file wrote it in turn.
+func TestStateFileOfAnotherConfigurationIsLeftAlone(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.StateFile = h.dir + "/state.json"
+		other := *h.src.put("v1", one("1"))
+		other.Name = "other"
+		other.Seal()
+		b, err := other.Encode()
+		must(err)
+		must(os.WriteFile(h.o.StateFile, b, 0o644))
+		stop := h.serve()
+		pass(time.Hour)
+		stop()
+		if got, err := os.ReadFile(h.o.StateFile); err != nil || !bytes.Equal(got, b) {
+			t.Errorf("state file is %q, %v, want as it was", got, err)
+		}
+		says := "state.json is of configuration \\\"other\\\", not \\\"web\\\""
+		if n := h.lines("WARN", says); h.live() != "v1" || n != 2 || h.lines("WARN", "state file not used") != 1 {
+			t.Errorf("%q is live, said %d times, want at the start and when it should be written\n%s", h.live(), n, h.logged)
+		}
+		must(os.Remove(h.o.StateFile))
+		h.want("v1", nil)
+		if _, err := os.Stat(h.o.StateFile); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -137,6 +137,7 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 		r := a.look.once(ctx, d.Back.Spec, a.vars(d.Back, &d.New))
 		if len(verify.Worse(d.before(), r)) == 0 {
 			d.Restored = &r
+			a.log().Info("serves again", "configuration", a.o.Name, "revision", d.Back.Configuration.Revision, "root", d.Back.Dir)
 			return nil
 		}
 	}
