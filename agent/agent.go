@@ -20,7 +20,8 @@ import (
 
 // How a Run in Mode.Once ended, and why one cannot work.
 var (
-	// ErrRolledBack: the configuration failed, and what was there serves again.
+	// ErrRolledBack: the configuration failed, in this Run or before, and what was
+	// there serves again.
 	ErrRolledBack = errors.New("rolled back")
 	// ErrBroken: neither root serves.
 	ErrBroken = errors.New("broken: neither the new nor the old version works")
@@ -44,6 +45,7 @@ type Agent struct {
 	retrying bool    // the step comes again: it was not done, or the process ended in it
 	result   error   // of the deployments of this Run
 	waits    *backoff
+	away     time.Time         // since when the registry cannot be asked; zero: it can be
 	said     map[string]string // last text said, by subject
 	collect  collector
 
@@ -58,18 +60,20 @@ type Agent struct {
 type programs interface {
 	run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error)
 	forget(dir, label string) error
+	startable(path string) error
 }
 
 // looks are the ways to look from outside: those of package verify.
 type looks struct {
-	once, run, soak func(context.Context, spec.Spec, verify.Vars) verify.Report
+	once, soak func(context.Context, spec.Spec, verify.Vars) verify.Report
+	run        func(_ context.Context, _ spec.Spec, _ verify.Vars, missed func([]verify.Finding)) verify.Report
 }
 
 func newAgent(o Options, workDir string) *Agent {
 	return &Agent{
 		o: o, workDir: workDir,
 		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor},
-		look:     looks{verify.Once, verify.Run, verify.Soak},
+		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
 		crash:    func(string) {},
 		waits:    newBackoff(o.Poll, o.Name),
 		said:     map[string]string{},
@@ -101,6 +105,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.o.Source.Close()
 	if err := a.start(ctx); err != nil {
 		return a.refuse(ctx, err)
+	}
+	a.logStart()
+	if a.o.Mode.Retry {
+		if err := errors.Join(a.resumeNow(), a.retryNow()); err != nil {
+			return err
+		}
 	}
 	if !a.o.Mode.Once && a.rec.State == Idle {
 		a.wait(ctx, a.waits.spread())

@@ -44,6 +44,9 @@ func TestBrokenWaitsForSomebody(t *testing.T) {
 				pass(time.Hour)
 				stop()
 				want := map[string]string{"a person": "v1", "a revision": "v3", "OLDROOT again": "v1"}[name]
+				if n := h.lines("INFO", `msg="serves again"`); (n == 1) != (name == "OLDROOT again") || n > 1 {
+					t.Errorf("said %d times that OLDROOT serves again", n)
+				}
 				if h.live() != want || h.agent.Record().State == Broken && name != "a person" {
 					t.Errorf("%q is live in %s, want %s", h.live(), h.agent.Record().State, want)
 				}

@@ -111,7 +111,7 @@ func TestWhatIsNotTheLayerIsNotKept(t *testing.T) {
 			if s := h.agent.Record().State; s != Fetching || len(h.agent.Record().Marks) > 0 {
 				t.Errorf("%s: in %s with marks %v, want to go on asking", name, s, h.agent.Record().Marks)
 			}
-			if n := len(h.src.offsets); n < 5 || n > 100 {
+			if n := len(h.src.offsets); n < 5 || n > 300 {
 				t.Errorf("%s: %d fetches in an hour", name, n)
 			}
 			h.src.set(func() { h.src.fetch = nil })

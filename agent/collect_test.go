@@ -216,7 +216,7 @@ func TestEvidence(t *testing.T) {
 			must(os.MkdirAll(fmt.Sprintf("%s/deployments/%06d-0123456789ab", h.dir, i+100), 0o700))
 		}
 		must(os.Mkdir(h.dir+"/deployments/mine", 0o700))
-		h.want("", nil)
+		h.want("", ErrRolledBack)
 		if n := len(h.names("deployments")); n != keepEvidence+1 {
 			t.Errorf("%d directories of evidence are left", n)
 		}

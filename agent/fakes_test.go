@@ -134,6 +134,8 @@ const (
 type fakeHooks struct {
 	h    *host
 	exit func(env map[string]string) int // nil: by the files in NEWROOT
+
+	unready map[string]error // programs that cannot be started
 }
 
 func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error) {
@@ -181,6 +183,8 @@ func has(root, name string) int {
 	}
 	return 0
 }
+
+func (f *fakeHooks) startable(path string) error { return f.unready[path] }
 
 func (f *fakeHooks) forget(dir, label string) error {
 	return os.RemoveAll(filepath.Join(dir, label+".status.json"))

@@ -23,13 +23,15 @@ func (a *Agent) Hold(ctx context.Context, reason string) error {
 // `current`, moved to what is no root of ours or deleted, it names the live root
 // again: else the next poll would set the same hold.
 func (a *Agent) Resume(ctx context.Context) error {
-	return a.command(ctx, func() error {
-		if err := a.relink(); err != nil {
-			return err
-		}
-		a.rec.Hold = nil
-		return a.save()
-	})
+	return a.command(ctx, a.resumeNow)
+}
+
+func (a *Agent) resumeNow() error {
+	if err := a.relink(); err != nil {
+		return err
+	}
+	a.rec.Hold = nil
+	return a.save()
 }
 
 // relink moves `current` back from where the hold found it.
@@ -48,11 +50,13 @@ func (a *Agent) relink() error {
 // Retry lets go of all marks, so that what failed here is tried again, and in
 // Broken closes the deployment.
 func (a *Agent) Retry(ctx context.Context) error {
-	return a.command(ctx, func() error {
-		a.rec.Marks = nil
-		a.retry = a.rec.State == Broken
-		return a.save()
-	})
+	return a.command(ctx, a.retryNow)
+}
+
+func (a *Agent) retryNow() error {
+	a.rec.Marks = nil
+	a.retry = a.rec.State == Broken
+	return a.save()
 }
 
 // Rollback makes the root live that was committed before the live one, as it

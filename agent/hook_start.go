@@ -90,6 +90,39 @@ func startFailure(path string, err error) (string, error) {
 	return err.Error(), nil
 }
 
+// startable returns nil if the program is there and, as far as can be seen
+// without starting it, can be executed; else what run would say of it. A path
+// with a slash is relative to the agent's own working directory, which is that
+// of its programs.
+func (*hookRunner) startable(path string) error {
+	full, err := path, error(nil)
+	if !strings.Contains(path, "/") {
+		full, err = exec.LookPath(path)
+	}
+	if err == nil {
+		err = executable(full)
+	}
+	if interpreter := interpreterOf(full); err == nil && interpreter != "" {
+		err = executable(interpreter)
+	}
+	if err == nil {
+		return nil
+	}
+	text, err := startFailure(full, err)
+	if err != nil {
+		return fmt.Errorf("%q: %w", path, err)
+	}
+	return hookResult{Path: path, Failure: text}.Err()
+}
+
+// executable asks for what execve(2) will ask for, as the effective user.
+func executable(path string) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return unix.EACCES
+	}
+	return unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS)
+}
+
 // interpreterOf returns what a script names after #!, or "".
 func interpreterOf(path string) string {
 	f, err := os.Open(path)

@@ -76,6 +76,10 @@ func TestHookThatCannotBeStartedIsADefiniteFailure(t *testing.T) {
 	} {
 		h := newHookTest(t, "")
 		h.c.Path = test.path
+		if err := h.h.startable(test.path); (err == nil) != strings.HasPrefix(test.want, "exec format error") ||
+			err != nil && err.Error() != fmt.Sprintf("%q call failure: %s", test.path, test.want) {
+			t.Errorf("%s: startable = %v, want %s", test.path, err, test.want)
+		}
 		r, err := h.run()
 		if err != nil {
 			t.Errorf("%s: run = %v, want a result", test.path, err)
@@ -84,6 +88,18 @@ func TestHookThatCannotBeStartedIsADefiniteFailure(t *testing.T) {
 		want := fmt.Sprintf("%q call failure: %s", test.path, test.want)
 		if got := r.Err(); got == nil || got.Error() != want || r.Exit != -1 {
 			t.Errorf("%s: run = %+v\nwith error %v\nwant       %s", test.path, r, got, want)
+		}
+	}
+}
+
+func TestHookThatCanBeStartedIsStartable(t *testing.T) {
+	dir := t.TempDir()
+	must(os.WriteFile(dir+"/env", []byte("#! /usr/bin/env sh\n"), 0o755))
+	must(os.WriteFile(dir+"/secret", []byte("#!/bin/sh\n"), 0o711))
+	must(os.Symlink("env", dir+"/link"))
+	for _, path := range []string{"true", "/bin/sh", dir + "/env", dir + "/secret", dir + "/link"} {
+		if err := new(hookRunner).startable(path); err != nil {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 }

@@ -82,7 +82,13 @@ func (h *host) new() *Agent {
 		h.Fatal(err)
 	}
 	a.hooks = h.hooks
-	a.look = looks{h.look, h.look, h.soak}
+	a.look = looks{once: h.look, soak: h.soak, run: func(ctx context.Context, s spec.Spec, v verify.Vars, missed func([]verify.Finding)) verify.Report {
+		r := h.look(ctx, s, v)
+		if missed != nil && !r.OK {
+			missed(r.Failed())
+		}
+		return r
+	}}
 	a.crash = func(point string) { h.seam(point) }
 	h.agent = a
 	return a

@@ -39,9 +39,8 @@ func (a *Agent) enter(next State) error {
 	}
 	a.begun = next.counted()
 	a.log().Info("state entered", "state", next, "from_state", from, "configuration", a.o.Name)
-	if from == Committing && next == Idle {
-		live := a.Record().Live
-		a.log().Info("root committed", "root", live.Dir, "revision", live.Configuration.Revision, "verification", live.Verification, "configuration", a.o.Name)
+	if next == Idle {
+		a.logEnd(a.rec.Last)
 	}
 	if a.o.Observe.Enter != nil {
 		a.o.Observe.Enter(next)

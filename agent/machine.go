@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 )
 
 // State is what the agent is doing.
@@ -155,11 +154,9 @@ func (a *Agent) failed(s State, err error) error {
 			a.rec.mark(d.New.Configuration, d.Reason)
 		}
 	}
-	level := slog.LevelInfo
-	if verdict == Bad {
-		level = slog.LevelError // a person must mend it: it is not tried again
+	if verdict == Bad { // a person must mend it: it is not tried again
+		a.log().Error("step failed", "state", s, "configuration", a.o.Name, "error", err)
 	}
-	a.log().Log(context.Background(), level, "step failed", "state", s, "configuration", a.o.Name, "error", err)
 	return a.enter(machine[s].failed)
 }
 

@@ -37,7 +37,7 @@ type Source interface {
 // Poll says how often the registry is asked.
 type Poll struct {
 	Interval time.Duration // 0: 30 s; up to an eighth more is added at random
-	MaxWait  time.Duration // longest wait after errors; 0: 5 min
+	MaxWait  time.Duration // longest wait after errors; 0: Interval, so that one poll after a fault is gone all is as it should be
 	Seed     uint64        // of the random part; 0: from the host and the name
 }
 
@@ -88,6 +88,7 @@ type Options struct {
 type Mode struct {
 	Once   bool // Run returns when there is nothing left to do
 	DryRun bool // deployments end before the switch
+	Retry  bool // a person asks, with Once: at its start Run does what Resume and Retry do
 }
 
 // Observe is told what happens. The zero value is told nothing.
@@ -108,6 +109,9 @@ func New(o Options) (*Agent, error) {
 	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.CacheAge < 0 || o.Keep.Delay < 0 {
 		return nil, errors.New("agent's times and numbers cannot be negative")
 	}
+	if o.Mode.Retry && !o.Mode.Once {
+		return nil, errors.New("agent that goes on cannot begin with a retry: it would at each of its starts")
+	}
 	if err := o.Verify.Validate(spec.FromHost); err != nil {
 		return nil, err
 	}
@@ -126,7 +130,7 @@ func New(o Options) (*Agent, error) {
 		return nil, fmt.Errorf("cannot tell the working directory: %w", err)
 	}
 	o.Poll.Interval = cmp.Or(o.Poll.Interval, 30*time.Second)
-	o.Poll.MaxWait = cmp.Or(o.Poll.MaxWait, 5*time.Minute)
+	o.Poll.MaxWait = cmp.Or(o.Poll.MaxWait, o.Poll.Interval)
 	o.Hook.Timeout = cmp.Or(o.Hook.Timeout, 10*time.Minute)
 	o.Keep.Roots = cmp.Or(o.Keep.Roots, 3)
 	o.Keep.CacheAge = cmp.Or(o.Keep.CacheAge, time.Hour)

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -147,6 +149,34 @@ func TestDamagedStateFileIsWrittenAnew(t *testing.T) {
 		stop()
 		if h.live() != "v2" || h.lines("WARN", "state file or evidence not written") != 1 {
 			t.Errorf("%q is live\n%s", h.live(), h.logged)
+		}
+	})
+}
+
+// Two agents that were given one state file wrote it in turn.
+func TestStateFileOfAnotherConfigurationIsLeftAlone(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.StateFile = h.dir + "/state.json"
+		other := *h.src.put("v1", one("1"))
+		other.Name = "other"
+		other.Seal()
+		b, err := other.Encode()
+		must(err)
+		must(os.WriteFile(h.o.StateFile, b, 0o644))
+		stop := h.serve()
+		pass(time.Hour)
+		stop()
+		if got, err := os.ReadFile(h.o.StateFile); err != nil || !bytes.Equal(got, b) {
+			t.Errorf("state file is %q, %v, want as it was", got, err)
+		}
+		says := "state.json is of configuration \\\"other\\\", not \\\"web\\\""
+		if n := h.lines("WARN", says); h.live() != "v1" || n != 2 || h.lines("WARN", "state file not used") != 1 {
+			t.Errorf("%q is live, said %d times, want at the start and when it should be written\n%s", h.live(), n, h.logged)
+		}
+		must(os.Remove(h.o.StateFile))
+		h.want("v1", nil)
+		if _, err := os.Stat(h.o.StateFile); err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -395,4 +425,30 @@ func TestWaits(t *testing.T) {
 	if x.spread() == y.spread() {
 		t.Error("two configurations on one host poll at the same time")
 	}
+}
+
+// After a night without a registry the agents waited for up to five minutes more.
+func TestOnePollAfterAnOutageTheHostHasWhatIsWanted(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		h.o.Poll = Poll{Interval: 10 * time.Second}
+		stop := h.serve()
+		pass(time.Minute)
+		for n := range 20 { // wherever in its waits the outage ends
+			h.src.set(func() { h.src.down = wire.ErrUnreachable })
+			pass(time.Hour + time.Duration(n)*time.Second)
+			version := fmt.Sprint(n + 2)
+			h.src.put("v"+version, one(version))
+			h.src.set(func() { h.src.down = nil })
+			pass(10 * time.Second)
+			if h.live() != "v"+version {
+				t.Fatalf("outage %d: %q is live one poll after it, want v%s", n, h.live(), version)
+			}
+		}
+		stop()
+		if n := h.lines("INFO", "registry reached again"); n != 20 || h.lines("INFO", "duration_ms=36") < 5 {
+			t.Errorf("said %d times that the registry answers again, want 20, and after how long\n%s", n, h.logged)
+		}
+	})
 }

@@ -44,7 +44,7 @@ func (h *host) script(name, text string) {
 func (h *host) runReal(ctx context.Context) error {
 	a := h.new()
 	a.hooks = &hookRunner{log: a.log()}
-	a.look = looks{verify.Once, verify.Run, verify.Soak}
+	a.look = looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak}
 	return a.Run(ctx)
 }
 

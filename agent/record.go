@@ -140,10 +140,14 @@ func (r *Record) unmark(d digest.Digest) {
 	r.Marks = slices.DeleteFunc(r.Marks, func(m Mark) bool { return m.Digest == d })
 }
 
-// marked reports whether what the registry has failed here. A later revision of
-// the same configuration is a person asking for one more try.
-func (r *Record) marked(st wire.PollState) bool {
-	return slices.ContainsFunc(r.Marks, func(m Mark) bool { return m.Digest == st.Digest && st.Revision <= m.Revision })
+// marked returns the mark of what the registry has, if that failed here. A later
+// revision of the same configuration is a person asking for one more try.
+func (r *Record) marked(st wire.PollState) *Mark {
+	i := slices.IndexFunc(r.Marks, func(m Mark) bool { return m.Digest == st.Digest && st.Revision <= m.Revision })
+	if i < 0 {
+		return nil
+	}
+	return &r.Marks[i]
 }
 
 // format is the number of both documents below; one with a greater number is

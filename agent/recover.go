@@ -110,7 +110,10 @@ func (a *Agent) adopt(r *Record, link string) error {
 		return err
 	}
 	c, err := wire.DecodeConfiguration(b)
-	if err != nil || c.Name != a.o.Name {
+	if err == nil {
+		err = a.ours(c)
+	}
+	if err != nil {
 		a.log().Warn("state file not used", "configuration", a.o.Name, "error", err)
 		return nil
 	}

@@ -29,8 +29,21 @@ func guarded[T any](call func() (T, error)) (v T, err error) {
 	return call()
 }
 
-// ask polls once. It uses nothing of the machine.
+// ask polls once. Of the machine it uses only away, so that it must not be
+// called twice at a time.
 func (a *Agent) ask(ctx context.Context) (wire.PollState, error) {
+	st, err := a.pollOnce(ctx)
+	switch {
+	case err == nil && !a.away.IsZero():
+		a.log().Info("registry reached again", "configuration", a.o.Name, "duration_ms", time.Since(a.away).Milliseconds())
+		a.away = time.Time{}
+	case err != nil && ctx.Err() == nil && a.away.IsZero():
+		a.away = time.Now()
+	}
+	return st, err
+}
+
+func (a *Agent) pollOnce(ctx context.Context) (wire.PollState, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	st, err := guarded(func() (wire.PollState, error) { return a.o.Source.Poll(ctx, a.o.Name) })

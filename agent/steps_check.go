@@ -24,6 +24,9 @@ const (
 // check is the step of Checking: the last one that touches nothing.
 func (a *Agent) check(ctx context.Context) error {
 	d := a.rec.Deployment
+	if err := a.hooksThere(d); err != nil {
+		return err
+	}
 	if err := a.checkScript(ctx, d); err != nil {
 		return err
 	}
@@ -41,6 +44,25 @@ func (a *Agent) check(ctx context.Context) error {
 		return &definite{verdict: Superseded, err: fmt.Errorf("`current` was moved by hand to %q", link)}
 	}
 	return a.prepareWayBack(d)
+}
+
+// hooksThere reports the first of the programs of this deployment and of its
+// way back that cannot be started. That is the host's fault and no version's:
+// it is waited for, while nothing has been touched.
+func (a *Agent) hooksThere(d *Deployment) error {
+	programs := []string{a.o.Hook.CheckScript, a.o.Hook.Script}
+	if d.Back == nil {
+		programs = append(programs, a.o.Hook.RemoveScript)
+	}
+	for _, path := range programs {
+		if path == "" {
+			continue
+		}
+		if err := a.hooks.startable(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkScript runs the check script on NEWROOT.

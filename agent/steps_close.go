@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"deploytools/atomic"
+	"deploytools/registry/wire"
 )
 
 // commit is the step of Committing. The commit is the record that enters Idle;
@@ -78,10 +79,24 @@ func (a *Agent) deriveState() error {
 	if err != nil {
 		return err
 	}
-	if have, err := os.ReadFile(a.o.StateFile); err == nil && bytes.Equal(have, want) {
+	have, err := os.ReadFile(a.o.StateFile)
+	if err == nil && bytes.Equal(have, want) {
 		return nil
 	}
+	if c, damaged := wire.DecodeConfiguration(have); err == nil && damaged == nil {
+		if err := a.ours(c); err != nil {
+			return err // two agents would write in turn, and neither agent's readers could believe it
+		}
+	}
 	return atomic.WriteFile(a.o.StateFile, want, 0o644)
+}
+
+// ours reports that the state file shows another agent's configuration.
+func (a *Agent) ours(c *wire.Configuration) error {
+	if c.Name == a.o.Name {
+		return nil
+	}
+	return fmt.Errorf("%s is of configuration %q, not %q", a.o.StateFile, c.Name, a.o.Name)
 }
 
 func (a *Agent) deriveEvidence() error {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"deploytools/registry/wire"
@@ -51,12 +52,15 @@ func (a *Agent) expectNothing(st wire.PollState) bool {
 		r.Last.New.Configuration.Digest == st.Digest && r.Last.New.Configuration.Revision == st.Revision {
 		return true
 	}
-	switch {
-	case r.Hold != nil:
+	if r.Hold != nil {
 		a.say("want", "held", r.Hold.Reason, "revision", st.Revision, "error", r.Hold.Reason)
 		return true
-	case r.marked(st):
-		a.say("want", "configuration failed here before", st.Digest.String(), "revision", st.Revision)
+	}
+	if m := r.marked(st); m != nil {
+		a.say("want", "configuration failed here before", st.Digest.String(), "revision", st.Revision, "error", m.Reason)
+		if a.result == nil { // else this Run has just seen it fail
+			a.result = fmt.Errorf("%w: configuration %q, revision %d, failed here before: %s", ErrRolledBack, a.o.Name, st.Revision, m.Reason)
+		}
 		return true
 	}
 	return r.Live != nil && r.Live.Configuration.Digest == st.Digest && r.Live.Configuration.Revision == st.Revision

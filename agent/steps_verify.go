@@ -29,7 +29,9 @@ func (a *Agent) verify(ctx context.Context) error {
 }
 
 func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
-	r := a.look.run(ctx, d.New.Spec, a.vars(&d.New, d.From))
+	r := a.look.run(ctx, d.New.Spec, a.vars(&d.New, d.From), func(missed []verify.Finding) {
+		a.log().Warn("checks do not pass yet", "configuration", a.o.Name, "root", d.New.Dir, "error", texts(missed))
+	})
 	d.Checks = &r
 	switch {
 	case r.Verified:
@@ -78,7 +80,7 @@ func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 }
 
 // awaitAnother returns when the registry has another configuration, or ctx is
-// done. It uses nothing of the machine but what it is given.
+// done. It uses nothing of the machine but what it is given, and ask.
 func (a *Agent) awaitAnother(ctx context.Context, d *Deployment) error {
 	waits := newBackoff(a.o.Poll, a.o.Name)
 	wait := waits.poll()
@@ -105,7 +107,7 @@ func (a *Agent) reverify(ctx context.Context) error {
 		return nil
 	}
 	return a.persist(ctx, func() error {
-		r := a.look.run(ctx, d.Back.Spec, a.vars(d.Back, &d.New))
+		r := a.look.run(ctx, d.Back.Spec, a.vars(d.Back, &d.New), nil)
 		d.Restored = &r
 		if worse := verify.Worse(d.before(), r); len(worse) > 0 {
 			return fmt.Errorf("verification of the old version failed: %s", texts(worse))
@@ -135,6 +137,7 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 		r := a.look.once(ctx, d.Back.Spec, a.vars(d.Back, &d.New))
 		if len(verify.Worse(d.before(), r)) == 0 {
 			d.Restored = &r
+			a.log().Info("serves again", "configuration", a.o.Name, "revision", d.Back.Configuration.Revision, "root", d.Back.Dir)
 			return nil
 		}
 	}

@@ -36,7 +36,13 @@ func Once(ctx context.Context, s spec.Spec, v Vars) Report { return once(ctx, s,
 // A check that failed before the time was over keeps what it failed with. When
 // ctx is cancelled (rather than its deadline over), whatever has not passed is
 // Cancelled.
-func Run(ctx context.Context, s spec.Spec, v Vars) Report { return run(ctx, s, v, look) }
+func Run(ctx context.Context, s spec.Spec, v Vars) Report { return run(ctx, s, v, nil, look) }
+
+// RunTelling is Run that calls missed, in its own goroutine, when the first round
+// has ended in which a check failed, with what failed in it.
+func RunTelling(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding)) Report {
+	return run(ctx, s, v, missed, look)
+}
 
 func once(ctx context.Context, s spec.Spec, v Vars, p probe) Report {
 	s = s.WithDefaults()
@@ -46,7 +52,7 @@ func once(ctx context.Context, s spec.Spec, v Vars, p probe) Report {
 	return report(started, t.findings(ctx, 1))
 }
 
-func run(ctx context.Context, s spec.Spec, v Vars, p probe) Report {
+func run(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding), p probe) Report {
 	s = s.WithDefaults()
 	started := time.Now()
 	budget, cancel := context.WithTimeout(ctx, s.Total)
@@ -59,6 +65,10 @@ func run(ctx context.Context, s spec.Spec, v Vars, p probe) Report {
 			break
 		}
 		wait := spec.FirstRetry
+		if !passed && missed != nil && ctx.Err() == nil {
+			missed(t.missed())
+			missed = nil
+		}
 		if !passed {
 			wait, next = next, min(2*next, spec.MaxRetry)
 		}
@@ -149,6 +159,17 @@ func (t *tally) add(ctx context.Context, f Finding) {
 	t.passes, t.misses = 0, t.misses+1
 	t.allMisses++
 	t.lastMiss = t.last
+}
+
+// missed returns what failed in the last round.
+func (t tallies) missed() []Finding {
+	var all []Finding
+	for _, c := range t {
+		if c.misses > 0 {
+			all = append(all, c.last)
+		}
+	}
+	return all
 }
 
 // steady reports whether every check passed n times in a row.

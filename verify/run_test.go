@@ -61,7 +61,7 @@ func repeat(n int, list ...Kind) []Kind { return slices.Repeat(list, n) }
 func TestPausesDoubleUpTo16SecondsUntilTheTotalIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newScript(map[string][]Kind{"a": {Dial}})
-		r := run(t.Context(), named("a"), Vars{}, p.probe)
+		r := run(t.Context(), named("a"), Vars{}, nil, p.probe)
 		want := seconds(0, 1, 3, 7, 15, 31, 47, 63, 79, 95, 111)
 		if !slices.Equal(p.asked["a"], want) {
 			t.Errorf("looked at %v, want %v", p.asked["a"], want)
@@ -76,10 +76,28 @@ func TestPausesDoubleUpTo16SecondsUntilTheTotalIsOver(t *testing.T) {
 	})
 }
 
+func TestTheFirstRoundThatMissesIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newScript(map[string][]Kind{"a": {""}, "b": {"", Dial, "", Dial, ""}})
+		began, told := time.Now(), 0
+		s := named("a", "b")
+		s.Successes = 2
+		r := run(t.Context(), s, Vars{}, func(missed []Finding) {
+			told++
+			if len(missed) != 1 || missed[0].Check != "b" || missed[0].Kind != Dial || time.Since(began) != time.Second {
+				t.Errorf("told after %v of %+v", time.Since(began), missed)
+			}
+		}, p.probe)
+		if !r.OK || told != 1 {
+			t.Errorf("told %d times, report %+v", told, r)
+		}
+	})
+}
+
 func TestRunEndsWithTheFirstRoundThatPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newScript(map[string][]Kind{"a": {Dial, Dial, ""}, "b": {""}})
-		r := run(t.Context(), named("a", "b"), Vars{}, p.probe)
+		r := run(t.Context(), named("a", "b"), Vars{}, nil, p.probe)
 		if !r.OK || !r.Verified || r.State() != "verified" || r.Took != 3*time.Second {
 			t.Errorf("report %+v", r)
 		}
@@ -92,7 +110,7 @@ func TestRunEndsWithTheFirstRoundThatPasses(t *testing.T) {
 func TestChecksMustPassInTheSameRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newScript(map[string][]Kind{"a": {"", Dial, ""}, "b": {Dial, "", ""}})
-		r := run(t.Context(), named("a", "b"), Vars{}, p.probe)
+		r := run(t.Context(), named("a", "b"), Vars{}, nil, p.probe)
 		if want := seconds(0, 1, 3); !r.OK || !slices.Equal(p.asked["a"], want) {
 			t.Errorf("looked at %v, want %v: %+v", p.asked["a"], want, r)
 		}
@@ -117,11 +135,11 @@ func TestV05AlternatingServerNeedsSuccessesInARow(t *testing.T) {
 		s := named("a")
 		s.Successes = 3
 		p := newScript(map[string][]Kind{"a": flapping})
-		if r := run(t.Context(), s, Vars{}, p.probe); r.OK {
+		if r := run(t.Context(), s, Vars{}, nil, p.probe); r.OK {
 			t.Errorf("alternating: %+v", r)
 		}
 		p = newScript(map[string][]Kind{"a": append(repeat(2, WrongCert, ""), "", "")})
-		r := run(t.Context(), s, Vars{}, p.probe)
+		r := run(t.Context(), s, Vars{}, nil, p.probe)
 		// fail +1s, pass +1s, fail +2s, three passes 1 s apart
 		if want := seconds(0, 1, 2, 4, 5, 6); !r.OK || !slices.Equal(p.asked["a"], want) {
 			t.Errorf("settling: looked at %v, want %v: %+v", p.asked["a"], want, r)
@@ -134,7 +152,7 @@ func TestUnsteadyIsSaid(t *testing.T) {
 		s := named("a")
 		s.Successes, s.Total = 3, 2*time.Second
 		p := newScript(map[string][]Kind{"a": {WrongCert, ""}})
-		f := run(t.Context(), s, Vars{}, p.probe).Findings[0]
+		f := run(t.Context(), s, Vars{}, nil, p.probe).Findings[0]
 		if f.OK || f.Kind != Unsteady || f.Detail != "passed 1 times in a row, want 3; before that: wrong-cert: scripted" {
 			t.Errorf("%+v", f)
 		}
@@ -147,7 +165,7 @@ func TestTotalCutsALookAndKeepsTheReasonBefore(t *testing.T) {
 		s.Total = 5 * time.Second
 		p := newScript(map[string][]Kind{"a": {WrongCert, "hang"}, "b": {"hang"}, "c": {""}})
 		s.Checks[1].Timeout = 2 * time.Second
-		r := run(t.Context(), s, Vars{}, p.probe)
+		r := run(t.Context(), s, Vars{}, nil, p.probe)
 		if r.Took != 5*time.Second {
 			t.Errorf("took %v, want 5s", r.Took)
 		}
@@ -163,7 +181,7 @@ func TestDeadlineOfTheCallerIsAFailureAndNoCancellation(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 		defer cancel()
 		p := newScript(map[string][]Kind{"a": {"hang"}, "b": {Dial}})
-		r := run(ctx, named("a", "b"), Vars{}, p.probe)
+		r := run(ctx, named("a", "b"), Vars{}, nil, p.probe)
 		if r.Took != 4*time.Second || r.Findings[0].Kind != Timeout || r.Findings[1].Kind != Dial {
 			t.Errorf("report %+v", r)
 		}
@@ -180,7 +198,7 @@ func TestCancelIsNoVerdict(t *testing.T) {
 			}
 			time.AfterFunc(after, cancel)
 			p := newScript(map[string][]Kind{"a": {"hang"}, "b": {WrongCert}})
-			r := run(ctx, named("a", "b"), Vars{}, p.probe)
+			r := run(ctx, named("a", "b"), Vars{}, nil, p.probe)
 			if r.OK || r.Verified || r.Took != after {
 				t.Errorf("%s: report %+v", name, r)
 			}

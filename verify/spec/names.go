@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -81,3 +83,19 @@ func validPointer(p string) bool {
 }
 
 func hasControl(s string) bool { return strings.ContainsFunc(s, unicode.IsControl) }
+
+// placeholders are what Body and Equals may use, in braces.
+var placeholders = []string{"newid", "oldid", "name", "revision", "newroot"}
+
+var placeholder = regexp.MustCompile(`\{([A-Za-z][A-Za-z0-9_-]*)\}`)
+
+// validatePlaceholders reports the first word in braces that is no placeholder.
+// A body is not held to that: braces are common in what servers send.
+func validatePlaceholders(s string) error {
+	for _, m := range placeholder.FindAllStringSubmatch(s, -1) {
+		if !slices.Contains(placeholders, m[1]) {
+			return unknown("placeholder", m[1], placeholders)
+		}
+	}
+	return nil
+}

@@ -144,6 +144,9 @@ func (c Check) validateHTTP() error {
 	case c.JSON != "" && !validPointer(c.JSON):
 		return fmt.Errorf("json %s: want a JSON pointer, such as /id", quote(c.JSON))
 	}
+	if err := validatePlaceholders(c.Equals); err != nil {
+		return fmt.Errorf("equals: %w", err)
+	}
 	if c.Host != "" {
 		h, err := url.Parse("http://" + c.Host)
 		if err != nil || h.Host != c.Host || validateURLHost(h) != nil {

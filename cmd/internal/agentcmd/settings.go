@@ -24,6 +24,7 @@ type settings struct {
 	stateFile string
 	poll      time.Duration
 	once      bool
+	retry     bool
 	dryRun    bool
 
 	script, checkScript, removeScript string
@@ -54,6 +55,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&s.stateFile, "state", "state.json", "`file` that shows what is deployed, for people and scripts; empty is none")
 	fs.DurationVar(&s.poll, "poll", 30*time.Second, "`time` between two questions to the registry")
 	fs.BoolVar(&s.once, "once", false, "end when nothing is left to do, for cron")
+	fs.BoolVar(&s.retry, "retry", false, "with -once: end a hold, and try again what has failed here before, as HUP does")
 	fs.BoolVar(&s.dryRun, "dry-run", false, "fetch, unpack and check what is new, but do not switch")
 	fs.StringVar(&s.script, "script", "./deploy.sh", "`program` that makes a root live; empty is none: switching the link is enough")
 	fs.StringVar(&s.checkScript, "check-script", "", "`program` that looks at a root before the switch; exit status 75 means not now")
@@ -90,11 +92,13 @@ func (s *settings) options() (agent.Options, error) {
 		Hook:   agent.Hook{Script: s.script, CheckScript: s.checkScript, RemoveScript: s.removeScript, Timeout: s.hookTimeout},
 		Keep:   agent.Keep{Roots: s.keep},
 		Layers: s.layers,
-		Mode:   agent.Mode{Once: s.once, DryRun: s.dryRun},
+		Mode:   agent.Mode{Once: s.once, DryRun: s.dryRun, Retry: s.retry},
 	}
 	switch {
 	case s.name == "":
 		return o, cli.Usage("-name should be set: the configuration to deploy")
+	case s.retry && !s.once:
+		return o, cli.Usage("-retry should come with -once; for an agent that runs, send it HUP")
 	case s.poll <= 0:
 		return o, cli.Usage("-poll should be positive")
 	case s.hookTimeout <= 0:

@@ -1,0 +1,93 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// lastLine returns the last line of the log with this message, without its time.
+func (h *host) lastLine(message string) string {
+	last := ""
+	for line := range strings.Lines(h.logged.String()) {
+		if strings.Contains(line, " msg="+message) || strings.Contains(line, fmt.Sprintf(" msg=%q", message)) {
+			_, last, _ = strings.Cut(strings.TrimSpace(line), " ")
+		}
+	}
+	return last
+}
+
+// Whoever read the log could not tell what was deployed, nor whether anything
+// had looked at it.
+func TestLogTellsHowEachDeploymentEnded(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		says := func(message, want string) {
+			t.Helper()
+			if got := h.lastLine(message); got != want {
+				t.Errorf("log says\n%s\nwant\n%s", got, want)
+			}
+		}
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		v1 := h.agent.Record().Live.Dir
+		says("agent started", `level=INFO msg="agent started" configuration=web state=Idle root=none`)
+		says("configuration deployed", `level=INFO msg="configuration deployed" configuration=web revision=1 root=`+v1+` verification=verified`)
+
+		h.src.put("v2", with(failVerify))
+		h.want("v1", ErrRolledBack)
+		says("agent started", `level=INFO msg="agent started" configuration=web state=Idle revision=1 root=`+v1+` verification=verified`)
+		reason := h.agent.Record().Last.Reason
+		says("configuration rolled back", fmt.Sprintf(`level=ERROR msg="configuration rolled back" configuration=web revision=2 root=%s error=%q`, v1, reason))
+		says("checks do not pass yet", fmt.Sprintf(`level=WARN msg="checks do not pass yet" configuration=web root=%s error=%q`,
+			h.agent.Record().Last.New.Dir, strings.TrimPrefix(reason, "verification failed: ")))
+
+		h.o.Mode.DryRun = true
+		h.src.put("v3", one("3"))
+		h.want("v1", nil)
+		says("dry run done", `level=INFO msg="dry run done" configuration=web revision=3`)
+		if n := h.lines("", "step failed"); n != 1 {
+			t.Errorf("%d failed steps, want that of v2 only", n)
+		}
+		h.o.Mode.DryRun = false
+
+		h.o.Verify.Checks = nil
+		h.src.put("v4", one("4"))
+		h.want("v4", nil)
+		says("configuration deployed", `level=INFO msg="configuration deployed" configuration=web revision=4 root=`+h.agent.Record().Live.Dir+` verification=unverified`)
+	})
+}
+
+func TestLogTellsThatTheEnvironmentFailed(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		h.env = func() bool { return true }
+		h.src.put("v2", one("2"))
+		h.want("v2", nil)
+		if got := h.lastLine("configuration deployed"); !strings.HasSuffix(got, " verification="+string(Environment)) {
+			t.Errorf("log says %s", got)
+		}
+	})
+}
+
+func TestLogTellsWhatWasWithdrawn(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		v1 := h.agent.Record().Live.Dir
+		h.o.Verify.Soak = time.Hour
+		stop := h.serve()
+		pass(time.Minute)
+		h.src.put("v2", one("2"))
+		pass(10 * time.Minute)
+		h.src.put("v3", one("3"))
+		pass(10 * time.Minute)
+		stop()
+		want := `level=INFO msg="configuration withdrawn" configuration=web revision=2 root=` + v1 +
+			` error="the registry has another configuration, revision 3"`
+		if got := h.lastLine("configuration withdrawn"); got != want {
+			t.Errorf("log says\n%s\nwant\n%s", got, want)
+		}
+	})
+}
