@@ -271,3 +271,25 @@ func (w *world) fsck(t *testing.T) {
 		}
 	}
 }
+
+// broken is a Meta that a failed write has made read-only.
+type broken struct{ registry.Meta }
+
+func (broken) Update(context.Context, func(registry.Tx) error) error { return registry.ErrReadOnly }
+
+func TestStoringTellsReadOnlyStorage(t *testing.T) {
+	meta := enginetest.NewMeta(enginetest.MetaOptions{})
+	blobs, spool := enginetest.NewBlobs()
+	o := registry.Options{Meta: meta, Blobs: blobs, Spool: spool, Check: check}
+	r := registry.New(o)
+	defer r.Close()
+	if err := r.Storing(t.Context()); err != nil {
+		t.Errorf("Storing = %v", err)
+	}
+	o.Meta = broken{meta}
+	r = registry.New(o)
+	defer r.Close()
+	if err := r.Storing(t.Context()); !errors.Is(err, registry.ErrReadOnly) {
+		t.Errorf("Storing with read-only storage = %v, want ErrReadOnly", err)
+	}
+}

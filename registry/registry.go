@@ -75,5 +75,11 @@ func New(o Options) *Registry {
 // somebody asks.
 func (r *Registry) Close() { r.inbox.close() }
 
+// Storing returns nil if changes can be stored now, without storing one, and
+// else why not: an engine that has become read-only says ErrReadOnly.
+func (r *Registry) Storing(ctx context.Context) error {
+	return r.o.Meta.Update(ctx, func(Tx) error { return nil })
+}
+
 // now returns the time as records keep it.
 func (r *Registry) now() time.Time { return r.o.Now().UTC().Round(0) }

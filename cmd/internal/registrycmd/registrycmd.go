@@ -277,13 +277,27 @@ func (s *settings) serve(ctx context.Context, server *sshd.Server, listeners []n
 		defer close(swept)
 		sweep(side, reg, log)
 	}()
-	go ops.Watchdog(side, func() bool { return true })
+	go ops.Watchdog(side, func() bool { return storing(side, reg, log) })
 	err := server.Serve(ctx, listeners...)
 	ops.Stopping()
 	stop()
 	<-swept
 	log.Info("stopped")
 	return err
+}
+
+// storing reports whether changes can be stored. Where a write has failed they
+// cannot until a restart, which looks at the whole database again: the service
+// manager makes it when it is told nothing any more.
+func storing(ctx context.Context, reg *registry.Registry, log *slog.Logger) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err := reg.Storing(ctx)
+	if err != nil {
+		log.Error("changes cannot be stored", "error", err)
+		ops.Status("changes cannot be stored: " + err.Error())
+	}
+	return err == nil
 }
 
 func sweep(ctx context.Context, reg *registry.Registry, log *slog.Logger) {
