@@ -187,10 +187,18 @@ func TestHookThatCannotBeStartedLeavesTheOldRootServing(t *testing.T) {
 	if err := h.runReal(t.Context()); err != nil {
 		t.Fatalf("Run = %v\n%s", err, h.logged)
 	}
-	must(os.Chmod(h.o.Hook.Script, 0o644))
+	h.o.Observe.Enter = func(s State) {
+		if s == Hooking { // after it was looked at
+			must(os.Chmod(h.o.Hook.Script, 0o644))
+		}
+	}
 	h.src.put("v2", one("2"))
 	if err := h.runReal(t.Context()); !errors.Is(err, ErrRolledBack) || !strings.Contains(err.Error(), "chmod +x") {
 		t.Errorf("Run = %v, want rolled back", err)
+	}
+	h.src.put("v3", one("3"))
+	if err := h.runReal(t.Context()); err == nil || errors.Is(err, ErrRolledBack) || h.agent.Record().State != Checking {
+		t.Errorf("Run = %v in %s, want to wait in Checking", err, h.agent.Record().State)
 	}
 	if link, _ := os.Readlink(h.dir + "/current"); h.live() != "v1" || link != h.agent.Record().Live.Dir {
 		t.Errorf("%q is live, `current` names %q", h.live(), link)
