@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"deploytools/layers/digest"
 	"deploytools/registry/client"
@@ -151,16 +153,30 @@ func TestBrokenConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// refusing returns an address that is taken, so that nobody else can have it, and
+// where nobody listens.
+func refusing(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
+}
+
+func TestUnreachable(t *testing.T) {
 	s := newServer(t)
 	o := s.options()
-	o.Addr = l.Addr().String()
-	_, err = newClient(t, o).Poll(t.Context(), "site")
+	o.Addr = refusing(t)
+	_, err := newClient(t, o).Poll(t.Context(), "site")
 	wants(t, err, wire.ErrUnreachable, o.Addr, "connection refused")
 	if strings.Count(err.Error(), o.Addr) != 1 {
 		t.Errorf("have %q, want the address once", err)
