@@ -139,8 +139,13 @@ func (a *Agent) advance(ctx context.Context) error {
 
 // failed takes the failed arrow of s with the verdict that err asks for.
 func (a *Agent) failed(s State, err error) error {
+	seen := a.rec.Deployment
 	a.rec = a.Record().clone()
 	d := a.rec.Deployment
+	// Of what the step wrote only what it saw is kept: that is evidence.
+	if seen != nil {
+		d.Checks, d.Soak, d.Restored = seen.Checks, seen.Soak, seen.Restored
+	}
 	verdict := Bad
 	if definite, ok := errors.AsType[*definite](err); ok {
 		verdict = definite.verdict

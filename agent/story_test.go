@@ -42,6 +42,10 @@ func TestLogTellsHowEachDeploymentEnded(t *testing.T) {
 		says("checks do not pass yet", fmt.Sprintf(`level=WARN msg="checks do not pass yet" configuration=web root=%s error=%q`,
 			h.agent.Record().Last.New.Dir, strings.TrimPrefix(reason, "verification failed: ")))
 
+		if r := h.agent.Record().Last.Checks; r == nil || len(r.Failed()) == 0 {
+			t.Errorf("the evidence of a failed verification has the findings %+v", r)
+		}
+
 		h.o.Mode.DryRun = true
 		h.src.put("v3", one("3"))
 		h.want("v1", nil)
