@@ -51,11 +51,11 @@ func (v *versionOp) Flags(fs *pflag.FlagSet) {
 func (v *versionOp) Run(_ context.Context, o *IO, _ []string) error {
 	if v.json {
 		e := json.NewEncoder(o.Stdout)
-		e.SetIndent("", "\t")
 		return e.Encode(struct {
+			Schema  int    `json:"schema"` // as the console's results have it
 			Program string `json:"program"`
 			wire.Build
-		}{v.program, ReadBuild()})
+		}{1, v.program, ReadBuild()})
 	}
 	_, err := fmt.Fprintln(o.Stdout, v.program, ReadBuild())
 	return err
