@@ -1,6 +1,7 @@
 package client
 
 import (
+	"io"
 	"math"
 	"net"
 	"sync"
@@ -96,6 +97,30 @@ func (cn *conn) keepalive(interval time.Duration) {
 	})
 	<-cn.done
 	stop()
+}
+
+// session opens a channel for a session.
+func (cn *conn) session() (*ssh.Session, error) { return cn.opened(cn.ssh.NewSession) }
+
+// opened returns what open does, or an error at the end of the connection. An
+// opening that crosses the end would wait for its answer for ever: the library
+// wakes only the channels that it knew of at the end (golang/go#26643).
+func (cn *conn) opened(open func() (*ssh.Session, error)) (*ssh.Session, error) {
+	type answer struct {
+		s   *ssh.Session
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		s, err := open()
+		answers <- answer{s, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.s, a.err
+	case <-cn.done:
+		return nil, io.EOF
+	}
 }
 
 // watchStall ends the connection when moved stays the same for the limit.

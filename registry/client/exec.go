@@ -19,7 +19,7 @@ import (
 func (c *Client) Exec(ctx context.Context, line string, stdin io.Reader, stdout, stderr io.Writer) (wire.Status, error) {
 	status := wire.OK
 	err := c.call(ctx, 0, func(ctx context.Context, cn *conn) error {
-		s, err := cn.ssh.NewSession()
+		s, err := cn.session()
 		if err != nil {
 			return c.refused(ctx, cn, "run a command", err)
 		}

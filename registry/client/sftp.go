@@ -46,7 +46,7 @@ func (c countedWriter) Write(p []byte) (int, error) {
 
 // openSFTP opens a session. Its goroutines end when the channel does.
 func (cn *conn) openSFTP() (*sftpSession, error) {
-	s, err := cn.ssh.NewSession()
+	s, err := cn.session()
 	if err != nil {
 		return nil, err
 	}
