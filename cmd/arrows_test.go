@@ -41,6 +41,7 @@ var arrows = []arrow{
 	{"cmd/internal/*", []string{"layers", "layers/*", "atomic", "verify", "verify/*", "registry", "registry/*", "agent", "cmd/internal/*"}},
 	{"cmd/*", []string{"cmd/internal/*"}},
 	{"scripts/*", nil},
+	{"scripts/faults/*", nil},
 }
 
 type arrow struct {

@@ -5,10 +5,8 @@ import (
 	"context"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -16,29 +14,22 @@ import (
 	"deploytools/cmd/internal/cli"
 )
 
-// dieAt names the variable that says when a daemon kills itself. It is read
+// dieAt names the variable that says when an agent kills itself. It is read
 // here and nowhere else: the programs themselves know nothing of it.
 //
 //	STATE        when the agent has entered the state: the record is durable,
 //	             the step has not begun
 //	STATE.writes when the step of the state, or the record of the next one,
 //	             first writes a file in the agent's directory
-//	N DIR...     when the Nth thing happens to files in these directories
 const dieAt = "DEPLOY_TEST_DIE_AT"
 
 type mainFunc = func(context.Context, []string, *cli.IO) int
 
-// mortal returns main, ending by SIGKILL where dieAt wants it.
+// mortal returns the agent's main, ending by SIGKILL where dieAt wants it.
 func mortal(main mainFunc) mainFunc {
 	return func(ctx context.Context, args []string, o *cli.IO) int {
-		words := strings.Fields(os.Getenv(dieAt))
-		if len(words) == 0 || len(args) > 0 && args[0] == agent.SuperviseCommand {
-			return main(ctx, args, o)
-		}
-		if n, err := strconv.Atoi(words[0]); err == nil {
-			dieOnEvent(n, unix.IN_CREATE|unix.IN_MODIFY|unix.IN_MOVED_TO|unix.IN_DELETE, words[1:]...)
-		} else {
-			state, writes := strings.CutSuffix(words[0], ".writes")
+		state, writes := strings.CutSuffix(os.Getenv(dieAt), ".writes")
+		if state != "" && (len(args) == 0 || args[0] != agent.SuperviseCommand) {
 			o.Stderr = &lastWords{o.Stderr, []byte("state entered\" state=" + state + " "), writes}
 		}
 		return main(ctx, args, o)
@@ -57,7 +48,7 @@ func (l *lastWords) Write(p []byte) (int, error) {
 	switch {
 	case !bytes.Contains(p, l.want):
 	case l.writes:
-		dieOnEvent(1, unix.IN_MODIFY, os.Getenv("DEPLOY_AGENT_DIR"))
+		dieOnWrite(os.Getenv("DEPLOY_AGENT_DIR"))
 	default:
 		die()
 	}
@@ -69,34 +60,22 @@ func die() {
 	select {}
 }
 
-// dieOnEvent returns when the directories are watched. The nth event in them
-// kills the process.
-func dieOnEvent(n int, mask uint32, dirs ...string) {
+// dieOnWrite returns when the directory is watched. The first write of a file in
+// it kills the process.
+func dieOnWrite(dir string) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
 		panic(err)
 	}
-	for _, dir := range dirs {
-		if _, err := unix.InotifyAddWatch(fd, dir, mask); err != nil {
-			panic(err)
-		}
+	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY); err != nil {
+		panic(err)
 	}
 	go func() { // ends with the process
-		buf := make([]byte, 64<<10)
 		for {
-			got, err := unix.Read(fd, buf)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
+			if _, err := unix.Read(fd, make([]byte, 4096)); err == nil {
+				die()
+			} else if err != unix.EINTR {
 				panic(err)
-			}
-			for at := 0; at < got; n-- {
-				if n == 1 {
-					die()
-				}
-				event := (*unix.InotifyEvent)(unsafe.Pointer(&buf[at]))
-				at += unix.SizeofInotifyEvent + int(event.Len)
 			}
 		}
 	}()

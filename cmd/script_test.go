@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(equipped{m}, map[string]func(){
 		"deployctl":       func() { cli.Exit(ctlcmd.Main) },
-		"deploy-registry": func() { cli.Exit(mortal(registrycmd.Main)) },
+		"deploy-registry": func() { cli.Exit(registrycmd.Main) },
 		"deploy-agent":    func() { cli.Exit(mortal(agentcmd.Main)) },
 		"httpsd":          httpsd,
 	})

@@ -22,6 +22,7 @@ type site struct {
 	addr    string // of the registry, the same again after a restart
 	running map[string]*daemon
 	seen    map[string]int // by file, how far await has read
+	under   []string       // the command that runs the registry; none: it runs by itself
 }
 
 type siteKey struct{}
@@ -133,7 +134,8 @@ func (s *site) startRegistry(env []string, args ...string) error {
 	if err := os.RemoveAll(addrFile); err != nil {
 		return err
 	}
-	if err := s.start("registry", "deploy-registry", env, args...); err != nil {
+	command := slices.Concat(s.under, []string{"deploy-registry"}, args)
+	if err := s.start("registry", command[0], env, command[1:]...); err != nil {
 		return err
 	}
 	var text []byte

@@ -13,6 +13,8 @@ shellcheck      shellcheck
 gcc             gcc
 systemd-analyze systemd
 sshd            openssh-server
+mkfs.ext4       e2fsprogs
+mkfs.xfs        xfsprogs
 '
 
 PATH=$PATH:/usr/sbin:/sbin

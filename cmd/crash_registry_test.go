@@ -1,0 +1,371 @@
+package cmd_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"deploytools/layers/digest"
+)
+
+// A fault is what happens to the registry at a point: a system call of its own
+// that changes its files. See scripts/faults/crashat.
+type fault struct {
+	name  string
+	args  []string // of crashat; none: a kill
+	fs    string   // of the registry's directory, to be mounted; "": memory
+	power int      // how the power is cut there; 0: not
+	every int      // of the points that a usual run tries one in so many
+}
+
+// faults are all kinds. The power is cut with the journal written and the data
+// not (1), and with nothing written (2).
+func faults() []fault {
+	all := []fault{{name: "kill", every: 8}}
+	for _, fs := range []string{"ext4", "xfs"} {
+		for _, flag := range []int{1, 2} {
+			all = append(all, fault{name: fmt.Sprintf("power %s %d", fs, flag), args: []string{"-power", strconv.Itoa(flag)}, fs: fs, power: flag, every: 32})
+		}
+	}
+	for _, errno := range []string{"ENOSPC", "EIO", "EDQUOT", "EROFS", "EMFILE"} {
+		all = append(all,
+			fault{name: errno + " once", args: []string{"-err", errno}, every: 64},
+			fault{name: errno + " from then on", args: []string{"-err", errno, "-sticky"}, every: 64})
+	}
+	return all
+}
+
+// fails reports whether calls fail and the registry is to live on.
+func (f fault) fails() bool { return len(f.args) > 0 && f.power == 0 }
+
+// everyPoint names the variable that makes the matrix try all points; without
+// it each commit has a sample of its own.
+const everyPoint = "DEPLOY_TEST_EVERY_POINT"
+
+// TestCrashMatrixRegistry lets every fault happen to a registry while an operator
+// works: at each system call that changes its files from its start on. When it
+// is started again, what was acknowledged is there, and what is there is whole.
+func TestCrashMatrixRegistry(t *testing.T) {
+	t.Parallel()
+	for _, f := range faults() {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			m := newCrashed(t, f)
+			points := m.countPoints(t)
+			step, first := 1, 1
+			if os.Getenv(everyPoint) == "" {
+				step, first = f.every, 1+commit()%f.every
+			}
+			tried := 0
+			for n := first; n <= points; n += step {
+				m.at(t, n)
+				tried++
+			}
+			m.at(t, points+1000) // nothing happens, but for a cut after all is acknowledged
+			t.Logf("%d points of %d", tried, points)
+		})
+	}
+}
+
+// commit returns a number that is another one for each commit.
+func commit() int {
+	out, err := exec.Command("git", "rev-parse", "HEAD").Output()
+	if err != nil || len(out) < 7 {
+		return 0 // not a checkout
+	}
+	n, _ := strconv.ParseUint(string(out[:7]), 16, 32)
+	return int(n)
+}
+
+// crashat returns the program, built once.
+var crashat = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binDir, "crashat")
+	if out, err := exec.Command("go", "build", "-o", path, "deploytools/scripts/faults/crashat").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("cannot build crashat: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// crashed is a registry that faults happen to, and what its operator knows.
+type crashed struct {
+	fault
+	s        *site
+	dir      string // of the registry
+	image    string // mounted on dir; "": nothing is
+	round    int
+	versions []string // acknowledged
+	uploaded string   // digest of an acknowledged upload, that is no version
+	live     string   // the version that the configuration had last
+	asked    string   // the one that it may have got since
+}
+
+func newCrashed(t *testing.T, f fault) *crashed {
+	t.Helper()
+	s, err := newSite(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &crashed{fault: f, s: s, dir: s.file("registry"), versions: []string{"v0"}, live: "v0"}
+	if f.fs != "" {
+		keys, err := os.ReadFile(s.file("registry/operator.keys"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		agents, err := os.ReadFile(s.file("registry/service.keys"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.image = s.file("image")
+		m.do(t, "truncate", "-s", "320M", m.image) // the least that mkfs.xfs takes
+		m.do(t, "mkfs."+f.fs, "-q", m.image)
+		m.mount(t)
+		t.Cleanup(func() { exec.Command("umount", m.dir).Run() })
+		for name, content := range map[string][]byte{"operator.keys": keys, "service.keys": agents} {
+			if err := os.WriteFile(filepath.Join(m.dir, name), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		unix.Sync()
+	}
+	t.Cleanup(s.close) // before the file system goes
+	m.start(t)
+	s.publish(t, "code", "v0", map[string]string{"version": "v0"})
+	s.deployctl(t, "addconf", "-name", "web", "-layer", "code:v0")
+	m.stop(t)
+	return m
+}
+
+func (m *crashed) do(t *testing.T, command ...string) {
+	t.Helper()
+	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%q: %v: %s", command, err, out)
+	}
+}
+
+func (m *crashed) mount(t *testing.T) {
+	t.Helper()
+	m.do(t, "mount", "-o", "loop", m.image, m.dir)
+}
+
+// flags keep the registry from removing old versions, which are what is looked
+// for, and from refusing uploads to a small file system.
+var crashFlags = []string{"-maxver", "0", "-min-free", "1"}
+
+// start starts the registry as ever.
+func (m *crashed) start(t *testing.T) {
+	t.Helper()
+	m.s.under = nil
+	if err := m.s.startRegistry(nil, crashFlags...); err != nil {
+		t.Fatalf("%s: the registry does not start: %v", m.when(0), err)
+	}
+}
+
+func (m *crashed) stop(t *testing.T) {
+	t.Helper()
+	if err := m.s.running["registry"].stop(); err != nil {
+		t.Fatalf("registry: %v: %s", err, m.s.tail("registry.log"))
+	}
+	delete(m.s.running, "registry")
+}
+
+func (m *crashed) when(n int) string { return fmt.Sprintf("%s at point %d", m.name, n) }
+
+// countPoints lets the operator work once and returns how many points that has.
+func (m *crashed) countPoints(t *testing.T) int {
+	t.Helper()
+	log := m.s.file("points")
+	m.faulty(t, "-log", log)
+	for _, act := range m.acts() {
+		if err := act(); err != nil {
+			t.Fatalf("without a fault: %v: %s", err, m.s.tail("registry.log"))
+		}
+	}
+	m.stop(t)
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	points := bytes.Count(b, []byte("\n"))
+	if points < 30 {
+		t.Fatalf("only %d points: nothing would be tested: %s", points, b)
+	}
+	m.check(t, "without a fault")
+	return points
+}
+
+// faulty starts the registry under crashat, and reports whether it listens.
+func (m *crashed) faulty(t *testing.T, args ...string) bool {
+	t.Helper()
+	program, err := crashat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.s.under = append(append([]string{program, "-match", m.dir}, args...), "--")
+	os.Remove(m.s.file("registry.log"))
+	if err := m.s.startRegistry(nil, crashFlags...); err != nil {
+		return false
+	}
+	return true
+}
+
+// at lets the fault happen at the nth point of a start and of the operator's
+// work, and checks what is left.
+func (m *crashed) at(t *testing.T, n int) {
+	t.Helper()
+	up := m.faulty(t, append([]string{"-n", strconv.Itoa(n)}, m.args...)...)
+	survived := up
+	if up {
+		for _, act := range m.acts() {
+			if err := act(); err != nil && !m.fails() {
+				survived = false
+				break
+			}
+		}
+	}
+	registry := m.s.running["registry"]
+	switch {
+	case !m.fails() && !survived:
+		registry.wait()
+	case m.power != 0:
+		m.cut(t)
+	case m.fails() && up:
+		// It lives and tells, whatever it may not write.
+		if out, err := m.s.command("ssh", "reg", "components").CombinedOutput(); err != nil {
+			t.Errorf("%s: the registry does not live on: %v: %s: %s", m.when(n), err, out, m.s.tail("registry.log"))
+		}
+	case m.fails():
+		if err := registry.wait(); err == nil || !strings.Contains(m.s.text("registry.log"), "error: ") {
+			t.Errorf("%s: the registry does not start, and says %v, %q", m.when(n), err, m.s.text("registry.log"))
+		}
+	}
+	registry.cmd.Process.Signal(syscall.SIGQUIT) // crashat kills the registry
+	<-registry.done
+	delete(m.s.running, "registry")
+	if m.image != "" {
+		m.do(t, "umount", m.dir)
+		m.mount(t)
+	}
+	m.check(t, m.when(n))
+}
+
+// cut cuts the power while the registry runs.
+func (m *crashed) cut(t *testing.T) {
+	t.Helper()
+	f, err := os.Open(m.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const fsShutdown = 0x8004587d // FS_IOC_SHUTDOWN of linux/fs.h
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), fsShutdown, m.power); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// acts are an operator's work: uploads, versions, a configuration, deletions. The
+// error of one says that it was not acknowledged.
+func (m *crashed) acts() []func() error {
+	m.round++
+	version, second := fmt.Sprint("v", m.round, "a"), fmt.Sprint("v", m.round, "b")
+	run := func(name string, args ...string) error {
+		cmd := m.s.command(name, args...)
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		end := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		defer end.Stop()
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("%s %q: %w: %s", name, args, err, said.Bytes())
+		}
+		return nil
+	}
+	archive := func(content string) (file string, d digest.Digest) {
+		b := archiveOf(map[string]string{"version": content}, nil)
+		file = m.s.file("layer.tar.gz")
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			panic(err)
+		}
+		return file, digest.Of(b)
+	}
+	return []func() error{
+		func() error { // sftp put
+			file, d := archive(version)
+			batch := m.s.file("batch")
+			if err := os.WriteFile(batch, []byte("put "+file+"\n"), 0o600); err != nil {
+				panic(err)
+			}
+			m.uploaded = ""
+			err := run("sftp", "-b", batch, "reg")
+			if err == nil {
+				m.uploaded = d.String()
+			}
+			return err
+		},
+		func() error {
+			_, d := archive(version)
+			err := run("ssh", "reg", "addver", "-name", "code", "-version", version, "-hash", d.String())
+			if err == nil {
+				m.versions, m.uploaded = append(m.versions, version), ""
+			}
+			return err
+		},
+		func() error {
+			file, _ := archive(second)
+			err := run("deployctl", "addver", "-name", "code", "-version", second, "-file", file)
+			if err == nil {
+				m.versions = append(m.versions, second)
+			}
+			return err
+		},
+		func() error {
+			m.asked = m.versions[len(m.versions)-1]
+			err := run("ssh", "reg", "changeconf", "-name", "web", "-component", "code", "-version", m.asked)
+			if err == nil {
+				m.live = m.asked
+			}
+			return err
+		},
+		func() error { // of the version before, and of its content
+			old := second
+			if m.asked == second {
+				old = version
+			}
+			if !slices.Contains(m.versions, old) {
+				return nil
+			}
+			m.versions = slices.DeleteFunc(m.versions, func(v string) bool { return v == old })
+			return run("ssh", "reg", "delver", "-name", "code", "-version", old)
+		},
+	}
+}
+
+// check starts the registry without a fault and looks for all that is known of
+// it.
+func (m *crashed) check(t *testing.T, when string) {
+	t.Helper()
+	m.start(t)
+	got := m.s.checkRegistry(t, when, m.versions)
+	if got != m.live && got != m.asked {
+		t.Errorf("%s: the configuration has %s, want %s or %s", when, got, m.live, m.asked)
+	}
+	m.live, m.asked = got, ""
+	if m.uploaded != "" {
+		// It may be a version, although that was not acknowledged.
+		uploads, err := m.s.command("ssh", "reg", "uploads").Output()
+		if _, no := os.Stat(filepath.Join(m.dir, "files", m.uploaded)); err != nil || no != nil && !strings.Contains(string(uploads), m.uploaded) {
+			t.Errorf("%s: the upload %s is lost: %v: %s", when, m.uploaded, err, uploads)
+		}
+		m.uploaded = ""
+	}
+	m.stop(t)
+}
