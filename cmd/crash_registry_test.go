@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,29 @@ func TestCrashMatrixRegistry(t *testing.T) {
 	}
 }
 
+// TestRandomPowerCutsOfTheRegistry cuts the power at random moments until a
+// thousand acts were acknowledged, none of which is lost; fifty in a usual run.
+func TestRandomPowerCutsOfTheRegistry(t *testing.T) {
+	t.Parallel()
+	acts := 50
+	if os.Getenv(everyPoint) != "" {
+		acts = 1000
+	}
+	var cuts []*crashed
+	for _, f := range faults() {
+		if f.power != 0 {
+			cuts = append(cuts, newCrashed(t, f))
+		}
+	}
+	points := cuts[0].countPoints(t)
+	for acknowledged, i := 0, 0; acknowledged < acts && !t.Failed(); i++ {
+		m := cuts[i%len(cuts)]
+		m.acknowledged = 0
+		m.at(t, 1+rand.IntN(points))
+		acknowledged += m.acknowledged
+	}
+}
+
 // commit returns a number that is another one for each commit.
 func commit() int {
 	out, err := exec.Command("git", "rev-parse", "HEAD").Output()
@@ -108,6 +132,8 @@ type crashed struct {
 	uploaded string   // digest of an acknowledged upload, that is no version
 	live     string   // the version that the configuration had last
 	asked    string   // the one that it may have got since
+
+	acknowledged int // acts
 }
 
 func newCrashed(t *testing.T, f fault) *crashed {
@@ -227,7 +253,10 @@ func (m *crashed) at(t *testing.T, n int) {
 	survived := up
 	if up {
 		for _, act := range m.acts() {
-			if err := act(); err != nil && !m.fails() {
+			err := act()
+			if err == nil {
+				m.acknowledged++
+			} else if !m.fails() {
 				survived = false
 				break
 			}
