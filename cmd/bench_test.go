@@ -160,7 +160,9 @@ func timed(fn func()) time.Duration {
 }
 
 // layer makes a layer of about benchBytes that no other is equal to.
-func (y *yard) layer(name string) (string, digest.Digest) {
+func (y *yard) layer(name string) (string, digest.Digest) { return y.layerOf(name, benchBytes) }
+
+func (y *yard) layerOf(name string, size int64) (string, digest.Digest) {
 	y.b.Helper()
 	tree := y.path(name)
 	if err := os.MkdirAll(tree, 0o755); err != nil {
@@ -170,7 +172,7 @@ func (y *yard) layer(name string) (string, digest.Digest) {
 	if err != nil {
 		y.b.Fatal(err)
 	}
-	if _, err := io.CopyN(content, rand.Reader, benchBytes); err != nil {
+	if _, err := io.CopyN(content, rand.Reader, size); err != nil {
 		y.b.Fatal(err)
 	}
 	content.Close()
