@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,61 +19,20 @@ import (
 	"deploytools/layers/digest"
 )
 
-// A fault is what happens to the registry at a point: a system call of its own
-// that changes its files. See scripts/faults/crashat.
-type fault struct {
-	name  string
-	args  []string // of crashat; none: a kill
-	fs    string   // of the registry's directory, to be mounted; "": memory
-	power int      // how the power is cut there; 0: not
-	every int      // of the points that a usual run tries one in so many
-}
-
-// faults are all kinds. The power is cut with the journal written and the data
-// not (1), and with nothing written (2).
-func faults() []fault {
-	all := []fault{{name: "kill", every: 8}}
-	for _, fs := range []string{"ext4", "xfs"} {
-		for _, flag := range []int{1, 2} {
-			all = append(all, fault{name: fmt.Sprintf("power %s %d", fs, flag), args: []string{"-power", strconv.Itoa(flag)}, fs: fs, power: flag, every: 32})
-		}
-	}
-	for _, errno := range []string{"ENOSPC", "EIO", "EDQUOT", "EROFS", "EMFILE"} {
-		all = append(all,
-			fault{name: errno + " once", args: []string{"-err", errno}, every: 64},
-			fault{name: errno + " from then on", args: []string{"-err", errno, "-sticky"}, every: 64})
-	}
-	return all
-}
-
-// fails reports whether calls fail and the registry is to live on.
-func (f fault) fails() bool { return len(f.args) > 0 && f.power == 0 }
-
-// everyPoint names the variable that makes the matrix try all points; without
-// it each commit has a sample of its own.
-const everyPoint = "DEPLOY_TEST_EVERY_POINT"
-
 // TestCrashMatrixRegistry lets every fault happen to a registry while an operator
 // works: at each system call that changes its files from its start on. When it
 // is started again, what was acknowledged is there, and what is there is whole.
 func TestCrashMatrixRegistry(t *testing.T) {
 	t.Parallel()
-	for _, f := range faults() {
+	for _, f := range faults(1) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			m := newCrashed(t, f)
 			points := m.countPoints(t)
-			step, first := 1, 1
-			if os.Getenv(everyPoint) == "" {
-				step, first = f.every, 1+commit()%f.every
-			}
-			tried := 0
-			for n := first; n <= points; n += step {
+			for n := range f.sample(t, points) {
 				m.at(t, n)
-				tried++
 			}
 			m.at(t, points+1000) // nothing happens, but for a cut after all is acknowledged
-			t.Logf("%d points of %d", tried, points)
 		})
 	}
 }
@@ -88,7 +46,7 @@ func TestRandomPowerCutsOfTheRegistry(t *testing.T) {
 		acts = 1000
 	}
 	var cuts []*crashed
-	for _, f := range faults() {
+	for _, f := range faults(1) {
 		if f.power != 0 {
 			cuts = append(cuts, newCrashed(t, f))
 		}
@@ -101,25 +59,6 @@ func TestRandomPowerCutsOfTheRegistry(t *testing.T) {
 		acknowledged += m.acknowledged
 	}
 }
-
-// commit returns a number that is another one for each commit.
-func commit() int {
-	out, err := exec.Command("git", "rev-parse", "HEAD").Output()
-	if err != nil || len(out) < 7 {
-		return 0 // not a checkout
-	}
-	n, _ := strconv.ParseUint(string(out[:7]), 16, 32)
-	return int(n)
-}
-
-// crashat returns the program, built once.
-var crashat = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(binDir, "crashat")
-	if out, err := exec.Command("go", "build", "-o", path, "deploytools/scripts/faults/crashat").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("cannot build crashat: %w: %s", err, out)
-	}
-	return path, nil
-})
 
 // crashed is a registry that faults happen to, and what its operator knows.
 type crashed struct {
@@ -152,10 +91,8 @@ func newCrashed(t *testing.T, f fault) *crashed {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.image = s.file("image")
-		m.do(t, "truncate", "-s", "320M", m.image) // the least that mkfs.xfs takes
-		m.do(t, "mkfs."+f.fs, "-q", m.image)
-		m.mount(t)
+		m.image = makeImage(t, s.file("image"), f.fs)
+		mount(t, m.image, m.dir)
 		t.Cleanup(func() { exec.Command("umount", m.dir).Run() })
 		for name, content := range map[string][]byte{"operator.keys": keys, "service.keys": agents} {
 			if err := os.WriteFile(filepath.Join(m.dir, name), content, 0o600); err != nil {
@@ -172,19 +109,7 @@ func newCrashed(t *testing.T, f fault) *crashed {
 	return m
 }
 
-func (m *crashed) do(t *testing.T, command ...string) {
-	t.Helper()
-	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-		t.Fatalf("%q: %v: %s", command, err, out)
-	}
-}
-
-func (m *crashed) mount(t *testing.T) {
-	t.Helper()
-	m.do(t, "mount", "-o", "loop", m.image, m.dir)
-}
-
-// flags keep the registry from removing old versions, which are what is looked
+// crashFlags keep the registry from removing old versions, which are what is looked
 // for, and from refusing uploads to a small file system.
 var crashFlags = []string{"-maxver", "0", "-min-free", "1"}
 
@@ -267,7 +192,7 @@ func (m *crashed) at(t *testing.T, n int) {
 	case !m.fails() && !survived:
 		registry.wait()
 	case m.power != 0:
-		m.cut(t)
+		cutPower(t, m.dir, m.power)
 	case m.fails() && up:
 		// It lives and tells, whatever it may not write.
 		if out, err := m.s.command("ssh", "reg", "components").CombinedOutput(); err != nil {
@@ -282,24 +207,9 @@ func (m *crashed) at(t *testing.T, n int) {
 	<-registry.done
 	delete(m.s.running, "registry")
 	if m.image != "" {
-		m.do(t, "umount", m.dir)
-		m.mount(t)
+		remount(t, m.image, m.dir)
 	}
 	m.check(t, m.when(n))
-}
-
-// cut cuts the power while the registry runs.
-func (m *crashed) cut(t *testing.T) {
-	t.Helper()
-	f, err := os.Open(m.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	const fsShutdown = 0x8004587d // FS_IOC_SHUTDOWN of linux/fs.h
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), fsShutdown, m.power); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // acts are an operator's work: uploads, versions, a configuration, deletions. The

@@ -30,6 +30,25 @@ var ways = map[string][]agent.State{
 // deployments. The next agent ends it as if nothing had happened.
 func TestKillAgentInEveryState(t *testing.T) {
 	t.Parallel()
+	eachDeployment(t, func(h *host, old, way string) {
+		for _, state := range ways[way] {
+			for _, point := range []string{"", ".writes"} {
+				if state == agent.Idle && point != "" {
+					continue // there is nothing left to write
+				}
+				t.Run(fmt.Sprintf("%s/%s%s", h.name, state, point), func(t *testing.T) {
+					t.Parallel()
+					h.copy(t).killedAndBack(t, way, old, string(state)+point)
+				})
+			}
+		}
+	})
+}
+
+// eachDeployment calls fn with a host for each way, once for a first deployment
+// and once for a later one, which an old version serves before.
+func eachDeployment(t *testing.T, fn func(h *host, old, way string)) {
+	t.Helper()
 	s := startSite(t)
 	for name, files := range versions {
 		s.publish(t, "code", name, files)
@@ -38,32 +57,16 @@ func TestKillAgentInEveryState(t *testing.T) {
 	template.write(t)
 	// Each way has configurations of its own: they change once, for all cases.
 	for way := range ways {
-		s.deployctl(t, "addconf", "-name", "first-"+way, "-layer", "code:"+way)
-		s.deployctl(t, "addconf", "-name", "later-"+way, "-layer", "code:old")
-		h := template.copy(t, way)
-		h.name = "later-" + way
-		if out, err := h.run(""); err != nil {
+		first, later := template.copy(t), template.copy(t)
+		first.name, later.name = "first-"+way, "later-"+way
+		s.deployctl(t, "addconf", "-name", first.name, "-layer", "code:"+way)
+		s.deployctl(t, "addconf", "-name", later.name, "-layer", "code:old")
+		if out, err := later.run(""); err != nil {
 			t.Fatalf("deploying the old version: %v\n%s", err, out)
 		}
-		s.deployctl(t, "changeconf", "-name", "later-"+way, "-component", "code", "-version", way)
-		for _, state := range ways[way] {
-			for _, point := range []string{"", ".writes"} {
-				if state == agent.Idle && point != "" {
-					continue // there is nothing left to write
-				}
-				t.Run(fmt.Sprintf("first-%s/%s%s", way, state, point), func(t *testing.T) {
-					t.Parallel()
-					h := template.copy(t, "")
-					h.name = "first-" + way
-					h.killedAndBack(t, way, "", string(state)+point)
-				})
-				t.Run(fmt.Sprintf("later-%s/%s%s", way, state, point), func(t *testing.T) {
-					t.Parallel()
-					h := h.copy(t, "")
-					h.killedAndBack(t, way, "old", string(state)+point)
-				})
-			}
-		}
+		s.deployctl(t, "changeconf", "-name", later.name, "-component", "code", "-version", way)
+		fn(first, "", way)
+		fn(later, "old", way)
 	}
 }
 
@@ -101,9 +104,9 @@ func (h *host) write(t *testing.T) {
 }
 
 // copy returns a host that has gone through the same.
-func (h *host) copy(t *testing.T, name string) *host {
+func (h *host) copy(t *testing.T) *host {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "host"+name)
+	dir := filepath.Join(t.TempDir(), "host")
 	if out, err := exec.Command("cp", "-a", h.dir, dir).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
@@ -112,6 +115,11 @@ func (h *host) copy(t *testing.T, name string) *host {
 
 // run runs the agent until nothing is left to do, or it dies.
 func (h *host) run(dieWhen string) (log string, err error) {
+	out, err := h.agent(dieWhen).CombinedOutput()
+	return string(out), err
+}
+
+func (h *host) agent(dieWhen string) *exec.Cmd {
 	total := "20s"
 	if strings.HasSuffix(h.name, "-check") {
 		total = "1s" // that it fails takes as long
@@ -120,8 +128,7 @@ func (h *host) run(dieWhen string) (log string, err error) {
 		"-verify", "type=exec,arg="+filepath.Join(h.dir, "check.sh"))
 	cmd.Dir = h.dir
 	cmd.Env = append(h.s.env(), "TMPDIR="+h.dir, "DEPLOY_AGENT_DIR="+h.dir+"/agent", "DEPLOY_AGENT_STATE="+h.dir+"/state.json", dieAt+"="+dieWhen)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return cmd
 }
 
 // killedAndBack is one case. old is the version that serves before, if any.

@@ -1,0 +1,145 @@
+package cmd_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"deploytools/registry/wire"
+)
+
+// TestCrashMatrixAgent lets every fault happen to an agent, with all its
+// children, while it deploys: at each system call that changes its files, for
+// versions that are good, whose hook fails, or whose check fails, on first and
+// on later deployments. At once after it a whole root serves or none; the next
+// agent ends what was begun.
+func TestCrashMatrixAgent(t *testing.T) {
+	t.Parallel()
+	eachDeployment(t, func(h *host, old, way string) {
+		points := (&stricken{before: h}).countPoints(t)
+		for _, f := range faults(16) {
+			t.Run(f.name+"/"+h.name, func(t *testing.T) {
+				t.Parallel()
+				c := &stricken{fault: f, before: h, old: old, way: way}
+				for n := range f.sample(t, points) {
+					c.at(t, n)
+				}
+			})
+		}
+	})
+}
+
+// stricken is a deployment that a fault happens to.
+type stricken struct {
+	fault
+	before   *host // as it was before: each case works on a copy
+	old, way string
+}
+
+// on calls fn with a copy of the host, whose agent's directory is on the file
+// system of the fault. image is "" for none.
+func (c *stricken) on(t *testing.T, fn func(h *host, image string)) {
+	t.Helper()
+	h := c.before.copy(t)
+	defer os.RemoveAll(h.dir)
+	dir := h.file("agent")
+	do(t, "mkdir", "-p", dir)
+	if c.fs == "" {
+		fn(h, "")
+		return
+	}
+	content := h.file("content")
+	do(t, "mv", dir, content)
+	do(t, "mkdir", dir)
+	image := makeImage(t, h.file("image"), c.fs)
+	mount(t, image, dir)
+	defer exec.Command("umount", dir).Run()
+	do(t, "cp", "-a", content+"/.", dir)
+	remount(t, image, dir) // what was there before is on the disk
+	fn(h, image)
+}
+
+func (h *host) file(name string) string { return filepath.Join(h.dir, name) }
+
+// countPoints deploys without a fault and returns how many points that has.
+func (c *stricken) countPoints(t *testing.T) (points int) {
+	t.Helper()
+	c.on(t, func(h *host, _ string) {
+		h.runUnder(t, "-match", h.file("agent"), "-log", h.file("points"))
+		b, err := os.ReadFile(h.file("points"))
+		if points = bytes.Count(b, []byte("\n")); err != nil || points < 50 {
+			t.Fatalf("only %d points: nothing would be tested: %v: %s", points, err, b)
+		}
+	})
+	return points
+}
+
+// runUnder runs the agent under crashat until nothing is left to do or it dies.
+func (h *host) runUnder(t *testing.T, args ...string) (log string, err error) {
+	t.Helper()
+	program, err := crashat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := h.agent("")
+	cmd.Args = slices.Concat([]string{program}, args, []string{"--"}, cmd.Args)
+	cmd.Path = program
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// at lets the fault happen at the nth point.
+func (c *stricken) at(t *testing.T, n int) {
+	t.Helper()
+	c.on(t, func(h *host, image string) {
+		log, _ := h.runUnder(t, append([]string{"-match", h.file("agent"), "-n", strconv.Itoa(n)}, c.args...)...)
+		if image != "" {
+			remount(t, image, h.file("agent"))
+		}
+		// I1: whatever happened, `current` names a whole root.
+		if got := h.serves(t); got != c.old && got != c.way {
+			t.Errorf("point %d: %q serves\n%s", n, got, log)
+		}
+		again, err := h.run("")
+		log += "--- again\n" + again
+		c.check(t, h, n, status(err), log)
+	})
+}
+
+func status(err error) wire.Status {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return wire.Status(exit.ExitCode())
+	}
+	return wire.OK
+}
+
+// check: what was wanted is there, or the version before it. A call that fails
+// may be why a good version is taken back.
+func (c *stricken) check(t *testing.T, h *host, n int, ended wire.Status, log string) {
+	t.Helper()
+	got := h.serves(t)
+	want := c.way
+	if c.way != "good" || c.fails() && ended == wire.RolledBack {
+		want = c.old
+	}
+	wantStatus := wire.OK
+	if want != c.way {
+		wantStatus = wire.RolledBack
+	}
+	if got != want || ended != wantStatus {
+		t.Errorf("%s, point %d: %q serves and the agent ends with %d, want %q and %d\n%s", c.name, n, got, ended, want, wantStatus, log)
+	}
+	h.checkRecord(t, log)
+	// I2: the last that the hook was told of is what serves.
+	b, err := os.ReadFile(h.file("calls"))
+	calls := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if last := calls[len(calls)-1]; got != "" && last != "deploy "+got && last != "rollback "+got {
+		t.Errorf("%s, point %d: %q serves, but the hook was called last with %q, %v\n%s", c.name, n, got, last, err, log)
+	}
+}
