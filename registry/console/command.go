@@ -23,6 +23,7 @@ type Command struct {
 	Role              registry.Role // the least that may run it
 	Mutates           bool
 	Stdin             bool // it reads standard input; the others are given none
+	Hidden            bool // in no list and no document
 	Examples          []string
 	Statuses          []wire.Status // that it returns, besides 0, 1 and 2
 	New               func() Op     // fresh flag values every time
@@ -249,9 +250,15 @@ func names() []string {
 	return out
 }
 
-// Lookup returns the command of this name.
+// Commands returns the commands that are shown, in the order in which help
+// lists them.
+func Commands() []Command {
+	return slices.DeleteFunc(everyCommand(), func(c Command) bool { return c.Hidden })
+}
+
+// Lookup returns the command of this name, a hidden one too.
 func Lookup(name string) (Command, bool) {
-	table := Commands()
+	table := everyCommand()
 	i := slices.IndexFunc(table, func(c Command) bool { return c.Name == name })
 	if i < 0 {
 		return Command{}, false

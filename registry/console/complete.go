@@ -31,15 +31,8 @@ func Complete(ctx context.Context, s *Session, line string, pos int) (newLine st
 	if !strings.HasSuffix(before, word) {
 		return line, pos, nil
 	}
-	prefix, all := candidatesFor(ctx, s, words, word)
+	prefix, candidates := matches(ctx, s, words, word)
 	value := strings.TrimPrefix(word, prefix)
-	for _, c := range all {
-		if strings.HasPrefix(c, value) {
-			candidates = append(candidates, c)
-		}
-	}
-	slices.Sort(candidates)
-	candidates = slices.Compact(candidates)
 	if len(candidates) == 0 {
 		return line, pos, nil
 	}
@@ -52,6 +45,41 @@ func Complete(ctx context.Context, s *Session, line string, pos int) (newLine st
 	}
 	start := before[:len(before)-len(value)] + done
 	return start + line[pos:], len(start), candidates
+}
+
+// matches returns what word may become behind words, sorted, without the part of
+// word that stays ("-name="), which is prefix.
+func matches(ctx context.Context, s *Session, words []string, word string) (prefix string, found []string) {
+	prefix, all := candidatesFor(ctx, s, words, word)
+	value := strings.TrimPrefix(word, prefix)
+	for _, c := range all {
+		if strings.HasPrefix(c, value) {
+			found = append(found, c)
+		}
+	}
+	slices.Sort(found)
+	return prefix, slices.Compact(found)
+}
+
+// CompleteName is the hidden command by which other programs ask what Complete
+// would offer. Behind "--" it takes the words of the line, the one to complete
+// last, and prints the whole words that this one may become.
+const CompleteName = "__complete"
+
+type completeOp struct{}
+
+func (*completeOp) Flags(*pflag.FlagSet) {}
+
+func (*completeOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if len(args) == 0 {
+		return nil, usage("%s needs a word", CompleteName)
+	}
+	last := len(args) - 1
+	prefix, found := matches(ctx, s, args[:last], args[last])
+	for i := range found {
+		found[i] = prefix + found[i]
+	}
+	return newNameList(found), nil
 }
 
 // candidatesFor returns what word may become behind words, and the part of

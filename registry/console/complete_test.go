@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"deploytools/registry"
+	"deploytools/registry/wire"
 )
 
 // In the lines here the cursor stands at |.
@@ -80,6 +81,41 @@ func TestCompleteShowsNoNamesToThoseWhoMayNotSeeThem(t *testing.T) {
 		if got != want || candidates != nil {
 			t.Errorf("as %s: Complete(%q) = %q, %q, want %q", role, line, got, candidates, want)
 		}
+	}
+}
+
+// Other programs ask by a command, and get the answers of Complete.
+func TestCompleteCommand(t *testing.T) {
+	d := newDesk(t).walk()
+	for words, want := range map[string]string{
+		"showconf -name p":             "project1",
+		"showconf -name=":              "-name=project1",
+		"delver -name=code -version=v": "-version=v00 -version=v01",
+		"delver -name code -version ":  "v00 v01",
+		"changeconf -layer code:":      "code:v00 code:v01",
+		"addconf new as":               "assets:v01",
+		"help his":                     "history",
+		"showc":                        "showcomp showconf",
+		"__com":                        "",
+		"nonsense -n":                  "",
+	} {
+		line := Join(append([]string{CompleteName, "--"}, strings.Split(words, " ")...))
+		if got := strings.Join(strings.Fields(d.must(line)), " "); got != want {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
+	if got, want := d.must("__complete -json -- showconf -name ''"), `{"schema":1,"names":["project1"]}`+"\n"; got != want {
+		t.Errorf("with -json: %q, want %q", got, want)
+	}
+	if _, stderr, status := d.run("__complete"); status != wire.Usage {
+		t.Errorf("__complete without a word: status %s, %s", status, stderr)
+	}
+	if strings.Contains(d.must("help"), CompleteName) {
+		t.Errorf("help lists %s", CompleteName)
+	}
+	d.session.Caller.Role = registry.Agent
+	if stdout, _, status := d.run("__complete -- showconf -name ''"); status != wire.Denied || stdout != "" {
+		t.Errorf("__complete as an agent: status %s, %q", status, stdout)
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"deploytools/registry/wire"
 )
 
-// Commands returns the command table, in the order in which help lists it.
-func Commands() []Command {
+// everyCommand returns the command table.
+func everyCommand() []Command {
 	return []Command{
 		{
 			Name: "help", Short: "list the commands, or explain one", Args: "[COMMAND]", Role: registry.Viewer,
@@ -135,6 +135,10 @@ Under -json every command prints JSON, an object a line.`,
 			Name: "exit", Short: "leave the console, or end a script; so does quit", Role: registry.Viewer,
 			Examples: []string{"exit"},
 			New:      func() Op { return new(exitOp) },
+		},
+		{
+			Name: CompleteName, Short: "list what the last word may become", Args: "-- WORD...", Role: registry.Viewer, Hidden: true,
+			New: func() Op { return new(completeOp) },
 		},
 	}
 }

@@ -9,11 +9,14 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"deploytools/registry/console"
 )
 
 // completeName is the hidden command that the completion scripts call with the
-// words after the program's name, the one under the cursor last, even if it is
-// empty. It prints one candidate a line, or completeFiles alone.
+// words after the program's name, with the quotes that the user has typed, and
+// the one under the cursor last, even if it is empty. It prints what this word
+// may become, a whole word a line, or completeFiles alone.
 const completeName = "__complete"
 
 // completeFiles asks the shell to complete the names of files.
@@ -39,7 +42,7 @@ func (p *Program) builtins() []Command {
 			New:  func() Op { return &versionOp{program: p.Name} },
 		}, {
 			Name: "completion", Args: strings.Join(shells, "|"), Short: "print a completion script for a shell", builtin: true,
-			Long: "The script completes commands, flags and file names.\n\n" +
+			Long: "The script completes " + p.completes() + "\n\n" +
 				"In bash it is loaded by the first example, in zsh by the second, in fish by\nthe third.",
 			Examples: []string{
 				"source <(" + p.Name + " completion bash)",
@@ -52,6 +55,14 @@ func (p *Program) builtins() []Command {
 			New: func() Op { return &completeOp{p} },
 		},
 	}
+}
+
+// completes says what the scripts complete.
+func (p *Program) completes() string {
+	if p.Suggest == nil {
+		return "commands, flags and file names."
+	}
+	return "commands, flags, file names, and the names that the\nregistry has, unless it takes too long to answer."
 }
 
 // completionOp is the command completion.
@@ -77,47 +88,107 @@ type completeOp struct{ p *Program }
 
 func (c *completeOp) Flags(*pflag.FlagSet) {}
 
-func (c *completeOp) Run(_ context.Context, o *IO, args []string) error {
+func (c *completeOp) Run(ctx context.Context, o *IO, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	_, err := io.WriteString(o.Stdout, strings.Join(c.p.complete(args[:len(args)-1], args[len(args)-1]), ""))
+	words := make([]string, len(args)-1)
+	for i := range words {
+		words[i] = unquote(args[i], o.Env("HOME"))
+	}
+	word := args[len(args)-1]
+	if unquote(word, "") != word {
+		return nil // its quotes may be open still
+	}
+	_, err := io.WriteString(o.Stdout, strings.Join(c.p.complete(ctx, o, words, word), ""))
 	return err
 }
 
+// unquote returns what the shell makes of a word, as far as nothing has to be
+// expanded but a leading ~/; other words stay as they are.
+func unquote(word, home string) string {
+	words, err := console.Split(word)
+	if err != nil || len(words) != 1 {
+		return word
+	}
+	if rest, ok := strings.CutPrefix(word, "~/"); ok && rest == words[0][2:] && home != "" {
+		return home + "/" + rest
+	}
+	return words[0]
+}
+
+// unfinished is a command line of which the last word is being typed.
+type unfinished struct {
+	words   []string
+	word    string
+	at      int     // where the command stands in words, or -1
+	command Command // none if it is not known here
+}
+
 // complete returns the lines that complete word, which follows words.
-func (p *Program) complete(words []string, word string) []string {
+func (p *Program) complete(ctx context.Context, o *IO, words []string, word string) []string {
 	fs := p.flagSet()
-	command, files, positional := Command{}, false, 0
+	u, positional := unfinished{words: words, word: word, at: -1}, 0
 	for i := 0; i < len(words); i++ {
 		if flag := valueFlag(fs, words[i]); flag != nil {
 			if i++; i == len(words) {
-				return lines(word, nil, flag.Annotations[annotationFile] != nil)
+				return p.completeValue(ctx, o, u, flag)
 			}
 			continue
 		}
 		if strings.HasPrefix(words[i], "-") {
 			continue
 		}
-		if command.Name != "" {
+		if u.at >= 0 {
 			positional++
 			continue
 		}
 		c, ok := p.command(words[i])
+		u.command, u.at = c, i
 		if !ok {
-			return nil
+			return p.suggest(ctx, o, u)
 		}
-		command, fs, files = c, newFlagSet(c.Name, c.New().Flags), c.Files
+		fs = newFlagSet(c.Name, c.New().Flags)
 	}
+	name, _, valued := strings.Cut(word, "=")
 	switch {
+	case strings.HasPrefix(word, "-") && valued:
+		return p.completeValue(ctx, o, u, valueFlag(fs, name))
 	case strings.HasPrefix(word, "-"):
 		return lines(word, flagNames(fs, word), false)
-	case command.Name == "" || command.Name == "help" && positional == 0:
+	case u.at < 0 || u.command.Name == "help" && positional == 0:
 		return lines(word, p.names(), false)
-	case command.Name == "completion" && positional == 0:
+	case u.command.Name == "completion" && positional == 0:
 		return lines(word, shells, false)
+	case u.command.Raw && u.command.Args != "":
+		return p.suggest(ctx, o, u)
 	}
-	return lines(word, nil, files)
+	return lines(word, nil, u.command.Files)
+}
+
+// completeValue completes the value of a flag, which may stand in one word with
+// it, -flag=value. The flag is nil if it is not known here.
+func (p *Program) completeValue(ctx context.Context, o *IO, u unfinished, flag *pflag.Flag) []string {
+	if flag != nil && flag.Annotations[annotationFile] != nil {
+		return lines(u.word, nil, true)
+	}
+	if !u.command.Raw {
+		return nil
+	}
+	return p.suggest(ctx, o, u)
+}
+
+// suggest returns the lines for what Suggest knows, with the program's own
+// flags set as they are for the command.
+func (p *Program) suggest(ctx context.Context, o *IO, u unfinished) []string {
+	if p.Suggest == nil {
+		return nil
+	}
+	own := p.flagSet()
+	if console.ParseFlags(own, u.words[:u.at], false) != nil || fromEnv(own, p.prefix(), o.Env) != nil {
+		return nil
+	}
+	return lines(u.word, p.Suggest(ctx, o, u.words[u.at:], u.word), false)
 }
 
 // lines returns the candidates that begin with word, or the request for files.

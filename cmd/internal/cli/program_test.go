@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +47,14 @@ func tool(addr *string) *Program {
 			fs.String("dial-key", "", "`file` with the key")
 			fs.BoolP("verbose", "v", false, "say more")
 			EnvAlias(fs, "addr", "TEST_OLD_ADDR")
+		},
+		Suggest: func(_ context.Context, _ *IO, words []string, word string) []string {
+			flag := word[:strings.IndexByte(word, '=')+1] // "-name=", or nothing
+			names := []string{flag + "at-" + *addr, flag + "code:v1", flag + "code:v2~rc", flag + "web"}
+			if slices.Contains(words, "a b") {
+				names = append(names, flag+"wide")
+			}
+			return names
 		},
 		Commands: []Command{
 			{Name: "echo", Args: "[WORD...]", Short: "print words", Files: true, Examples: []string{"test-tool echo a"},

@@ -55,6 +55,7 @@ the one of -key alone.`,
 		Statuses: transportStatuses,
 		Flags:    d.flags(r),
 		Commands: commands(r),
+		Suggest:  r.suggest,
 		Run: func(ctx context.Context, o *cli.IO, args []string) error {
 			if near := console.Nearest(args[0], names(r)); near != "" {
 				return cli.WithHint(cli.Usage("unknown command %q, the nearest is %s", args[0], near),

@@ -45,18 +45,24 @@ func (d Defaults) flags(r *remote) func(*pflag.FlagSet) {
 	}
 }
 
-// dial returns the client for the registry; it connects when it is used.
-func (r *remote) dial(ctx context.Context, o *cli.IO) (*client.Client, error) {
+// options are those of a client that tells and asks nobody anything.
+func (r *remote) options(o *cli.IO) client.Options {
 	user := r.user
 	if user == "" {
 		user = o.Env("USER") // cron sets none: then the client asks the system
 	}
-	c, err := client.New(client.Options{
+	return client.Options{
 		Addr: r.addr, User: user, Fingerprints: r.fingerprints, KnownHosts: r.knownHosts,
 		KeyFile: r.key, AgentSocket: o.Env("SSH_AUTH_SOCK"),
-		Warn:       func(text string) { fmt.Fprintln(o.Stderr, "warning:", cli.Clean(text)) },
-		Passphrase: func(file string) ([]byte, error) { return askPassphrase(ctx, file) },
-	})
+	}
+}
+
+// dial returns the client for the registry; it connects when it is used.
+func (r *remote) dial(ctx context.Context, o *cli.IO) (*client.Client, error) {
+	options := r.options(o)
+	options.Warn = func(text string) { fmt.Fprintln(o.Stderr, "warning:", cli.Clean(text)) }
+	options.Passphrase = func(file string) ([]byte, error) { return askPassphrase(ctx, file) }
+	c, err := client.New(options)
 	if err != nil {
 		return nil, &cli.Error{Status: wire.Usage, Err: err}
 	}

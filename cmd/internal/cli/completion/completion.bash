@@ -1,24 +1,27 @@
 # shellcheck shell=bash
 # Completion of PROGRAM for bash.
 _FUNCTION() {
-	local word words=() line
-	# Bash splits at = and shows it as a word of its own.
-	for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
-		[[ $word == = ]] || words+=("$word")
+	local line=${COMP_LINE:0:COMP_POINT} words=() piece i cut
+	# Bash cuts words at = and : too. What nothing blank parts is one word.
+	for ((i = 0; i <= COMP_CWORD; i++)); do
+		if [[ $i == 0 || $line == [[:space:]]* ]]; then
+			line=${line#"${line%%[![:space:]]*}"}
+			words+=('')
+		fi
+		piece=${COMP_WORDS[i]:0:${#line}}
+		words[-1]+=$piece
+		line=${line#"$piece"}
 	done
-	word=${COMP_WORDS[COMP_CWORD]}
-	if [[ $word == = ]]; then
-		word=
-		words+=('')
-	fi
+	# Only the last piece, $2, is replaced by what is chosen.
+	cut=${words[-1]%"$2"}
 	COMPREPLY=()
 	while IFS= read -r line; do
 		if [[ $line == :files ]]; then
-			mapfile -t COMPREPLY < <(compgen -f -- "$word")
+			mapfile -t COMPREPLY < <(compgen -f -- "$2")
 			compopt -o filenames 2>/dev/null || :
 			return
 		fi
-		COMPREPLY+=("$line")
-	done < <("$1" __complete "${words[@]}" 2>/dev/null)
+		COMPREPLY+=("${line#"$cut"}")
+	done < <("$1" __complete "${words[@]:1}" 2>/dev/null)
 }
 complete -F _FUNCTION PROGRAM
