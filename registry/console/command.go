@@ -163,12 +163,18 @@ func (s *Session) show(result Result) error {
 	case s.json && result == nil:
 		_, err := fmt.Fprintln(s.Stdout, `{"schema":1}`)
 		return err
-	case s.json:
-		return encodeJSON(s.Stdout, result)
 	case result == nil:
 		return nil
 	}
-	return result.Text(s.Stdout)
+	return Show(s.Stdout, result, s.json)
+}
+
+// Show writes a result as text, or as one line of JSON.
+func Show(w io.Writer, result Result, json bool) error {
+	if json {
+		return encodeJSON(w, result)
+	}
+	return result.Text(w)
 }
 
 func encodeJSON(w io.Writer, v any) error {

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -116,6 +117,31 @@ func (p Page) Text(w io.Writer) error {
 	})
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// MarshalJSON returns an object with the text, which is for people, and the list
+// of commands.
+func (p Page) MarshalJSON() ([]byte, error) {
+	type command struct {
+		Name  string `json:"name"`
+		Short string `json:"short"`
+	}
+	out := struct {
+		Schema   schema    `json:"schema"`
+		Commands []command `json:"commands,omitempty"`
+		Help     string    `json:"help"`
+	}{}
+	for _, c := range p.Commands {
+		out.Commands = append(out.Commands, command{c[0], c[1]})
+	}
+	var text strings.Builder
+	if err := p.Text(&text); err != nil {
+		return nil, err
+	}
+	out.Help = text.String()
+	var b bytes.Buffer
+	err := encodeJSON(&b, out)
+	return b.Bytes(), err
 }
 
 func (p Page) roleText() string { return "Your key needs the role " + p.Role + " or a greater one." }

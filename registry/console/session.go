@@ -132,17 +132,6 @@ func (l commandList) Text(w io.Writer) error {
 	return t.Flush()
 }
 
-// page shows help as text also under -json: it is for people.
-type helpPage struct {
-	Schema schema `json:"schema"`
-	Help   string `json:"help"`
-}
-
-func (p helpPage) Text(w io.Writer) error {
-	_, err := io.WriteString(w, p.Help)
-	return err
-}
-
 func (*helpOp) Run(_ context.Context, _ *Session, args []string) (Result, error) {
 	if len(args) > 1 {
 		return nil, usage("help explains one command at a time")
@@ -152,9 +141,7 @@ func (*helpOp) Run(_ context.Context, _ *Session, args []string) (Result, error)
 		if !ok {
 			return nil, unknownCommand(args[0])
 		}
-		var b strings.Builder
-		err := c.Page().Text(&b)
-		return helpPage{Help: b.String()}, err
+		return c.Page(), nil
 	}
 	var out commandList
 	for _, c := range Commands() {

@@ -35,7 +35,7 @@ func (p *Program) builtins() []Command {
 	return []Command{
 		{
 			Name: "help", Args: "[COMMAND]", Short: "show help", builtin: true,
-			New: func() Op { return &helpOp{p} },
+			New: func() Op { return &helpOp{p: p} },
 		}, {
 			Name: "version", Short: "show what the program was built from", builtin: true,
 			Long: "-version in place of the command does the same.",

@@ -49,16 +49,21 @@ func (p *Program) commandPage(c Command) console.Page {
 }
 
 // helpOp is the command help.
-type helpOp struct{ p *Program }
+type helpOp struct {
+	p    *Program
+	json bool
+}
 
-func (h *helpOp) Flags(*pflag.FlagSet) {}
+func (h *helpOp) Flags(fs *pflag.FlagSet) {
+	fs.BoolVar(&h.json, "json", false, "print one JSON object")
+}
 
 func (h *helpOp) Run(_ context.Context, o *IO, args []string) error {
 	if len(args) == 0 {
-		return h.p.page().Text(o.Stdout)
+		return console.Show(o.Stdout, h.p.page(), h.json)
 	}
 	if c, ok := h.p.command(args[0]); ok && len(args) == 1 {
-		return h.p.commandPage(c).Text(o.Stdout)
+		return console.Show(o.Stdout, h.p.commandPage(c), h.json)
 	}
 	word := strings.Join(args, " ")
 	if near := console.Nearest(word, h.p.names()); near != "" {

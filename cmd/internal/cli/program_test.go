@@ -273,3 +273,29 @@ func TestStdoutThatCannotBeWrittenIsAnError(t *testing.T) {
 		}
 	}
 }
+
+func TestHelpIsTheSameAsJSON(t *testing.T) {
+	for _, name := range append([]string{""}, tool(new(string)).names()...) {
+		words := strings.Fields("help " + name)
+		_, text, _ := call(t, tool(new(string)), nil, words...)
+		status, line, stderr := call(t, tool(new(string)), nil, append(words, "-json")...)
+		var got struct {
+			Schema   int
+			Help     string
+			Commands []struct{ Name, Short string }
+		}
+		if err := json.Unmarshal([]byte(line), &got); err != nil || status != 0 || stderr != "" {
+			t.Errorf("%s -json: status %d, %q, %v, %s", words, status, line, err, stderr)
+		}
+		if got.Schema != 1 || got.Help != text || strings.Count(line, "\n") != 1 || strings.Contains(line, `\u003`) {
+			t.Errorf("%s -json: %q, want the text %q", words, line, text)
+		}
+		var names []string
+		for _, c := range got.Commands {
+			names = append(names, c.Name)
+		}
+		if want := tool(new(string)).names(); name == "" && !slices.Equal(names, want) || name != "" && names != nil {
+			t.Errorf("%s -json: commands %q, want %q", words, names, want)
+		}
+	}
+}

@@ -2,8 +2,9 @@
 # Completion of PROGRAM for zsh.
 _FUNCTION() {
 	local -a candidates
-	candidates=("${(@f)$("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+	candidates=(${(f)"$("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)"})
 	if [[ ${candidates[1]} == :files ]]; then
+		[[ $PREFIX == -*=* ]] && compset -P '*='
 		_files
 	else
 		compadd -- "${candidates[@]}"
