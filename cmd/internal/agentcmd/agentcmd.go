@@ -128,9 +128,6 @@ func onHangup(ctx context.Context, a *agent.Agent, log *slog.Logger) {
 
 // explain gives an error of Run its exit status and what to do about it.
 func explain(err error) error {
-	if e, ok := errors.AsType[*client.Error](err); ok {
-		err = cli.WithHint(err, e.Hint)
-	}
 	for _, row := range []struct {
 		kind   error
 		status wire.Status
@@ -142,7 +139,7 @@ func explain(err error) error {
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; give this one another -dir"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
-		{wire.ErrUnreachable, wire.Unreachable, ""},
+		{wire.ErrUnreachable, wire.Unreachable, "the host keeps what it runs; check -addr, and whether deploy-registry runs there"},
 		{wire.ErrDenied, wire.Denied, ""},
 		{wire.ErrNotFound, wire.NotFound, ""},
 	} {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"syscall"
 
+	"deploytools/registry/client"
 	"deploytools/registry/console"
 	"deploytools/registry/wire"
 )
@@ -82,12 +83,16 @@ func StatusOf(err error) wire.Status {
 	return wire.Failed
 }
 
-// HintOf returns the outermost hint in the chain of err, or nothing.
+// HintOf returns the outermost hint in the chain of err, or that of the client
+// of a registry, or nothing.
 func HintOf(err error) string {
 	for e := range chain(err) {
 		if e.Hint != "" {
 			return e.Hint
 		}
+	}
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		return e.Hint
 	}
 	return ""
 }

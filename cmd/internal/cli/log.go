@@ -16,17 +16,20 @@ const (
 
 // NewLogger returns a logger to o.Stderr; another format than LogText and
 // LogJSON is an error of usage. Where the journal reads stderr the lines carry
-// no time, since the journal has its own.
+// no time, since the journal has its own. An error with a hint is followed by it.
 func NewLogger(o *IO, format string, level slog.Leveler) (*slog.Logger, error) {
-	opts := slog.HandlerOptions{Level: level}
-	if toJournal(o) {
-		opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
+	journal := toJournal(o)
+	opts := slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if journal && len(groups) == 0 && a.Key == slog.TimeKey {
+			return slog.Attr{}
 		}
-	}
+		if err, ok := a.Value.Any().(error); ok {
+			if hint := HintOf(err); hint != "" { // a group without a name is no group
+				return slog.Attr{Value: slog.GroupValue(slog.String(a.Key, err.Error()), slog.String("hint", hint))}
+			}
+		}
+		return a
+	}}
 	switch format {
 	case LogText:
 		return slog.New(slog.NewTextHandler(o.Stderr, &opts)), nil

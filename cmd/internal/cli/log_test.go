@@ -3,11 +3,17 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"deploytools/registry/client"
+	"deploytools/registry/wire"
 )
 
 // logLine logs one line to a new file, with JOURNAL_STREAM as stream makes it
@@ -59,6 +65,29 @@ func TestLinesForTheJournalHaveNoTime(t *testing.T) {
 		}
 		if test.format == LogJSON && !json.Valid([]byte(line)) {
 			t.Errorf("%s: no JSON: %s", name, line)
+		}
+	}
+}
+
+func TestAnErrorIsLoggedWithItsHint(t *testing.T) {
+	for format, want := range map[string]string{
+		LogText: ` level=WARN msg="step not done" state=Idle error="cannot poll: not trusted" hint="compare the \x1b fingerprints" wait=1s` + "\n",
+		LogJSON: `"level":"WARN","msg":"step not done","state":"Idle","error":"cannot poll: not trusted","hint":"compare the \u001b fingerprints","wait":1000000000}` + "\n",
+	} {
+		var out bytes.Buffer
+		log, err := NewLogger(&IO{Stderr: &out, Env: func(string) string { return "" }}, format, slog.LevelInfo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cause := &client.Error{Text: "not trusted", Hint: "compare the \x1b fingerprints", Kind: wire.ErrUntrusted}
+		log.Warn("step not done", "state", "Idle", "error", fmt.Errorf("cannot poll: %w", cause), "wait", time.Second)
+		if !strings.HasSuffix(out.String(), want) {
+			t.Errorf("%s: %s, want the end %s", format, out.String(), want)
+		}
+		out.Reset()
+		log.Warn("plain", "error", errors.New("no hint"))
+		if strings.Contains(out.String(), "hint=") || strings.Contains(out.String(), `"hint"`) {
+			t.Errorf("%s: an error without a hint: %s", format, out.String())
 		}
 	}
 }

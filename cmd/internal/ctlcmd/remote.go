@@ -93,10 +93,7 @@ func (r *remote) ended(status wire.Status, err error) error {
 
 // explain adds the exit status and the hint to an error of the client.
 func (r *remote) explain(err error) error {
-	hint := ""
-	if e, ok := errors.AsType[*client.Error](err); ok {
-		hint = e.Hint
-	}
+	hint := cli.HintOf(err)
 	if hint == "" && errors.Is(err, wire.ErrUnreachable) {
 		hint = "is deploy-registry running there? check -addr; " + r.sshLine("version")
 	}
