@@ -74,7 +74,7 @@ check shellcheck 'mend what it says; if it is not installed, run scripts/deps.sh
 check units 'mend what it says; if systemd-analyze is not installed, run scripts/deps.sh' units_are_clean
 check 'exposure of the registry' 'harden deploy/deploy-registry.service again' exposure deploy-registry.service 20
 check arrows 'take the import out, or change the table and its document together' go test -count=1 -run 'Arrows|Floors' ./cmd
-check documents 'run "go test ./cmd -run Docs -update"' go test -count=1 -run Docs ./cmd
+check documents 'run "go test ./cmd ./agent -run Docs -update"' go test -count=1 -run Docs ./cmd ./agent
 
 # What would bind the agent would bind its hooks, so it has no threshold.
 exposure deploy-registry.service 100
