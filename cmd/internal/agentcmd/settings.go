@@ -99,14 +99,17 @@ func (s *settings) options() (agent.Options, error) {
 		return o, cli.Usage("-name should be set: the configuration to deploy")
 	case s.retry && !s.once:
 		return o, cli.Usage("-retry should come with -once; for an agent that runs, send it HUP")
-	case s.poll <= 0:
-		return o, cli.Usage("-poll should be positive")
+	case s.poll == 0:
+		return o, cli.Usage("-poll should not be 0")
 	case s.hookTimeout <= 0:
 		return o, cli.Usage("-hook-timeout should be positive")
 	case s.keep < 1:
 		return o, cli.Usage("-keep should be at least 1: the root to fall back on")
 	case s.baseline != baselineEnvironment && s.baseline != baselineStrict:
 		return o, cli.Usage("-baseline %q: should be %s or %s", s.baseline, baselineEnvironment, baselineStrict)
+	}
+	if s.poll < 0 { // as in the original tool set
+		o.Poll.Interval = 15 * time.Second
 	}
 	if s.cleanOld {
 		o.Keep.Roots = 1
