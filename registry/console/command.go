@@ -198,7 +198,7 @@ func (s *Session) report(err error) wire.Status {
 	text := Clean(err.Error())
 	if s.json {
 		encodeJSON(s.Stderr, struct {
-			Schema schema      `json:"schema"`
+			Schema Schema      `json:"schema"`
 			Error  string      `json:"error"`
 			Hint   string      `json:"hint,omitempty"`
 			Status wire.Status `json:"status"`
@@ -228,11 +228,11 @@ func StatusOf(err error) wire.Status {
 	return wire.Failed
 }
 
-// schema is the version of the JSON that commands print. Keys are only added.
-type schema struct{}
+// Schema is the version of the JSON that commands print. Keys are only added.
+type Schema struct{}
 
 // MarshalJSON returns the number.
-func (schema) MarshalJSON() ([]byte, error) { return []byte("1"), nil }
+func (Schema) MarshalJSON() ([]byte, error) { return []byte("1"), nil }
 
 func usage(format string, args ...any) error {
 	return &registry.Error{Kind: registry.ErrUsage, Text: fmt.Sprintf(format, args...)}

@@ -23,7 +23,7 @@ func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 
 
 // nameList is a list of names, one a line.
 type nameList struct {
-	Schema schema   `json:"schema"`
+	Schema Schema   `json:"schema"`
 	Names  []string `json:"names"`
 }
 
@@ -85,7 +85,7 @@ func (*componentsOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 type showcompOp struct{ componentName }
 
 type versionList struct {
-	Schema    schema       `json:"schema"`
+	Schema    Schema       `json:"schema"`
 	Component string       `json:"component"`
 	Versions  []versionRow `json:"versions"`
 }
@@ -148,7 +148,7 @@ func (a *addverOp) suggest(ctx context.Context, s *Session, flag string) ([]stri
 }
 
 type added struct {
-	Schema   schema        `json:"schema"`
+	Schema   Schema        `json:"schema"`
 	Name     string        `json:"name"`
 	Version  string        `json:"version"`
 	Digest   digest.Digest `json:"digest"`

@@ -104,7 +104,7 @@ func (c *showconfOp) Flags(fs *pflag.FlagSet) {
 }
 
 type configuration struct {
-	Schema   schema        `json:"schema"`
+	Schema   Schema        `json:"schema"`
 	Name     string        `json:"name"`
 	Revision uint64        `json:"revision"`
 	Changed  time.Time     `json:"changed"`
@@ -157,7 +157,7 @@ func (c *showconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 
 // changed says what a command did to a configuration and how to take it back.
 type changed struct {
-	Schema   schema `json:"schema"`
+	Schema   Schema `json:"schema"`
 	Name     string `json:"name"`
 	Revision uint64 `json:"revision"`
 	Changed  bool   `json:"changed"`

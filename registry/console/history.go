@@ -17,7 +17,7 @@ import (
 type historyOp struct{ configName }
 
 type history struct {
-	Schema    schema        `json:"schema"`
+	Schema    Schema        `json:"schema"`
 	Name      string        `json:"name"`
 	Revisions []revisionRow `json:"revisions"`
 }
@@ -66,7 +66,7 @@ func (d *diffconfOp) Flags(fs *pflag.FlagSet) {
 
 // difference is what differs between two revisions.
 type difference struct {
-	Schema    schema       `json:"schema"`
+	Schema    Schema       `json:"schema"`
 	Name      string       `json:"name"`
 	From      uint64       `json:"from"`
 	To        uint64       `json:"to"`

@@ -127,7 +127,7 @@ func (p Page) MarshalJSON() ([]byte, error) {
 		Short string `json:"short"`
 	}
 	out := struct {
-		Schema   schema    `json:"schema"`
+		Schema   Schema    `json:"schema"`
 		Commands []command `json:"commands,omitempty"`
 		Help     string    `json:"help"`
 	}{}

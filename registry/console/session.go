@@ -79,7 +79,7 @@ func (s *Session) failed(n int, text string) {
 	text = Clean(strings.TrimSpace(text))
 	if s.json {
 		encodeJSON(s.Stderr, struct {
-			Schema schema `json:"schema"`
+			Schema Schema `json:"schema"`
 			Line   int    `json:"line"`
 			Text   string `json:"text"`
 		}{Line: n, Text: text})
@@ -114,7 +114,7 @@ type helpOp struct{}
 func (*helpOp) Flags(*pflag.FlagSet) {}
 
 type commandList struct {
-	Schema   schema       `json:"schema"`
+	Schema   Schema       `json:"schema"`
 	Commands []commandRow `json:"commands"`
 }
 
@@ -157,7 +157,7 @@ type versionOp struct{}
 func (*versionOp) Flags(*pflag.FlagSet) {}
 
 type versionResult struct {
-	Schema  schema `json:"schema"`
+	Schema  Schema `json:"schema"`
 	Program string `json:"program"`
 	wire.Build
 }
@@ -176,7 +176,7 @@ type uploadsOp struct{}
 func (*uploadsOp) Flags(*pflag.FlagSet) {}
 
 type uploadList struct {
-	Schema  schema      `json:"schema"`
+	Schema  Schema      `json:"schema"`
 	Uploads []uploadRow `json:"uploads"`
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"deploytools/registry/console"
 	"deploytools/registry/wire"
 )
 
@@ -52,10 +53,10 @@ func (v *versionOp) Run(_ context.Context, o *IO, _ []string) error {
 	if v.json {
 		e := json.NewEncoder(o.Stdout)
 		return e.Encode(struct {
-			Schema  int    `json:"schema"` // as the console's results have it
-			Program string `json:"program"`
+			Schema  console.Schema `json:"schema"`
+			Program string         `json:"program"`
 			wire.Build
-		}{1, v.program, ReadBuild()})
+		}{Program: v.program, Build: ReadBuild()})
 	}
 	_, err := fmt.Fprintln(o.Stdout, v.program, ReadBuild())
 	return err

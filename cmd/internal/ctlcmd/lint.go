@@ -14,6 +14,7 @@ import (
 	"deploytools/cmd/internal/layerflags"
 	"deploytools/layers"
 	"deploytools/layers/digest"
+	"deploytools/registry/console"
 	"deploytools/registry/wire"
 )
 
@@ -34,14 +35,15 @@ type lint struct {
 
 // verdict is a line of lint -json.
 type verdict struct {
-	File     string        `json:"file"`
-	OK       bool          `json:"ok"`
-	Digest   digest.Digest `json:"digest"`
-	Size     int64         `json:"size_bytes"`
-	Unpacked int64         `json:"unpacked_bytes"`
-	Entries  int64         `json:"entries"`
-	Warnings []string      `json:"warnings,omitempty"`
-	Error    string        `json:"error,omitempty"`
+	Schema   console.Schema `json:"schema"`
+	File     string         `json:"file"`
+	OK       bool           `json:"ok"`
+	Digest   digest.Digest  `json:"digest"`
+	Size     int64          `json:"size_bytes"`
+	Unpacked int64          `json:"unpacked_bytes"`
+	Entries  int64          `json:"entries"`
+	Warnings []string       `json:"warnings,omitempty"`
+	Error    string         `json:"error,omitempty"`
 }
 
 // Flags defines the flags.

@@ -18,6 +18,7 @@ import (
 	"deploytools/cmd/internal/layerflags"
 	"deploytools/layers"
 	"deploytools/layers/digest"
+	"deploytools/registry/console"
 )
 
 var packCommand = cli.Command{
@@ -43,11 +44,12 @@ type pack struct {
 
 // packed is what pack -json prints.
 type packed struct {
-	File     string        `json:"file"`
-	Digest   digest.Digest `json:"digest"`
-	Size     int64         `json:"size_bytes"`
-	Unpacked int64         `json:"unpacked_bytes"`
-	Entries  int64         `json:"entries"`
+	Schema   console.Schema `json:"schema"`
+	File     string         `json:"file"`
+	Digest   digest.Digest  `json:"digest"`
+	Size     int64          `json:"size_bytes"`
+	Unpacked int64          `json:"unpacked_bytes"`
+	Entries  int64          `json:"entries"`
 }
 
 // Flags defines the flags.
@@ -86,7 +88,7 @@ func (p *pack) Run(ctx context.Context, o *cli.IO, args []string) error {
 	}
 	warn(o, info.Warnings)
 	if p.json {
-		return json.NewEncoder(to).Encode(packed{p.out, info.Digest, info.Size, info.Unpacked, info.Entries})
+		return json.NewEncoder(to).Encode(packed{console.Schema{}, p.out, info.Digest, info.Size, info.Unpacked, info.Entries})
 	}
 	_, err = fmt.Fprintf(to, "%s  %s\n", info.Digest, cli.Clean(p.out))
 	return err

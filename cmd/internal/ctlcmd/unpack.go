@@ -15,6 +15,7 @@ import (
 	"deploytools/cmd/internal/layerflags"
 	"deploytools/layers"
 	"deploytools/layers/digest"
+	"deploytools/registry/console"
 	"deploytools/registry/wire"
 )
 
@@ -37,11 +38,12 @@ type unpack struct {
 
 // unpacked is what unpack -json prints.
 type unpacked struct {
-	Into     string        `json:"into"`
-	Manifest digest.Digest `json:"manifest"`
-	Size     int64         `json:"size_bytes"`
-	Unpacked int64         `json:"unpacked_bytes"`
-	Entries  int           `json:"entries"`
+	Schema   console.Schema `json:"schema"`
+	Into     string         `json:"into"`
+	Manifest digest.Digest  `json:"manifest"`
+	Size     int64          `json:"size_bytes"`
+	Unpacked int64          `json:"unpacked_bytes"`
+	Entries  int            `json:"entries"`
 }
 
 // Flags defines the flags.
@@ -76,7 +78,7 @@ func (u *unpack) Run(ctx context.Context, o *cli.IO, args []string) error {
 	}
 	warn(o, info.Warnings)
 	if u.json {
-		return json.NewEncoder(o.Stdout).Encode(unpacked{u.into, info.Manifest.Digest(), info.Size, info.Unpacked, len(info.Manifest)})
+		return json.NewEncoder(o.Stdout).Encode(unpacked{console.Schema{}, u.into, info.Manifest.Digest(), info.Size, info.Unpacked, len(info.Manifest)})
 	}
 	_, err = fmt.Fprintf(o.Stdout, "%s: %s from %s, %s unpacked\n", cli.Clean(u.into),
 		entries(int64(len(info.Manifest))), plural(int64(len(args)), "layer"), plural(info.Unpacked, "byte"))
