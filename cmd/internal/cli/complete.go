@@ -96,11 +96,9 @@ func (c *completeOp) Run(ctx context.Context, o *IO, args []string) error {
 	for i := range words {
 		words[i] = unquote(args[i], o.Env("HOME"))
 	}
-	word := args[len(args)-1]
-	if unquote(word, "") != word {
-		return nil // its quotes may be open still
-	}
-	_, err := io.WriteString(o.Stdout, strings.Join(c.p.complete(ctx, o, words, word), ""))
+	// The last word stays as it is: its quotes may be open still, and no name
+	// that is offered begins with quotes.
+	_, err := io.WriteString(o.Stdout, strings.Join(c.p.complete(ctx, o, words, args[len(args)-1]), ""))
 	return err
 }
 

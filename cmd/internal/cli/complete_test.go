@@ -110,6 +110,8 @@ func TestBashCompletes(t *testing.T) {
 		"echo -name '' -fo":       "echo -name '' -force",
 		"echo a":                  `echo a\ layer.tar.gz`,
 		`echo "a la`:              `echo "a layer.tar.gz"`,
+		`echo a\ la`:              `echo a\ layer.tar.gz`,
+		`echo -file a\ `:          `echo -file a\ layer.tar.gz`,
 		"echo ":                   `echo a\ layer.tar.gz b.tar.gz`,
 		"echo -file b":            "echo -file b.tar.gz",
 		"echo -file=b":            "echo -file=b.tar.gz",
