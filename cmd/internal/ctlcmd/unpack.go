@@ -71,7 +71,7 @@ func (u *unpack) Run(ctx context.Context, o *cli.IO, args []string) error {
 		return ctx.Err()
 	}
 	if errors.Is(err, atomic.ErrOccupied) {
-		return cli.WithStatus(err, wire.Conflict)
+		return cli.WithStatus(fmt.Errorf("%s exists already; unpack makes a new directory", u.into), wire.Conflict)
 	}
 	if err != nil {
 		return err
