@@ -217,7 +217,7 @@ func (c *conn) pollReply(ctx context.Context, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply, err := c.s.o.Registry.Poll(ctx, q)
+	reply, err := c.s.o.Registry.Poll(ctx, c.caller.Configs, q)
 	if err != nil {
 		return nil, err
 	}
