@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -30,29 +31,10 @@ func ParseScope(text string) (Scope, error) {
 
 // Holds reports whether the configuration name is in the scope.
 func (s Scope) Holds(name string) bool {
-	return s == "" || slices.ContainsFunc(strings.Split(string(s), ","), func(p string) bool { return matches(p, name) })
-}
-
-// matches reports whether name is of the form pattern. It takes time in
-// proportion to the product of the lengths, at most.
-func matches(pattern, name string) bool {
-	star, back := -1, 0 // the last * so far, and what it has not taken
-	p, n := 0, 0
-	for n < len(name) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, back = p, n
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == name[n]):
-			p, n = p+1, n+1
-		case star >= 0:
-			back++
-			p, n = star+1, back
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
+	return s == "" || slices.ContainsFunc(strings.Split(string(s), ","), func(pattern string) bool {
+		ok, err := path.Match(pattern, name)
+		return ok && err == nil
+	})
 }
 
 // check returns ErrDenied for a configuration outside of the scope, whether
@@ -67,3 +49,6 @@ func (s Scope) check(name string) error {
 // CheckScope returns ErrDenied if the configuration name is none of the
 // caller's, whether it exists or not.
 func (c Caller) CheckScope(name string) error { return c.Configs.check(name) }
+
+// CheckHost holds the rule for names of hosts.
+func CheckHost(name string) error { return wire.CheckName(name) }

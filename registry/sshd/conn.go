@@ -18,12 +18,12 @@ import (
 
 // conn is an authenticated connection.
 type conn struct {
-	s      *Server
-	net    *meter
-	ssh    ssh.Conn
-	caller registry.Caller
-	log    *slog.Logger // knows the caller
-	wg     sync.WaitGroup
+	s   *Server
+	net *meter
+	ssh ssh.Conn
+	id  identity
+	log *slog.Logger // knows the caller
+	wg  sync.WaitGroup
 
 	active   instant      // when something was last done for the client
 	channels atomic.Int64 // open
@@ -58,12 +58,12 @@ func (s *Server) handle(ctx context.Context, nc net.Conn) {
 		return
 	}
 	s.door.leave(v)
-	caller, ok := sc.Permissions.ExtraData[callerOf{}].(registry.Caller)
+	id, ok := sc.Permissions.ExtraData[identityOf{}].(identity)
 	if !ok {
-		panic("an authenticated connection without a caller")
+		panic("an authenticated connection of nobody")
 	}
-	c := &conn{s: s, net: m, ssh: sc, caller: caller}
-	c.log = s.o.Log.With("user", caller.User, "key_fingerprint", caller.Fingerprint, "remote", nc.RemoteAddr().String())
+	c := &conn{s: s, net: m, ssh: sc, id: id}
+	c.log = s.o.Log.With(append(id.logged(), "remote", nc.RemoteAddr().String())...)
 	c.serve(ctx, channels, requests)
 }
 
@@ -76,9 +76,11 @@ func (c *conn) serve(ctx context.Context, channels <-chan ssh.NewChannel, reques
 		return
 	}
 	defer c.s.delist(c)
+	// Keys that were read anew before we were on the list have to be looked at.
+	c.recheck(time.Now())
 	started := time.Now()
 	c.active.now()
-	c.log.Info("connection opened", "role", c.caller.Role.String())
+	c.log.Info("connection opened", "role", c.id.caller.Role.String())
 	c.spawn(func() { c.watch(ctx) })
 	c.spawn(func() { c.answer(ctx, requests) })
 	c.open(ctx, channels)
@@ -118,6 +120,11 @@ func (c *conn) settled() bool {
 func (c *conn) watch(ctx context.Context) {
 	alive := time.NewTicker(keepaliveEvery)
 	defer alive.Stop()
+	expiry := time.NewTimer(time.Until(c.id.until))
+	defer expiry.Stop()
+	if c.id.until.IsZero() {
+		expiry.Stop()
+	}
 	limit := c.s.o.Idle
 	idle := time.NewTimer(limit)
 	defer idle.Stop()
@@ -142,6 +149,9 @@ func (c *conn) watch(ctx context.Context) {
 					asked.Store(false)
 				})
 			}
+		case <-expiry.C:
+			c.recheck(time.Now())
+			expiry.Reset(max(time.Until(c.id.until), time.Second)) // the clock may have been set back
 		case <-idle.C:
 			left := limit - c.active.ago()
 			if c.running.Load() > 0 {
@@ -183,15 +193,21 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 	}
 }
 
-// answer serves the global requests. Of those that others know, none is of use
-// here; refusing a keepalive answers it as well.
+// answer serves the global requests. Of those that others know, only the proof
+// of host keys is of use here; refusing a keepalive answers it as well.
 func (c *conn) answer(ctx context.Context, requests <-chan *ssh.Request) {
+	a := announcement{keys: c.s.o.HostKeys}
+	a.send(c.ssh)
 	for r := range requests {
-		if r.Type == wire.PollRequestType && c.caller.Role == registry.Agent {
+		switch {
+		case r.Type == wire.PollRequestType && c.id.caller.Role == registry.Agent:
 			c.poll(ctx, r)
-			continue
+		case r.Type == proveRequest:
+			proof, ok := a.prove(c.ssh.SessionID(), r.Payload)
+			r.Reply(ok, proof)
+		default:
+			r.Reply(false, nil)
 		}
-		r.Reply(false, nil)
 	}
 }
 
@@ -217,7 +233,7 @@ func (c *conn) pollReply(ctx context.Context, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply, err := c.s.o.Registry.Poll(ctx, c.caller.Configs, q)
+	reply, err := c.s.o.Registry.Poll(ctx, c.id.caller.Configs, q)
 	if err != nil {
 		return nil, err
 	}
