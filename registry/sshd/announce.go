@@ -3,6 +3,8 @@ package sshd
 import (
 	"bytes"
 	"crypto/rand"
+	"io"
+	"slices"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -73,18 +75,24 @@ func (a *announcement) prove(session, payload []byte) (proof []byte, ok bool) {
 }
 
 func (a *announcement) sign(session, blob []byte) *ssh.Signature {
-	for _, key := range a.keys {
-		if !bytes.Equal(key.PublicKey().Marshal(), blob) {
-			continue
-		}
-		signature, err := key.Sign(rand.Reader, ssh.Marshal(struct {
-			Request       string
-			Session, Blob []byte
-		}{proveRequest, session, blob}))
-		if err != nil {
-			return nil
-		}
-		return signature
+	i := slices.IndexFunc(a.keys, func(key ssh.Signer) bool { return bytes.Equal(key.PublicKey().Marshal(), blob) })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	text := ssh.Marshal(struct {
+		Request       string
+		Session, Blob []byte
+	}{proveRequest, session, blob})
+	sign := a.keys[i].Sign
+	if key, ok := a.keys[i].(ssh.MultiAlgorithmSigner); ok {
+		// Sign would use SHA-1 with an RSA key, which no client takes any more.
+		sign = func(random io.Reader, data []byte) (*ssh.Signature, error) {
+			return key.SignWithAlgorithm(random, data, key.Algorithms()[0])
+		}
+	}
+	signature, err := sign(rand.Reader, text)
+	if err != nil {
+		return nil
+	}
+	return signature
 }

@@ -25,6 +25,8 @@ type conn struct {
 	log *slog.Logger // knows the caller
 	wg  sync.WaitGroup
 
+	barrier chan chan struct{} // see answered
+
 	active   instant      // when something was last done for the client
 	channels atomic.Int64 // open
 	streams  atomic.Int64 // sessions that run, but for interactive ones
@@ -62,7 +64,7 @@ func (s *Server) handle(ctx context.Context, nc net.Conn) {
 	if !ok {
 		panic("an authenticated connection of nobody")
 	}
-	c := &conn{s: s, net: m, ssh: sc, id: id}
+	c := &conn{s: s, net: m, ssh: sc, id: id, barrier: make(chan chan struct{})}
 	c.log = s.o.Log.With(append(id.logged(), "remote", nc.RemoteAddr().String())...)
 	c.serve(ctx, channels, requests)
 }
@@ -81,8 +83,10 @@ func (c *conn) serve(ctx context.Context, channels <-chan ssh.NewChannel, reques
 	started := time.Now()
 	c.active.now()
 	c.log.Info("connection opened", "role", c.id.caller.Role.String())
+	a := announcement{keys: c.s.o.HostKeys}
+	a.send(c.ssh) // before a session opens: see answered
 	c.spawn(func() { c.watch(ctx) })
-	c.spawn(func() { c.answer(ctx, requests) })
+	c.spawn(func() { c.answer(ctx, requests, &a) })
 	c.open(ctx, channels)
 	end()
 	c.wg.Wait()
@@ -193,21 +197,52 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 	}
 }
 
-// answer serves the global requests. Of those that others know, only the proof
-// of host keys is of use here; refusing a keepalive answers it as well.
-func (c *conn) answer(ctx context.Context, requests <-chan *ssh.Request) {
-	a := announcement{keys: c.s.o.HostKeys}
-	a.send(c.ssh)
-	for r := range requests {
-		switch {
-		case r.Type == wire.PollRequestType && c.id.caller.Role == registry.Agent:
-			c.poll(ctx, r)
-		case r.Type == proveRequest:
-			proof, ok := a.prove(c.ssh.SessionID(), r.Payload)
-			r.Reply(ok, proof)
-		default:
-			r.Reply(false, nil)
+// answer serves the global requests, one after the other.
+func (c *conn) answer(ctx context.Context, requests <-chan *ssh.Request, a *announcement) {
+	for {
+		select {
+		case r, ok := <-requests:
+			if !ok {
+				return
+			}
+			c.global(ctx, r, a)
+		case done := <-c.barrier:
+			for range len(requests) {
+				c.global(ctx, <-requests, a)
+			}
+			close(done)
 		}
+	}
+}
+
+// global serves one global request. Of those that others know, only the proof
+// of host keys is of use here; refusing a keepalive answers it as well.
+func (c *conn) global(ctx context.Context, r *ssh.Request, a *announcement) {
+	switch {
+	case r == nil: // the last one has come
+	case r.Type == wire.PollRequestType && c.id.caller.Role == registry.Agent:
+		c.poll(ctx, r)
+	case r.Type == proveRequest:
+		proof, ok := a.prove(c.ssh.SessionID(), r.Payload)
+		r.Reply(ok, proof)
+	default:
+		r.Reply(false, nil)
+	}
+}
+
+// answered returns when the global requests have their answers that came before
+// now. OpenSSH's ssh asks for the proof of a host key before it starts a command,
+// and does not wait for it when the command ends.
+func (c *conn) answered(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case c.barrier <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 

@@ -48,7 +48,7 @@ func newDaemon(t *testing.T, change ...func(*Options)) *daemon {
 	r := registry.New(registry.Options{Meta: enginetest.NewMeta(enginetest.MetaOptions{}), Blobs: blobs, Spool: spool, Check: acceptAll})
 	t.Cleanup(r.Close)
 	o := Options{
-		Registry: r, HostKeys: []ssh.Signer{d.host}, Log: slog.New(slog.NewJSONHandler(d.log, nil)),
+		Registry: r, HostKeys: []ssh.Signer{d.host}, Log: newLog(d.log),
 		Operators: set(t, registry.Admin, d.operator, "anna"), Agents: set(t, registry.Agent, d.agent, "host1"),
 	}
 	for _, f := range change {
@@ -256,6 +256,8 @@ func (j *journal) Write(p []byte) (int, error) {
 	}
 	return j.text.Write(p)
 }
+
+func newLog(j *journal) *slog.Logger { return slog.New(slog.NewJSONHandler(j, nil)) }
 
 // lines returns the lines with the message msg.
 func (j *journal) lines(t *testing.T, msg string) (out []map[string]any) {

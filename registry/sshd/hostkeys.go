@@ -20,10 +20,8 @@ import (
 
 // Names of host keys: the first, and how those of others start.
 const (
-	hostKeyFile    = "host_key"
-	moreHostKeys   = "host_key_"
-	publicKeyEnd   = ".pub"
-	hostKeyMessage = "host key fingerprint: "
+	hostKeyFile  = "host_key"
+	moreHostKeys = "host_key_"
 )
 
 // LoadHostKeys returns the host key in dir/host_key, of whatever kind it is, and
@@ -44,13 +42,13 @@ func LoadHostKeys(dir string, log *slog.Logger) ([]ssh.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("host key %s: %w: restore it from a backup; if there is none, remove the file to get a new key, which every client has to be told of", path, err)
 	}
-	log.Info(hostKeyMessage + ssh.FingerprintSHA256(key.PublicKey()))
+	log.Info("host key fingerprint: " + ssh.FingerprintSHA256(key.PublicKey()))
 	more, err := loadMore(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, key := range more {
-		log.Info("another "+hostKeyMessage+ssh.FingerprintSHA256(key.PublicKey()), "key_type", key.PublicKey().Type())
+		log.Info("another host key fingerprint: " + ssh.FingerprintSHA256(key.PublicKey()))
 	}
 	return append([]ssh.Signer{key}, more...), nil
 }
@@ -62,7 +60,7 @@ func loadMore(dir string) ([]ssh.Signer, error) {
 	}
 	var keys []ssh.Signer
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), moreHostKeys) || strings.HasSuffix(e.Name(), publicKeyEnd) {
+		if !strings.HasPrefix(e.Name(), moreHostKeys) || strings.HasSuffix(e.Name(), ".pub") {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())

@@ -108,6 +108,7 @@ func (s *session) run(ctx context.Context, then func(context.Context) wire.Statu
 	status := wire.Failed
 	func() {
 		defer s.c.s.guard(s.c.net.RemoteAddr(), func() { io.WriteString(s.stderr, "error: internal error\n") })
+		s.c.answered(ctx)
 		status = then(ctx)
 	}()
 	s.c.active.now()
