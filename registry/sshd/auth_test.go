@@ -47,8 +47,9 @@ func TestUserNameSaysWhichKeysCount(t *testing.T) {
 // among the agents.
 func TestAgentsFileMakesNoOperators(t *testing.T) {
 	agent, admin := newKey(t), newKey(t)
+	agents := parse(t, registry.Admin, "role=agent "+line(agent, "x"))
 	d := start(t, func(o *Options) {
-		o.Operators = func() *keys.Set { return parse(t, registry.Admin, "role=agent "+line(agent, "x")) }
+		o.Operators = func() *keys.Set { return agents }
 		o.Agents = set(t, registry.Admin, admin, "x")
 	})
 	for _, user := range []string{"anna", AgentUser} {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,23 +235,24 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(t, true)
 		ctx, stop := context.WithCancel(t.Context())
-		hangups, rechecks := make(chan os.Signal, 1), 0
+		hangups := make(chan os.Signal, 1)
+		var rechecks atomic.Int64
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			d.watch(ctx, hangups, func() { rechecks++ })
+			d.watch(ctx, hangups, func() { rechecks.Add(1) })
 		}()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got := d.said(); got != "" {
 			t.Errorf("without a change it says %s", got)
 		}
-		before := rechecks
+		before := rechecks.Load()
 		d.write("ops/ben.keys", "")
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if got := d.who(); got != "anna host1" || rechecks != before+1 {
-			t.Errorf("5 s after ben's removal %q may come in, after %d rechecks", got, rechecks-before)
+		if got := d.who(); got != "anna host1" || rechecks.Load() != before+1 {
+			t.Errorf("5 s after ben's removal %q may come in, after %d rechecks", got, rechecks.Load()-before)
 		}
 		// A file that grows, in place, is read when it is at rest.
 		path := filepath.Join(d.dir, "ops/anna.keys")
