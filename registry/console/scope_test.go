@@ -104,6 +104,9 @@ func TestScopeOfCompletion(t *testing.T) {
 			t.Errorf("Complete(%q) = %q", line, done)
 		}
 	}
+	if got := d.must(CompleteName + " -- showconf -name ''"); got != "project1\n" {
+		t.Errorf("another program is told %q", got)
+	}
 	if done, _, _ := Complete(t.Context(), &d.session, "showconf -name ", 15); done != "showconf -name project1 " {
 		t.Errorf("Complete shows %q", done)
 	}

@@ -137,7 +137,7 @@ Under -json every command prints JSON, an object a line.`,
 			New:      func() Op { return new(exitOp) },
 		},
 		{
-			Name: CompleteName, Short: "list what the last word may become", Args: "-- WORD...", Role: registry.Viewer, Hidden: true,
+			Name: CompleteName, Short: "list what the last word may become", Args: "-- WORD...", Role: registry.Viewer, Reach: OwnConfigurations, Hidden: true,
 			New: func() Op { return new(completeOp) },
 		},
 	}
