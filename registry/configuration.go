@@ -128,9 +128,12 @@ func (r *Registry) versionsInWindow(tx Tx, component string) (map[string]bool, e
 	return used, err
 }
 
-// change makes a new revision of name. next is given the newest revision, nil
+// change makes a new revision of name, which is one of the caller's. next is given the newest revision, nil
 // when there is none, and returns the layers to have and the change in words.
 func (r *Registry) change(ctx context.Context, c Caller, name string, next func(tx Tx, old *Revision) ([]wire.Layer, string, error)) (Change, error) {
+	if err := c.CheckScope(name); err != nil {
+		return Change{}, err
+	}
 	var out Change
 	err := r.o.Meta.Update(ctx, func(tx Tx) error {
 		out = Change{Name: name}
@@ -321,6 +324,9 @@ func (r *Registry) Rollback(ctx context.Context, c Caller, name string, to uint6
 // DeleteConfiguration takes the configuration away. Hosts keep what they run;
 // its history stays, and Rollback brings it back.
 func (r *Registry) DeleteConfiguration(ctx context.Context, c Caller, name string) error {
+	if err := c.CheckScope(name); err != nil {
+		return err
+	}
 	return r.o.Meta.Update(ctx, func(tx Tx) error {
 		last, ok, err := get[Revision](tx, keyConfig(name))
 		if err != nil {

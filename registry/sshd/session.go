@@ -14,6 +14,7 @@ import (
 
 	"deploytools/registry"
 	"deploytools/registry/console"
+	"deploytools/registry/keys"
 	"deploytools/registry/wire"
 )
 
@@ -60,10 +61,10 @@ func (c *conn) session(ctx context.Context, nc ssh.NewChannel) {
 
 // request says whether a request is granted, and what then runs.
 func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then func(context.Context) wire.Status) {
-	operator := s.c.caller.Role != registry.Agent
+	operator := s.c.id.caller.Role != registry.Agent
 	switch r.Type {
 	case "pty-req":
-		if !operator || s.started || s.terminal != nil {
+		if !operator || s.c.id.noPTY || s.started || s.terminal != nil {
 			return false, nil
 		}
 		s.terminal = parseTerminal(r.Payload)
@@ -81,9 +82,16 @@ func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then fu
 	if r.Type != "shell" && ssh.Unmarshal(r.Payload, &text) != nil {
 		return false, nil
 	}
+	forced := s.c.id.command
 	switch {
-	case r.Type == "subsystem" && text.Value == "sftp":
-		then = s.sftp
+	case r.Type == "subsystem":
+		if text.Value == "sftp" && (forced == "" || forced == keys.CommandSFTP) {
+			then = s.sftp
+		}
+	case operator && forced == keys.CommandSFTP:
+		then = s.onlySFTP
+	case operator && forced != "":
+		then = func(ctx context.Context) wire.Status { return s.exec(ctx, forced) }
 	case r.Type == "exec" && operator:
 		then = func(ctx context.Context) wire.Status { return s.exec(ctx, text.Value) }
 	case r.Type == "shell" && operator && s.terminal == nil:
@@ -100,6 +108,7 @@ func (s *session) run(ctx context.Context, then func(context.Context) wire.Statu
 	status := wire.Failed
 	func() {
 		defer s.c.s.guard(s.c.net.RemoteAddr(), func() { io.WriteString(s.stderr, "error: internal error\n") })
+		s.c.answered(ctx)
 		status = then(ctx)
 	}()
 	s.c.active.now()
@@ -111,7 +120,7 @@ func (s *session) run(ctx context.Context, then func(context.Context) wire.Statu
 // console returns the session as the console sees it.
 func (s *session) console() *console.Session {
 	return &console.Session{
-		Registry: s.c.s.o.Registry, Caller: s.c.caller, Build: s.c.s.o.Build,
+		Registry: s.c.s.o.Registry, Caller: s.c.id.caller, Build: s.c.s.o.Build,
 		Stdin: &inlet{s.c, s.ch}, Stdout: s.stdout, Stderr: s.stderr, Ran: s.ran,
 	}
 }
@@ -132,6 +141,12 @@ func (s *session) exec(ctx context.Context, line string) wire.Status {
 	return s.execOnTerminal(ctx, line)
 }
 
+// onlySFTP tells a client whose key allows nothing else.
+func (s *session) onlySFTP(context.Context) wire.Status {
+	io.WriteString(s.stderr, "error: your key is for sftp and scp only\n")
+	return wire.Denied
+}
+
 // isSCP tells what scp -O runs on the far side from a command of ours.
 func isSCP(line string) bool {
 	words := strings.Fields(line)
@@ -147,10 +162,10 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 	stream := &sftpStream{s: s}
 	defer func() { s.c.running.Add(-stream.open.Load()) }()
 	var handlers sftp.Handlers
-	if s.c.caller.Role == registry.Agent {
-		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.caller, s.report)
+	if s.c.id.caller.Role == registry.Agent {
+		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.id.caller, s.report)
 	} else {
-		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.caller, s.stderr, s.report)
+		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.id.caller, s.stderr, s.report)
 	}
 	err := sftp.NewRequestServer(stream, handlers,
 		sftp.WithRSAllocator(), sftp.WithRSMaxTxPacket(256<<10), sftp.WithStartDirectory("/")).Serve()
