@@ -96,11 +96,8 @@ func (s *Server) config() *ssh.ServerConfig {
 			KeyExchanges: []string{
 				ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, ssh.KeyExchangeDH16SHA512, ssh.KeyExchangeDH14SHA256,
 			},
-			Ciphers: []string{
-				ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherChaCha20Poly1305,
-				ssh.CipherAES128CTR, ssh.CipherAES192CTR, ssh.CipherAES256CTR,
-			},
-			MACs: []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256, ssh.HMACSHA512},
+			Ciphers: ciphers(hasFastAES()),
+			MACs:    []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256, ssh.HMACSHA512},
 		},
 		PublicKeyAuthAlgorithms: []string{
 			ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256,

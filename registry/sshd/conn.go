@@ -47,7 +47,7 @@ func (s *Server) handle(ctx context.Context, nc net.Conn) {
 		return
 	}
 	defer s.door.leave(v)
-	m := &meter{Conn: nc, stall: s.o.Stall}
+	m := &meter{Conn: &ahead{Conn: nc}, stall: s.o.Stall}
 	m.heard.now()
 	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
 	defer late.Stop()
