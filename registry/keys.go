@@ -20,6 +20,7 @@ import (
 //	revision/NAME/REVISION       Revision
 //	upload/ID                    UploadState
 //	received/DIGEST/ID           empty: the upload is complete and has this digest
+//	dropdir/HASH                 dropDir: a directory in a drop box; of key and path
 const (
 	keySeq         = "seq"
 	prefixVersion  = "version/"
@@ -31,6 +32,7 @@ const (
 	prefixRevision = "revision/"
 	prefixUpload   = "upload/"
 	prefixReceived = "received/"
+	prefixDropDir  = "dropdir/"
 )
 
 func keyVersion(component, version string) string { return prefixVersion + component + "/" + version }
