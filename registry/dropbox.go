@@ -340,3 +340,22 @@ func (r *Registry) sweepDirs(ctx context.Context, old time.Time) error {
 	}
 	return nil
 }
+
+// OpenFile opens what the caller has uploaded at p, to its end; the caller
+// closes it.
+func (r *Registry) OpenFile(ctx context.Context, c Caller, p string) (Upload, error) {
+	b, err := r.DropBox(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := b.Files[p]
+	switch {
+	case !ok && b.IsDir(p):
+		return nil, fail(ErrConflict, "%s is a directory", p)
+	case !ok:
+		return nil, fail(ErrNotFound, "upload %s not found", p)
+	case !u.Complete:
+		return nil, fail(ErrConflict, "upload %s is not complete", p)
+	}
+	return r.OpenUpload(ctx, u.ID)
+}
