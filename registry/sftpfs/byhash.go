@@ -74,7 +74,7 @@ func (b *dropBox) listHash() ([]fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	layers, err := b.r.Layers(b.ctx)
+	layers, err := b.r.Layers(b.ctx, b.reader.Configs)
 	if err != nil {
 		return nil, err
 	}
