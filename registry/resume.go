@@ -72,7 +72,7 @@ func (in *Incoming) reopen(ctx context.Context, c Caller) (whole int64, err erro
 	case u.Complete && u.Verdict != Refused:
 		return 0, fail(ErrConflict, "a complete upload cannot be continued")
 	}
-	if in.file, err = r.o.Spool.Resume(ctx, id); err != nil {
+	if in.file, err = r.OpenUpload(ctx, id); err != nil {
 		return 0, err
 	}
 	defer func() {

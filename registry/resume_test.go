@@ -341,3 +341,24 @@ func TestWhatIsLeftExpires(t *testing.T) {
 		}
 	})
 }
+
+// A crash before the first byte leaves a record without content.
+func TestNothingIsThereToGoOnWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r := w.open(t)
+		in := receive(t, r, "/x", "half of")
+		suspend(t, in)
+		if err := w.spool.Remove(t.Context(), in.ID()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.Resume(t.Context(), caller, in.ID())
+		wantKind(t, "Resume without content", err, registry.ErrNotFound)
+		putAt(t, r, "/x", "content")
+		if got, want := tree(t, r), "/x "+short("content"); got != want {
+			t.Errorf("the tree is %q, want %q", got, want)
+		}
+		synctest.Wait()
+		w.wantClosed(t)
+	})
+}

@@ -19,7 +19,7 @@ type sumOp struct{ hash func() hash.Hash }
 func (*sumOp) Flags(*pflag.FlagSet) {}
 
 type sumList struct {
-	Schema schema   `json:"schema"`
+	Schema Schema   `json:"schema"`
 	Sums   []sumRow `json:"sums"`
 }
 

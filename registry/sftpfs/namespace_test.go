@@ -243,12 +243,8 @@ func TestFileZilla(t *testing.T) {
 
 // TestTwoHundredUploadsAtOnce: half of them with content that another one has.
 func TestTwoHundredUploadsAtOnce(t *testing.T) {
-	r, stop, err := onDisk(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop()
-	content := func(i int) string { return strings.Repeat(fmt.Sprintf("upload %d\n", i%100), 20_000) }
+	r := open(t, options())
+	content := func(i int) string { return strings.Repeat(fmt.Sprintf("upload %d\n", i%100), 5_000) }
 	var wg sync.WaitGroup
 	for s := range 20 {
 		c, _, cut := session(t, r, ann)

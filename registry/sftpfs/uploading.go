@@ -83,8 +83,9 @@ func (b *dropBox) goOn(p string, u registry.UploadState, flags sftp.FileOpenFlag
 		return b.begin(p, &u)
 	}
 	in, err := b.r.Resume(b.ctx, b.caller, u.ID)
-	if errors.Is(err, registry.ErrConflict) && !flags.Append && flags.Creat {
-		return b.begin(p, nil) // another session writes it, and we another one
+	writes := errors.Is(err, registry.ErrConflict) && !flags.Append // another session does, and we begin another one
+	if flags.Creat && (writes || isNotFound(err)) {
+		return b.begin(p, nil)
 	}
 	if err != nil {
 		return nil, err
