@@ -362,3 +362,46 @@ func TestNothingIsThereToGoOnWith(t *testing.T) {
 		w.wantClosed(t)
 	})
 }
+
+// The end of the file, which is not trusted, does not come back.
+func TestWhatIsNotSurelyThereIsCutOff(t *testing.T) {
+	const window = 16 << 20
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		dead := registry.New(w.options())
+		in := receive(t, dead, "/x", strings.Repeat("x", window+3))
+		r := w.open(t)
+		again := resume(t, r, in.ID())
+		if u := finish(t, again); u.Size != 3 || u.Digest != digest.Of([]byte("xxx")) {
+			t.Errorf("the upload is %+v, want the first 3 bytes", u)
+		}
+		in.Abort(t.Context())
+		dead.Close()
+	})
+}
+
+// lostSync is a spool whose disk fails when it is to be sure.
+type lostSync struct{ registry.Spool }
+
+type lostSyncUpload struct{ registry.Upload }
+
+func (s lostSync) Create(ctx context.Context, name string) (registry.Upload, error) {
+	u, err := s.Spool.Create(ctx, name)
+	return lostSyncUpload{u}, err
+}
+
+func (lostSyncUpload) Sync() error { return errDisk }
+
+// A power cut after the record of a part must not take what it says is there.
+func TestAPartIsDurableOrNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		o := w.options()
+		o.Spool = lostSync{o.Spool}
+		in := receive(t, start(t, o), "/x", "half of")
+		if err := in.Suspend(t.Context()); !errors.Is(err, errDisk) {
+			t.Errorf("Suspend = %v, want the disk's error", err)
+		}
+		wantGone(t, w)
+	})
+}
