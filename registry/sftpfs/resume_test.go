@@ -152,6 +152,22 @@ func TestAClosedPartGoesOnWhenItIsRefused(t *testing.T) {
 	addver(t, r, "code", "v2", "all to the end")
 }
 
+// A great part may be opened again before its check has come to the end.
+func TestAClosedPartGoesOnOnceItIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
+			a, _ := check(ctx, r)
+			time.Sleep(1500 * time.Millisecond)
+			return a, &registry.Error{Kind: registry.ErrRefused, Text: "ends too early"}
+		}
+		c, _, cut := session(t, open(t, o), ann)
+		put(t, c, "f", "half of")
+		goOn(t, c, "f", 7, "half of it")
+		cut()
+	})
+}
+
 // What is complete is never changed: who writes there begins another upload,
 // who means to continue is told, and who does nothing has done nothing.
 func TestWhatIsCompleteIsLeftAlone(t *testing.T) {
