@@ -70,7 +70,7 @@ func (b DropBox) holds(dir string) bool {
 
 // Fits says why nothing can be made at p: something above it is a file.
 func (b DropBox) Fits(p string) error {
-	for dir := path.Dir(p); dir != "/"; dir = path.Dir(dir) {
+	for dir := path.Dir(p); len(dir) > 1; dir = path.Dir(dir) {
 		if _, ok := b.Files[dir]; ok {
 			return fail(ErrConflict, "%s is not a directory", dir)
 		}
@@ -182,7 +182,7 @@ func (r *Registry) RemoveDir(ctx context.Context, c Caller, p string) error {
 func (r *Registry) RemoveFile(ctx context.Context, c Caller, p string) error {
 	var ids []string
 	err := r.o.Meta.Update(ctx, func(tx Tx) error {
-		_, all, err := r.boxOf(tx, c)
+		b, all, err := r.boxOf(tx, c)
 		ids = nil
 		if err != nil {
 			return err
@@ -191,6 +191,9 @@ func (r *Registry) RemoveFile(ctx context.Context, c Caller, p string) error {
 			if u.Path == p && !u.Receiving {
 				ids = append(ids, u.ID)
 			}
+		}
+		if _, ok := b.Files[p]; ids == nil && ok {
+			return errBeingWritten
 		}
 		if ids == nil {
 			return fail(ErrNotFound, "upload %s not found", p)
@@ -310,24 +313,15 @@ func displace(tx Tx, own []UploadState, p, keep string) (partials []string, err 
 	return partials, nil
 }
 
-// sweepDirs removes directories that were made before old.
+// sweepDirs removes directories that were made before old, some at a time.
 func (r *Registry) sweepDirs(ctx context.Context, old time.Time) error {
-	for left := true; left; {
-		err := r.o.Meta.Update(ctx, func(tx Tx) error {
-			left = false
-			n := 0
-			for key, text := range tx.Scan(prefixDropDir) {
-				d, err := decode[dropDir](key, text)
-				if err != nil {
-					return err
-				}
-				if d.Made.After(old) {
-					continue
-				}
-				if n++; n > MaxWrites/2 {
-					left = true
-					return nil
-				}
+	for {
+		expired, err := r.expiredDirs(ctx, old)
+		if err != nil || len(expired) == 0 {
+			return err
+		}
+		err = r.o.Meta.Update(ctx, func(tx Tx) error {
+			for _, key := range expired {
 				if err := tx.Delete(key); err != nil {
 					return err
 				}
@@ -338,7 +332,24 @@ func (r *Registry) sweepDirs(ctx context.Context, old time.Time) error {
 			return err
 		}
 	}
-	return nil
+}
+
+// expiredDirs returns as many keys as one Update can delete.
+func (r *Registry) expiredDirs(ctx context.Context, old time.Time) (keys []string, err error) {
+	err = r.o.Meta.View(ctx, func(tx Tx) error {
+		keys = nil
+		for key, text := range tx.Scan(prefixDropDir) {
+			d, err := decode[dropDir](key, text)
+			if err != nil {
+				return err
+			}
+			if !d.Made.After(old) && len(keys) < MaxWrites {
+				keys = append(keys, key)
+			}
+		}
+		return nil
+	})
+	return keys, err
 }
 
 // OpenFile opens what the caller has uploaded at p, to its end; the caller

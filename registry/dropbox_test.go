@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"deploytools/layers/digest"
 	"deploytools/registry"
@@ -197,7 +198,7 @@ func TestWhatIsBeingWrittenIsNotMoved(t *testing.T) {
 		in := receive(t, r, "/d/f", "con")
 		wantKind(t, "Move of it", r.Move(t.Context(), caller, "/d/f", "/g", true), registry.ErrConflict)
 		wantKind(t, "Move of its directory", r.Move(t.Context(), caller, "/d", "/e", false), registry.ErrConflict)
-		wantKind(t, "RemoveFile", r.RemoveFile(t.Context(), caller, "/d/f"), registry.ErrNotFound)
+		wantKind(t, "RemoveFile", r.RemoveFile(t.Context(), caller, "/d/f"), registry.ErrConflict)
 		wantKind(t, "RemoveDir", r.RemoveDir(t.Context(), caller, "/d"), registry.ErrConflict)
 		finish(t, in)
 		if got, want := tree(t, r), "/d/f "+short("con"); got != want {
@@ -222,6 +223,28 @@ func TestADirectoryWithTooManyEntriesIsNotMoved(t *testing.T) {
 		wantKind(t, "Move of 34 entries", r.Move(t.Context(), caller, "/e", "/g", false), registry.ErrConflict)
 		if b, err := r.DropBox(t.Context(), caller); err != nil || len(b.Dirs) != 33 || slices.ContainsFunc(slices.Collect(maps.Keys(b.Dirs)), func(p string) bool { return strings.HasPrefix(p, "/g") }) {
 			t.Errorf("DropBox = %+v, %v, want all in /e", b, err)
+		}
+	})
+}
+
+func TestManyDirectoriesExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r := w.open(t)
+		for i := range 2*registry.MaxWrites + 1 {
+			if err := r.MakeDir(t.Context(), caller, fmt.Sprint("/", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.now = w.now.Add(25 * time.Hour)
+		if err := r.MakeDir(t.Context(), caller, "/new"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := tree(t, r); got != "/new/" {
+			t.Errorf("the tree is %q, want the new directory alone", got)
 		}
 	})
 }

@@ -114,24 +114,18 @@ func (b *dropBox) complain(p string, err error) {
 	b.reporter.notices.printf("error: %s: %v", path.Base(p), reporter{}.status(err))
 }
 
-// remove forgets all uploads that have been stored under the path.
+// remove forgets what this session is writing at the path, and else all uploads
+// that have been stored under it. A client that gives up removes what it has
+// begun: what another one with the same key has uploaded meanwhile stays.
 func (b *dropBox) remove(p string) error {
 	if p == "/" || b.isPublished(p) {
 		return fs.ErrPermission
 	}
-	found := false
 	if u := b.writing(p); u != nil {
-		found = true
 		u.end()
-		if err := u.Abort(b.ctx); err != nil {
-			return err
-		}
+		return u.Abort(b.ctx)
 	}
-	err := b.r.RemoveFile(b.ctx, b.caller, p)
-	if found && isNotFound(err) {
-		err = nil
-	}
-	return err
+	return b.r.RemoveFile(b.ctx, b.caller, p)
 }
 
 func (b *dropBox) mkdir(p string) error {
