@@ -90,6 +90,23 @@ func TestQuotaOfWhatGoesOn(t *testing.T) {
 	})
 }
 
+func TestAPartThatHasNoRoomStaysAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		in := receive(t, w.open(t), "/x", "1234567")
+		suspend(t, in)
+		o := w.options()
+		o.Quota.Operator = 5
+		_, err := start(t, o).Resume(t.Context(), caller, in.ID())
+		wantKind(t, "Resume with less room than the part takes", err, registry.ErrRefused)
+		in = resume(t, w.open(t), in.ID())
+		if in.Size() != 7 {
+			t.Errorf("Size() = %d, want the 7 bytes from before", in.Size())
+		}
+		finish(t, in)
+	})
+}
+
 // TestQuotaAtOnce: many that write at once get all there is, and no byte more.
 func TestQuotaAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -54,6 +54,9 @@ func (in *Incoming) goOn(ctx context.Context, c Caller) error {
 		err = in.begin()
 	}
 	if err != nil {
+		// Without this it would be a part as a dead registry leaves it, and
+		// shorter.
+		in.keep(context.WithoutCancel(ctx), whole)
 		in.file.Close()
 	}
 	return err
