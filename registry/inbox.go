@@ -21,10 +21,17 @@ type Inbox struct {
 
 	mu      sync.Mutex           // guards the following
 	running map[string]*checking // by upload
-	live    map[string]*Incoming // being received, by upload; nil: about to be
+	live    map[string]receiving // by upload
 	closed  bool
 
 	usage usage
+}
+
+// receiving is an upload that is being received, or about to be: then it is
+// zero.
+type receiving struct {
+	in   *Incoming
+	data *arriving
 }
 
 // checking is a check that runs.
@@ -38,7 +45,7 @@ var errClosing = errors.New("registry is stopping")
 
 func newInbox(r *Registry) *Inbox {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Inbox{r: r, ctx: ctx, stop: stop, running: map[string]*checking{}, live: map[string]*Incoming{}, usage: usage{live: map[string]*account{}}}
+	return &Inbox{r: r, ctx: ctx, stop: stop, running: map[string]*checking{}, live: map[string]receiving{}, usage: usage{live: map[string]*account{}}}
 }
 
 func (b *Inbox) close() {
@@ -190,18 +197,18 @@ func (r *Registry) Verdict(ctx context.Context, id string, progress func(done, t
 // received returns how much has come of an upload that is being received here.
 func (b *Inbox) received(id string) (n int64, ok bool) {
 	b.mu.Lock()
-	in, ok := b.live[id]
+	l, ok := b.live[id]
 	b.mu.Unlock()
-	if in == nil {
+	if l.data == nil {
 		return 0, ok
 	}
-	return in.data.prefix(), true
+	return l.data.prefix(), true
 }
 
 func (b *Inbox) receiver(id string) *Incoming {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.live[id]
+	return b.live[id].in
 }
 
 // claim makes the upload one that is received here, which it can be only once.
@@ -211,14 +218,14 @@ func (b *Inbox) claim(id string) bool {
 	if _, ok := b.live[id]; ok {
 		return false
 	}
-	b.live[id] = nil
+	b.live[id] = receiving{}
 	return true
 }
 
 func (b *Inbox) enter(in *Incoming) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.live[in.state.ID] = in
+	b.live[in.state.ID] = receiving{in, in.data}
 }
 
 // leave says that the upload is not received any more, and how many bytes stay.
