@@ -2,11 +2,9 @@ package sftpfs
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/pkg/sftp"
@@ -239,36 +237,4 @@ func TestFileZilla(t *testing.T) {
 	}
 	addver(t, r, "code", "v1", "content")
 	addver(t, r, "code", "v2", "half of it")
-}
-
-// TestTwoHundredUploadsAtOnce: half of them with content that another one has.
-func TestTwoHundredUploadsAtOnce(t *testing.T) {
-	r := open(t, options())
-	content := func(i int) string { return strings.Repeat(fmt.Sprintf("upload %d\n", i%100), 5_000) }
-	var wg sync.WaitGroup
-	for s := range 20 {
-		c, _, cut := session(t, r, ann)
-		defer cut()
-		for n := range 10 {
-			i := s*10 + n
-			wg.Go(func() {
-				put(t, c, fmt.Sprintf("d%d/f%d", i%7, i), content(i))
-				if info, err := c.Stat(fmt.Sprintf("d%d/f%d", i%7, i)); err != nil || info.Size() != int64(len(content(i))) {
-					t.Errorf("Stat of upload %d = %v, %v", i, info, err)
-				}
-			})
-		}
-	}
-	wg.Wait()
-	all, err := r.Uploads(t.Context())
-	if err != nil || len(all) != 200 {
-		t.Fatalf("%d uploads are there, %v, want 200", len(all), err)
-	}
-	for i := range 100 {
-		wg.Go(func() { addver(t, r, "code", fmt.Sprint("v", i), content(i)) })
-	}
-	wg.Wait()
-	if all, err = r.Uploads(t.Context()); err != nil || len(all) != 0 {
-		t.Errorf("%d uploads are left, %v", len(all), err)
-	}
 }

@@ -365,14 +365,14 @@ func TestViewersUploadNothing(t *testing.T) {
 func TestAListingOfMany(t *testing.T) {
 	r := open(t, options())
 	c, _, _ := session(t, r, ann)
-	for i := range 250 {
+	for i := range 120 { // more than one answer holds
 		put(t, c, fmt.Sprintf("f%03d", i), fmt.Sprint(i))
 	}
 	infos, err := c.ReadDir("/")
-	if err != nil || len(infos) != 253 {
-		t.Fatalf("ReadDir has %d entries, %v, want 253", len(infos), err)
+	if err != nil || len(infos) != 123 {
+		t.Fatalf("ReadDir has %d entries, %v, want 123", len(infos), err)
 	}
-	for i, info := range infos[2:252] { // by-hash, configs, f000..., files
+	for i, info := range infos[2:122] { // by-hash, configs, f000..., files
 		if want := fmt.Sprintf("f%03d", i); info.Name() != want {
 			t.Fatalf("entry %d is %s, want %s", i, info.Name(), want)
 		}
