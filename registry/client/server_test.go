@@ -227,6 +227,7 @@ type files struct {
 	denied  bool
 	size    int64 // told instead of the right one, if not 0
 	full    bool  // writing fails
+	busy    bool  // appending fails
 
 	unfinished bool // closing what was written fails
 
@@ -272,7 +273,12 @@ func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) {
 	if f.denied {
 		return nil, sftp.ErrSSHFxPermissionDenied
 	}
-	f.content[r.Filepath] = nil
+	if f.busy && r.Pflags().Append {
+		return nil, errors.New("upload is being written in another session")
+	}
+	if r.Pflags().Trunc {
+		f.content[r.Filepath] = nil
+	}
 	return &fileWriter{f, r.Filepath}, nil
 }
 

@@ -245,6 +245,36 @@ func TestUpload(t *testing.T) {
 	}
 }
 
+func TestGoOnSendsWhatTheRegistryLacks(t *testing.T) {
+	b := blob(5<<20 + 3)
+	for name, test := range map[string]struct {
+		there []byte
+		busy  bool
+		sent  int
+	}{
+		"nothing is there":                  {nil, false, len(b)},
+		"a part is there":                   {b[:3<<20+1], false, 2<<20 + 2},
+		"all is there, and is not what was": {blob(len(b) + 1)[1:], false, len(b)},
+		"more is there":                     {blob(len(b) + 1), false, len(b)},
+		"another session writes it":         {b[:3<<20+1], true, len(b)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			if test.there != nil {
+				s.files.set("upload", bytes.Clone(test.there))
+			}
+			s.files.busy = test.busy
+			var sent countWriter
+			if err := s.client().GoOn(t.Context(), "upload", bytes.NewReader(b), int64(len(b)), &sent); err != nil || int(sent) != test.sent {
+				t.Errorf("GoOn = %v, sent %d bytes, want %d", err, sent, test.sent)
+			}
+			if stored, _ := s.files.get("upload"); !bytes.Equal(stored, b) {
+				t.Errorf("stored are %d other bytes", len(stored))
+			}
+		})
+	}
+}
+
 func TestUploadThatIsGivenUp(t *testing.T) {
 	s := newServer(t)
 	c := s.client()

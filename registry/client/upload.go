@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	syncatomic "sync/atomic"
+
+	"github.com/pkg/sftp"
 )
 
 // Upload stores what r has to its end under name in the caller's inbox. From
@@ -15,6 +18,36 @@ import (
 // Nothing is stored unless the error is nil. An error of r is returned as it
 // is. wire.ErrDenied says that the key may not upload.
 func (c *Client) Upload(ctx context.Context, name string, r io.Reader, progress io.Writer) error {
+	return c.upload(ctx, name, r, progress, func(s *sftpSession) (*sftp.File, error) { return s.Create(name) })
+}
+
+// GoOn is Upload for content that the name stands for and no other: when the
+// registry has a part of it, from an upload of the same key that was cut off,
+// only the rest is sent. r is at its beginning and has size bytes.
+func (c *Client) GoOn(ctx context.Context, name string, r io.ReadSeeker, size int64, progress io.Writer) error {
+	return c.upload(ctx, name, r, progress, func(s *sftpSession) (*sftp.File, error) {
+		info, err := s.Stat(name)
+		if err != nil || info.Size() == 0 || info.Size() >= size {
+			return s.Create(name)
+		}
+		// The registry refuses to append to what it is receiving.
+		f, err := s.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
+		if err != nil {
+			return s.Create(name)
+		}
+		at, err := f.Seek(info.Size(), io.SeekStart)
+		if err == nil {
+			_, err = r.Seek(at, io.SeekStart)
+		}
+		if err != nil {
+			f.Close()
+		}
+		return f, err
+	})
+}
+
+// upload sends r to the file that open has opened.
+func (c *Client) upload(ctx context.Context, name string, r io.Reader, progress io.Writer, open func(*sftpSession) (*sftp.File, error)) error {
 	what := fmt.Sprintf("upload %q", name)
 	source := &uploadReader{r: r, progress: progress}
 	return c.call(ctx, 0, func(ctx context.Context, cn *conn) error {
@@ -24,7 +57,7 @@ func (c *Client) Upload(ctx context.Context, name string, r io.Reader, progress 
 		}
 		stop := cn.watchStall(c.o.Timeouts.Stall, func() (int64, bool) { return s.moved.Load(), !source.reading.Load() })
 		defer stop()
-		f, err := s.Create(name)
+		f, err := open(s)
 		if err != nil {
 			return c.failed(ctx, cn, s, what, err)
 		}
@@ -33,8 +66,8 @@ func (c *Client) Upload(ctx context.Context, name string, r io.Reader, progress 
 		// takes as long as its disk needs.
 		stop()
 		if source.err != nil {
+			s.Remove(name) // while it is open, it is ours alone
 			f.Close()
-			s.Remove(name)
 			cn.sftp.put(s)
 			return source.err
 		}

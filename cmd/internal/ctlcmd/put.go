@@ -40,7 +40,7 @@ type archive struct {
 }
 
 // reader returns a new reader of the whole file.
-func (a *archive) reader() io.Reader { return io.NewSectionReader(a.File, 0, a.size) }
+func (a *archive) reader() io.ReadSeeker { return io.NewSectionReader(a.File, 0, a.size) }
 
 func (a *archive) digest() (digest.Digest, error) {
 	hash := digest.NewWriter()
@@ -85,7 +85,7 @@ func (p *put) run(ctx context.Context, line func(digest.Digest) string) error {
 		p.o.Stderr.Write(stderr.Bytes())
 		return cmp.Or(p.r.ended(status, nil), err)
 	}
-	if err := p.upload(ctx, check); err != nil {
+	if err := p.upload(ctx, check, d); err != nil {
 		return err
 	}
 	return p.add(ctx, line(d))
@@ -112,14 +112,24 @@ func (r *reply) Write(p []byte) (int, error) {
 	return r.Buffer.Write(p)
 }
 
+// small is a size that is sent anew sooner than it is asked for what is there.
+const small = 4 << 20
+
 // upload sends the archive, but not to its end before the check has passed: the
-// registry keeps nothing of what is no layer.
-func (p *put) upload(ctx context.Context, check *checking) error {
+// registry keeps nothing of what is no layer. What is not small has a name of
+// its own, so that the next call goes on where this one was cut off.
+func (p *put) upload(ctx context.Context, check *checking, d digest.Digest) error {
 	if check.failed() {
 		return check.err
 	}
 	progress := cli.Progress(p.o, "upload", p.f.size)
-	err := p.c.Upload(ctx, "upload", &checkedReader{p.f.reader(), check}, progress)
+	content := &checkedReader{p.f.reader(), check, progress}
+	var err error
+	if p.f.size < small {
+		err = p.c.Upload(ctx, "upload", content, progress)
+	} else {
+		err = p.c.GoOn(ctx, "upload-"+d.Short(), content, p.f.size, progress)
+	}
 	progress.Close()
 	switch {
 	case err == errRefused:
@@ -195,8 +205,19 @@ var errRefused = errors.New("archive is refused")
 // checkedReader reads an archive until its check fails. Its end is told only
 // when the check has passed.
 type checkedReader struct {
-	r     io.Reader
-	check *checking
+	r        io.ReadSeeker
+	check    *checking
+	progress io.Writer
+}
+
+// Seek passes over what the registry has, which is progress.
+func (c *checkedReader) Seek(offset int64, whence int) (int64, error) {
+	at, err := c.r.Seek(offset, whence)
+	for left, skipped := at, make([]byte, 1<<20); left > 0; {
+		n, _ := c.progress.Write(skipped[:min(left, int64(len(skipped)))])
+		left -= int64(n)
+	}
+	return at, err
 }
 
 func (c *checkedReader) Read(p []byte) (int, error) {
