@@ -12,7 +12,8 @@ import (
 )
 
 // Poll returns the newest revision and digest of each name, as agents ask. A
-// name outside of scope is ErrDenied.
+// name outside of scope is ErrDenied: an agent whose key is wrong is to say so,
+// and not that there is nothing to do.
 func (r *Registry) Poll(ctx context.Context, scope Scope, q wire.PollRequest) (wire.PollReply, error) {
 	var out wire.PollReply
 	for _, name := range q.Names {

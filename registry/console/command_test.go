@@ -54,7 +54,7 @@ func TestExamplesRun(t *testing.T) {
 func TestTooSmallARoleChangesNothing(t *testing.T) {
 	d := newDesk(t).examples()
 	before := d.state()
-	for _, c := range Commands() {
+	for _, c := range everyCommand() {
 		for _, role := range []registry.Role{registry.Agent, registry.NoRole, registry.Viewer, registry.Publisher, registry.Operator} {
 			if role >= c.Role {
 				continue
@@ -78,7 +78,7 @@ func TestTooSmallARoleChangesNothing(t *testing.T) {
 // Each command does what its own role allows: a greater one is never needed.
 func TestLeastRoleIsEnough(t *testing.T) {
 	d := newDesk(t).examples()
-	for _, c := range Commands() {
+	for _, c := range everyCommand() {
 		for _, example := range c.Examples {
 			d.session.Caller.Role = c.Role
 			d.must(example)

@@ -15,8 +15,8 @@ var examplesName = regexp.MustCompile(`project\d`)
 // denied, changes nothing of it and shows nothing of it. A command that does not
 // say how it keeps to a scope is denied as a whole.
 func TestScopeHidesAndKeeps(t *testing.T) {
-	for _, c := range Commands() {
-		for _, example := range c.Examples {
+	for _, c := range everyCommand() {
+		for _, example := range append(c.Examples, c.Name) {
 			d := newDesk(t).examples()
 			for _, name := range []string{"hidden1", "hidden2"} {
 				d.must("addconf -name " + name + " -layer code:v01 -layer config:v01")
@@ -47,7 +47,7 @@ func (d *desk) historyOf(name string) string { return d.must("history -name " + 
 func TestScopeLetsThrough(t *testing.T) {
 	free, confined := newDesk(t).examples(), newDesk(t).examples()
 	confined.session.Caller.Configs = "project?"
-	for _, c := range Commands() {
+	for _, c := range everyCommand() {
 		if c.Reach == AllConfigurations {
 			continue
 		}

@@ -103,6 +103,7 @@ func TestParseNeverWidensRights(t *testing.T) {
 		{`role=agent,host="-x" ` + text, `option host=: name "-x"`},
 		{`host=web1 ` + text, `option host=: only an agent has a host`},
 		{`role=agent,cert-authority,host=web1 ` + text, `option host=: the certificates`},
+		{`label=x,cert-authority ` + text, `option label=: the certificates`},
 		{`label="" ` + text, `option label=: a label has`},
 		{`label="a` + "\x1b" + `" ` + text, `option label=: a label has`},
 		{`label="` + strings.Repeat("x", 129) + `" ` + text, `option label=: a label has`},

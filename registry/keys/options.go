@@ -169,6 +169,8 @@ func (r Rules) checkTogether(l *line) error {
 		return errors.New("option host=: only an agent has a host")
 	case l.Caller.Host != "" && l.authority:
 		return errors.New("option host=: the certificates of an authority are for many hosts")
+	case l.Caller.Label != "" && l.authority:
+		return errors.New("option label=: the certificates of an authority have IDs")
 	case l.Principals != nil && !l.authority:
 		return errors.New("option principals=: goes with cert-authority only")
 	case l.Command == "" || l.Command == CommandSFTP:

@@ -11,7 +11,8 @@ import (
 // PollRequestType is the name of the SSH global request by which an agent asks
 // whether there is anything new (RFC 4254 section 4). Its payload is a
 // PollRequest in JSON, the reply's a PollReply. A registry that refuses the
-// request is of the original kind: read configs/NAME.json instead.
+// request is of the original kind, or the agent's key may not see one of the
+// names: read configs/NAME.json instead.
 const PollRequestType = "poll@deploytools"
 
 // Limits of a poll, on both sides.
