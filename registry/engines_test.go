@@ -21,6 +21,28 @@ import (
 // caller is who does things in these tests.
 var caller = registry.Caller{User: "ann", Role: registry.Admin, Fingerprint: "SHA256:ann", Comment: "ann@desk"}
 
+// act is what they do.
+var act = registry.Act{Caller: caller, Command: []string{"test"}}
+
+func addVersion(ctx context.Context, r *registry.Registry, component, version string, d digest.Digest) (registry.Added, error) {
+	return r.AddVersion(ctx, act, registry.NewVersion{Component: component, Version: version, Digest: d}, nil)
+}
+
+func deleteVersion(ctx context.Context, r *registry.Registry, component, version string) error {
+	_, err := r.DeleteVersion(ctx, act, component, version, false)
+	return err
+}
+
+func deleteComponent(ctx context.Context, r *registry.Registry, component string) error {
+	_, err := r.DeleteComponent(ctx, act, component)
+	return err
+}
+
+func deleteConfiguration(ctx context.Context, r *registry.Registry, name string) error {
+	_, err := r.DeleteConfiguration(ctx, act, name)
+	return err
+}
+
 // world is what survives a registry: its engines, and the time.
 type world struct {
 	meta  registry.Meta
@@ -178,7 +200,7 @@ func verdict(t *testing.T, r *registry.Registry, u registry.UploadState) registr
 // addver makes a version of content that is uploaded.
 func addver(t *testing.T, r *registry.Registry, component, version, content string) registry.Added {
 	t.Helper()
-	a, err := r.AddVersion(t.Context(), caller, component, version, digest.Of([]byte(content)), nil)
+	a, err := addVersion(t.Context(), r, component, version, digest.Of([]byte(content)))
 	if err != nil {
 		t.Fatalf("AddVersion(%s:%s) = %v", component, version, err)
 	}

@@ -163,22 +163,28 @@ type changed struct {
 	Changed  bool   `json:"changed"`
 	What     string `json:"what,omitempty"`
 	Rollback string `json:"rollback,omitempty"` // a command
+	DryRun   bool   `json:"dry_run,omitempty"`
+	plan     string
 }
 
 // Text keeps the shape of the original tool set.
 func (c changed) Text(w io.Writer) error {
-	if c.Rollback == "" {
+	switch {
+	case c.DryRun:
+		return plan{What: c.plan}.Text(w)
+	case c.Rollback == "":
 		return nil
 	}
 	_, err := fmt.Fprintf(w, "to roll back run:\n\t%s\n", c.Rollback)
 	return err
 }
 
-func changedOf(c registry.Change, err error) (Result, error) {
+// changed returns what a command prints that gives a configuration other layers.
+func (e *expecting) changed(c registry.Change, err error) (Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := changed{Name: c.Name, Revision: c.New.Revision, Changed: c.Changed()}
+	out := changed{Name: c.Name, Revision: c.New.Revision, Changed: c.Changed(), DryRun: e.dryRun, plan: c.What}
 	if out.Changed {
 		out.What = c.New.What
 		out.Rollback = wayBack(c)
@@ -218,6 +224,7 @@ func wayBack(c registry.Change) string {
 
 type addconfOp struct {
 	configName
+	expecting
 	layers  []string
 	replace bool
 }
@@ -226,6 +233,7 @@ func (a *addconfOp) Flags(fs *pflag.FlagSet) {
 	a.configName.Flags(fs)
 	fs.StringArrayVar(&a.layers, "layer", nil, "layer, as `component:version`; repeat it for each one, from bottom to top")
 	fs.BoolVar(&a.replace, "replace", false, "replace all layers of a configuration that exists")
+	a.expecting.Flags(fs)
 }
 
 func (a *addconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
@@ -247,11 +255,12 @@ func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result,
 	if err != nil {
 		return nil, err
 	}
-	return changedOf(s.Registry.AddConfiguration(ctx, s.Caller, a.name, refs, a.replace))
+	return a.changed(s.Registry.AddConfiguration(ctx, a.act(s), a.name, refs, a.replace))
 }
 
 type changeconfOp struct {
 	configName
+	expecting
 	component, version string
 	layers             []string
 }
@@ -261,6 +270,7 @@ func (c *changeconfOp) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.component, "component", "", "`name` of the component whose layer changes")
 	fs.StringVar(&c.version, "version", "", "`version` that the layer is to have")
 	fs.StringArrayVar(&c.layers, "layer", nil, "layer to have, as `component:version`; may be repeated")
+	c.expecting.Flags(fs)
 }
 
 func (c *changeconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
@@ -284,59 +294,65 @@ func (c *changeconfOp) Run(ctx context.Context, s *Session, _ []string) (Result,
 	if c.component != "" {
 		refs = append(refs, registry.LayerRef{Component: c.component, Version: c.version})
 	}
-	return changedOf(s.Registry.ChangeConfiguration(ctx, s.Caller, c.name, refs))
+	return c.changed(s.Registry.ChangeConfiguration(ctx, c.act(s), c.name, refs))
 }
 
 type bumpconfOp struct {
 	configName
+	expecting
 	components []string
 }
 
 func (b *bumpconfOp) Flags(fs *pflag.FlagSet) {
 	b.configName.Flags(fs)
 	fs.StringArrayVar(&b.components, "component", nil, "`name` of the component whose layer changes; may be repeated")
+	b.expecting.Flags(fs)
 }
 
 func (b *bumpconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	if err := given(b.name); err != nil {
 		return nil, err
 	}
-	return changedOf(s.Registry.BumpConfiguration(ctx, s.Caller, b.name, b.components))
+	return b.changed(s.Registry.BumpConfiguration(ctx, b.act(s), b.name, b.components))
 }
 
 type rollbackOp struct {
 	configName
+	expecting
 	to uint64
 }
 
 func (r *rollbackOp) Flags(fs *pflag.FlagSet) {
 	r.configName.Flags(fs)
 	fs.Uint64Var(&r.to, "to", 0, "`revision` whose layers to take; 0 is the one before the newest")
+	r.expecting.Flags(fs)
 }
 
 func (r *rollbackOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	if err := given(r.name); err != nil {
 		return nil, err
 	}
-	return changedOf(s.Registry.Rollback(ctx, s.Caller, r.name, r.to))
+	return r.changed(s.Registry.Rollback(ctx, r.act(s), r.name, r.to))
 }
 
 type delconfOp struct {
 	configName
+	expecting
 	force bool
 }
 
 func (d *delconfOp) Flags(fs *pflag.FlagSet) {
 	d.configName.Flags(fs)
 	fs.BoolVar(&d.force, "force", false, "yes, delete it")
+	d.expecting.Flags(fs)
 }
 
 func (d *delconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	if err := given(d.name); err != nil {
 		return nil, err
 	}
-	if !d.force {
+	if !d.force && !d.dryRun {
 		return nil, usage(noForce)
 	}
-	return nil, s.Registry.DeleteConfiguration(ctx, s.Caller, d.name)
+	return d.told(s.Registry.DeleteConfiguration(ctx, d.act(s), d.name))
 }

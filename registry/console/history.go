@@ -30,12 +30,17 @@ type revisionRow struct {
 	Deleted  bool          `json:"deleted"`
 	Digest   digest.Digest `json:"digest"`
 	Layers   []layerRow    `json:"layers"`
+	Note     string        `json:"note,omitempty"`
 }
 
 func (h history) Text(w io.Writer) error {
 	t := table(w)
 	for _, r := range h.Revisions {
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t\n", r.Revision, timeText(r.Changed), r.By, r.What)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t", r.Revision, timeText(r.Changed), r.By, r.What)
+		if r.Note != "" {
+			fmt.Fprintf(t, "%s\t", r.Note)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }
@@ -48,7 +53,7 @@ func (h *historyOp) Run(ctx context.Context, s *Session, _ []string) (Result, er
 	out := history{Name: h.name}
 	for _, rev := range revs {
 		c := configurationOf(&rev)
-		out.Revisions = append(out.Revisions, revisionRow{rev.Revision, rev.Mtime, c.By, rev.What, rev.Deleted, rev.Digest, c.Layers})
+		out.Revisions = append(out.Revisions, revisionRow{rev.Revision, rev.Mtime, c.By, rev.What, rev.Deleted, rev.Digest, c.Layers, rev.Note})
 	}
 	return out, err
 }

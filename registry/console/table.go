@@ -20,7 +20,7 @@ func everyCommand() []Command {
 		},
 		{
 			Name: "showcomp", Short: "list the versions of a component, the oldest first", Role: registry.Viewer,
-			Examples: []string{"showcomp -name code"}, Statuses: []wire.Status{wire.NotFound},
+			Examples: []string{"showcomp -name code", "showcomp -name code -v"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(showcompOp) },
 		},
 		{
@@ -59,7 +59,10 @@ of some other version. Adding the same content under the same name again changes
 nothing and succeeds; other content is refused, because versions never change.
 
 deployctl addver -file FILE uploads and adds in one step.`,
-			Examples: []string{"addver -name code -version v02 -hash e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+			Examples: []string{
+				"addver -name code -version v02 -hash e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+				"addver -name code -version v03 -hash e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 -meta commit=1f3a9c7 -meta ci=812 -note 'logins work again'",
+			},
 			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New:      func() Op { return new(addverOp) },
 		},
@@ -83,14 +86,15 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 			Examples: []string{
 				"changeconf -name project1 -component code -version v02",
 				"changeconf -name project1 -layer code:v01 -layer config:v02",
+				"changeconf -name project1 -component code -version v00 -expect 5 -note 'v01 loses sessions'",
 			},
-			Statuses: []wire.Status{wire.NotFound},
+			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New:      func() Op { return new(changeconfOp) },
 		},
 		{
 			Name: "bumpconf", Short: "give layers of a configuration their newest versions", Role: registry.Operator, Mutates: true,
 			Long:     "The newest version is the one that was added last, whatever its name. The command that takes it back is printed.",
-			Examples: []string{"bumpconf -name project1 -component code"}, Statuses: []wire.Status{wire.NotFound},
+			Examples: []string{"bumpconf -name project1 -component code"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(bumpconfOp) },
 		},
 		{
@@ -102,7 +106,9 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 		},
 		{
 			Name: "delver", Short: "delete a version that no configuration uses", Role: registry.Admin, Mutates: true,
-			Examples: []string{"delver -name code -version v00"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			Long: `A version that one of the newest 10 revisions of a configuration has is kept, so that
+rollback works; -force deletes it all the same, and -note says why.`,
+			Examples: []string{"delver -name config -version v02 -force -note 'holds a password'"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delverOp) },
 		},
 		{
@@ -113,8 +119,25 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 		{
 			Name: "delconf", Short: "delete a configuration", Role: registry.Admin, Mutates: true,
 			Long:     "Hosts keep what they run. History stays: rollback brings the configuration back.",
-			Examples: []string{"delconf -name project1 -force"}, Statuses: []wire.Status{wire.NotFound},
+			Examples: []string{"delconf -name project1 -force"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delconfOp) },
+		},
+		{
+			Name: "audit", Short: "list who changed what, and what was refused", Role: registry.Admin, Rows: true,
+			Long: `One line for each command that changed something, and for each one that was refused to
+a key or failed, the oldest first: number, time, user, fingerprint of the key, address,
+the command, and what came of it. Of one key about 60 refusals a minute are kept; the
+daemon's log has them all. Dry runs are no changes.
+
+Times are in UTC: 2026-01-31, "2026-01-31 18:30", 2026-01-31T18:30:00Z; or how long
+ago: 90m, 2d.
+
+Each entry holds the hash of the one before. -verify names the first entry that is not
+as it was written. Whoever can write to the database could write all of it anew: keep
+what -verify prints elsewhere, and give it to -seen later.`,
+			Examples: []string{"audit -n 3", "audit -since 2h -command changeconf", "audit -user ann@desk -name project1 -n 2", "audit -verify"},
+			Statuses: []wire.Status{wire.NotFound},
+			New:      func() Op { return new(auditOp) },
 		},
 		{
 			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer, Stdin: true,

@@ -137,7 +137,7 @@ func TestACutUploadIsGone(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Path != "/whole" {
 		t.Errorf("Uploads() = %+v, %v, want only the whole one", all, err)
 	}
-	_, err = r.AddVersion(t.Context(), ann, "code", "v1", digest.Of([]byte("half of")), nil)
+	_, err = r.AddVersion(t.Context(), registry.Act{Caller: ann}, registry.NewVersion{Component: "code", Version: "v1", Digest: digest.Of([]byte("half of"))}, nil)
 	if !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("AddVersion of a cut upload = %v", err)
 	}

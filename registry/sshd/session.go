@@ -81,18 +81,35 @@ func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then fu
 	if r.Type != "shell" && ssh.Unmarshal(r.Payload, &text) != nil {
 		return false, nil
 	}
+	if r.Type != "subsystem" && !operator {
+		s.c.spawn(func() { s.denied(ctx, r.Type, text.Value) })
+		return false, nil
+	}
 	switch {
 	case r.Type == "subsystem" && text.Value == "sftp":
 		then = s.sftp
-	case r.Type == "exec" && operator:
+	case r.Type == "exec":
 		then = func(ctx context.Context) wire.Status { return s.exec(ctx, text.Value) }
-	case r.Type == "shell" && operator && s.terminal == nil:
+	case r.Type == "shell" && s.terminal == nil:
 		then = func(ctx context.Context) wire.Status { return s.c.s.front.script(ctx, s.console()) }
-	case r.Type == "shell" && operator:
+	case r.Type == "shell":
 		then = s.interactive
 	}
 	s.started = then != nil
 	return s.started, then
+}
+
+// denied puts on record that an agent wanted to run a command or a shell.
+func (s *session) denied(ctx context.Context, what, line string) {
+	words := []string{what}
+	if line != "" {
+		words = append(words, line)
+	}
+	act := registry.Act{Caller: s.c.caller, Command: words}
+	err := s.c.s.o.Registry.Refused(context.WithoutCancel(ctx), act, "", wire.Denied, "agents run no commands")
+	if err != nil {
+		s.c.log.Error("refusal not on record", "error", clean(err.Error(), maxLogged))
+	}
 }
 
 // run runs what the client asked for, and tells it the outcome.

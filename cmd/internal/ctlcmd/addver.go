@@ -45,7 +45,7 @@ type addver struct {
 }
 
 func (a *addver) Flags(fs *pflag.FlagSet) {
-	consoleFlags(fs, a.c)
+	a.c.Describe(fs)
 	fs.StringVar(&a.file, "file", "", "`archive` to upload, tar.gz")
 	cli.FileFlag(fs, "file")
 }
@@ -104,8 +104,14 @@ func hasFile(words []string) bool {
 func (a *addver) line(fs *pflag.FlagSet, d digest.Digest) string {
 	words := []string{a.c.Name}
 	fs.Visit(func(f *pflag.Flag) {
-		if f.Name != "file" {
-			words = append(words, "-"+f.Name+"="+f.Value.String())
+		values := []string{f.Value.String()}
+		if several, ok := f.Value.(pflag.SliceValue); ok {
+			values = several.GetSlice()
+		}
+		for _, value := range values {
+			if f.Name != "file" {
+				words = append(words, "-"+f.Name+"="+value)
+			}
 		}
 	})
 	return console.Join(append(words, "-hash="+d.String()))

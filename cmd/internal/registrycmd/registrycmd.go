@@ -70,6 +70,7 @@ type settings struct {
 	idle        time.Duration
 	maxUpload   int64
 	minFree     int64
+	auditKeep   int
 	layers      layers.Options
 	addrFile    string
 	logFormat   string
@@ -85,6 +86,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.idle, "deadline", 30*time.Minute, "`time` after which an idle connection is closed; 0 is never. What makes progress is never cut")
 	fs.Int64Var(&s.maxUpload, "max-upload", 16<<30, "greatest size of one upload, in `bytes`")
 	fs.Int64Var(&s.minFree, "min-free", 1<<30, "`bytes` that uploads leave free on the disk")
+	fs.IntVar(&s.auditKeep, "audit-keep", 0, "`number` of newest entries of the audit log to keep; 0 keeps all. One takes about half a kilobyte")
 	layerflags.Define(fs, &s.layers)
 	fs.StringVar(&s.addrFile, "addr-file", "", "`file` to write the addresses to that are listened on, for port 0")
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
@@ -158,6 +160,8 @@ func (s *settings) check() error {
 		return cli.Usage("-deadline cannot be negative")
 	case s.maxUpload <= 0:
 		return cli.Usage("-max-upload should be positive")
+	case s.auditKeep < 0:
+		return cli.Usage("-audit-keep cannot be negative")
 	case s.minFree <= 0:
 		return cli.Usage("-min-free should be positive")
 	}
@@ -193,7 +197,7 @@ func (s *settings) open(log *slog.Logger) (*registry.Registry, func(), error) {
 	}
 	reg := registry.New(registry.Options{
 		Meta: meta, Blobs: blobs, Spool: spool, Check: checkFunc(s.layers),
-		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree,
+		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree, AuditKeep: s.auditKeep,
 	})
 	return reg, func() {
 		reg.Close()
@@ -311,7 +315,7 @@ func sweep(ctx context.Context, reg *registry.Registry, log *slog.Logger) {
 		case err != nil:
 			log.Warn("sweep failed", "error", err)
 		case got != registry.Swept{}:
-			log.Info("swept", "uploads", got.Uploads, "blobs", got.Blobs)
+			log.Info("swept", "uploads", got.Uploads, "blobs", got.Blobs, "entries", got.Entries)
 		}
 		select {
 		case <-ctx.Done():
