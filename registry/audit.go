@@ -130,7 +130,7 @@ func (f AuditFilter) match(e Entry) bool {
 
 // auditPage is how many entries are read in one View. Readers may be slow, and
 // no View should wait for them.
-const auditPage = 250
+const auditPage = 100
 
 // Audit yields the entries that f wants as they are stored now, the oldest
 // first. An error ends the loop.

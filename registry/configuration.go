@@ -36,8 +36,9 @@ func (l LayerRef) String() string { return l.Component + ":" + l.Version }
 // Change says what a command did to a configuration.
 type Change struct {
 	Name     string
-	Old, New *Revision // Old is nil for a new configuration; New is Old where nothing changed
-	What     string    // in words
+	Old, New *Revision  // Old is nil for a new configuration; New is Old where nothing changed
+	What     string     // in words
+	Hold     *wire.Hold // that keeps agents from it; nil: none
 }
 
 // Changed reports whether there is a new revision.
@@ -59,7 +60,10 @@ func configOf(tx Tx, name string) (*Revision, error) {
 func (r *Registry) Configuration(ctx context.Context, name string) (*Revision, error) {
 	var out *Revision
 	err := r.o.Meta.View(ctx, func(tx Tx) (err error) {
-		out, err = configOf(tx, name)
+		if out, err = configOf(tx, name); err != nil {
+			return err
+		}
+		out.Hold, err = r.wireHold(tx, name)
 		return err
 	})
 	return out, err
@@ -70,9 +74,10 @@ func (r *Registry) Configurations(ctx context.Context) ([]Revision, error) {
 	var out []Revision
 	err := r.o.Meta.View(ctx, func(tx Tx) error {
 		out = nil
-		return eachConfig(tx, func(rev Revision) error {
+		return eachConfig(tx, func(rev Revision) (err error) {
+			rev.Hold, err = r.wireHold(tx, rev.Name)
 			out = append(out, rev)
-			return nil
+			return err
 		})
 	})
 	return out, err
@@ -115,6 +120,9 @@ func (r *Registry) change(ctx context.Context, a Act, name string, next func(tx 
 		last, ok, err := get[Revision](tx, keyConfig(name))
 		if err == nil {
 			err = a.expects(name, last.Revision)
+		}
+		if err == nil {
+			out.Hold, err = r.wireHold(tx, name)
 		}
 		if err != nil {
 			return done{}, err

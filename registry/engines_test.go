@@ -243,6 +243,14 @@ func (w *world) fsck(t *testing.T) {
 		}
 		blobs[b.Digest.String()] = true
 	}
+	if s := verify(t, w.open(t)); s.Broken != 0 {
+		t.Errorf("fsck: audit log: %+v", s)
+	}
+	recorded := map[string]bool{}
+	for _, e := range audit(t, w.open(t), registry.AuditFilter{}) {
+		result, _, _ := strings.Cut(e.Result, ", removed ")
+		recorded[e.Name+" "+result] = true
+	}
 	has := func(prefix string) bool {
 		for k := range keys {
 			if strings.HasPrefix(k, prefix) {
@@ -269,6 +277,9 @@ func (w *world) fsck(t *testing.T) {
 					t.Errorf("fsck: version %s lacks %s", rest, d)
 				}
 			}
+			if !recorded[fmt.Sprintf("%s added version %s, %s", v.Component, v.Version, v.Digest)] {
+				t.Errorf("fsck: version %s is not on record", rest)
+			}
 			if order := fmt.Sprintf("order/%s/%016x", v.Component, v.Seq); keys[order] == "" {
 				t.Errorf("fsck: version %s lacks %s", rest, order)
 			}
@@ -284,6 +295,9 @@ func (w *world) fsck(t *testing.T) {
 			var rev registry.Revision
 			if err := json.Unmarshal([]byte(text), &rev); err != nil {
 				t.Fatalf("fsck: %s: %v", k, err)
+			}
+			if !recorded[fmt.Sprintf("%s revision %d: %s", rev.Name, rev.Revision, rev.What)] {
+				t.Errorf("fsck: revision %d of %s is not on record", rev.Revision, rev.Name)
 			}
 			for _, l := range rev.Layers {
 				if !rev.Deleted && !strings.Contains(keys["version/"+l.Name+"/"+l.Version], l.Hash.String()) {

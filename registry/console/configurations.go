@@ -112,7 +112,15 @@ type configuration struct {
 	Hash     digest.Digest `json:"hash"`
 	Digest   digest.Digest `json:"digest"`
 	Layers   []layerRow    `json:"layers"`
+	Note     string        `json:"note,omitempty"`
+	Held     *heldRow      `json:"held,omitempty"`
 	verbose  bool
+}
+
+// heldRow is a hold that is in force.
+type heldRow struct {
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until,omitzero"`
 }
 
 type layerRow struct {
@@ -123,8 +131,19 @@ type layerRow struct {
 	Size      int64         `json:"size"`
 }
 
+// String returns the hold in words.
+func (h heldRow) String() string {
+	if h.Until.IsZero() {
+		return h.Reason
+	}
+	return h.Reason + ", until " + timeText(h.Until)
+}
+
 func configurationOf(rev *registry.Revision) configuration {
-	c := configuration{Name: rev.Name, Revision: rev.Revision, Changed: rev.Mtime, By: Clean(rev.By), Hash: rev.Hash, Digest: rev.Digest}
+	c := configuration{Name: rev.Name, Revision: rev.Revision, Changed: rev.Mtime, By: Clean(rev.By), Hash: rev.Hash, Digest: rev.Digest, Note: rev.Note}
+	if rev.Hold != nil {
+		c.Held = &heldRow{rev.Hold.Reason, rev.Hold.Until}
+	}
 	for _, l := range rev.Layers {
 		c.Layers = append(c.Layers, layerRow{l.Name, l.Version, l.Ctime, l.Hash, l.Size})
 	}
@@ -133,7 +152,14 @@ func configurationOf(rev *registry.Revision) configuration {
 
 func (c configuration) Text(w io.Writer) error {
 	if c.verbose {
-		fmt.Fprintf(w, "Name:\t%s\nMtime:\t%s\nHash:\t%s\n\n", c.Name, timeText(c.Changed), c.Hash)
+		fmt.Fprintf(w, "Name:\t%s\nMtime:\t%s\nHash:\t%s\n", c.Name, timeText(c.Changed), c.Hash)
+		if c.Note != "" {
+			fmt.Fprintf(w, "Note:\t%s\n", c.Note)
+		}
+		if c.Held != nil {
+			fmt.Fprintf(w, "Held:\t%s\n", c.Held)
+		}
+		fmt.Fprintln(w)
 	}
 	t := table(w)
 	for _, l := range c.Layers {
@@ -180,9 +206,12 @@ func (c changed) Text(w io.Writer) error {
 }
 
 // changed returns what a command prints that gives a configuration other layers.
-func (e *expecting) changed(c registry.Change, err error) (Result, error) {
+func (e *expecting) changed(s *Session, c registry.Change, err error) (Result, error) {
 	if err != nil {
 		return nil, err
+	}
+	if c.Hold != nil {
+		fmt.Fprintf(s.Stderr, "note: %s is held: %s; agents start nothing new\n", c.Name, heldRow{c.Hold.Reason, c.Hold.Until})
 	}
 	out := changed{Name: c.Name, Revision: c.New.Revision, Changed: c.Changed(), DryRun: e.dryRun, plan: c.What}
 	if out.Changed {
@@ -255,7 +284,8 @@ func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result,
 	if err != nil {
 		return nil, err
 	}
-	return a.changed(s.Registry.AddConfiguration(ctx, a.act(s), a.name, refs, a.replace))
+	change, err := s.Registry.AddConfiguration(ctx, a.act(s), a.name, refs, a.replace)
+	return a.changed(s, change, err)
 }
 
 type changeconfOp struct {
@@ -294,7 +324,8 @@ func (c *changeconfOp) Run(ctx context.Context, s *Session, _ []string) (Result,
 	if c.component != "" {
 		refs = append(refs, registry.LayerRef{Component: c.component, Version: c.version})
 	}
-	return c.changed(s.Registry.ChangeConfiguration(ctx, c.act(s), c.name, refs))
+	change, err := s.Registry.ChangeConfiguration(ctx, c.act(s), c.name, refs)
+	return c.changed(s, change, err)
 }
 
 type bumpconfOp struct {
@@ -313,7 +344,8 @@ func (b *bumpconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	if err := given(b.name); err != nil {
 		return nil, err
 	}
-	return b.changed(s.Registry.BumpConfiguration(ctx, b.act(s), b.name, b.components))
+	change, err := s.Registry.BumpConfiguration(ctx, b.act(s), b.name, b.components)
+	return b.changed(s, change, err)
 }
 
 type rollbackOp struct {
@@ -332,7 +364,8 @@ func (r *rollbackOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	if err := given(r.name); err != nil {
 		return nil, err
 	}
-	return r.changed(s.Registry.Rollback(ctx, r.act(s), r.name, r.to))
+	change, err := s.Registry.Rollback(ctx, r.act(s), r.name, r.to)
+	return r.changed(s, change, err)
 }
 
 type delconfOp struct {

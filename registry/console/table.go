@@ -105,6 +105,27 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 			New:      func() Op { return new(rollbackOp) },
 		},
 		{
+			Name: "hold", Short: "let the agents of a configuration start nothing new", Args: "[NAME]",
+			Role: registry.Operator, Mutates: true,
+			Long: `What agents have begun goes on, and so do rollbacks on hosts; the configuration can be
+changed meanwhile. Agents log the reason and show it in their status. An agent that does
+not know holds, one of before, deploys all the same.
+
+-until takes a time in UTC, such as "2026-01-31 18:30" or 2026-01-31T18:30:00Z, or a
+duration: 90m, 2d. Another hold takes the place of the first.`,
+			Examples: []string{
+				"hold project1 -reason 'database migration' -until 2h",
+				"hold -name project1 -reason 'sale, ask ann' -until 2099-11-30",
+			},
+			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New:      func() Op { return new(holdOp) },
+		},
+		{
+			Name: "resume", Short: "end the hold of a configuration", Args: "[NAME]", Role: registry.Operator, Mutates: true,
+			Examples: []string{"resume project1"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New: func() Op { return new(resumeOp) },
+		},
+		{
 			Name: "delver", Short: "delete a version that no configuration uses", Role: registry.Admin, Mutates: true,
 			Long: `A version that one of the newest 10 revisions of a configuration has is kept, so that
 rollback works; -force deletes it all the same, and -note says why.`,
