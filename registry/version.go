@@ -162,7 +162,7 @@ func (r *Registry) store(ctx context.Context, a Act, n NewVersion, progress func
 	if err != nil {
 		return stocked{}, err
 	}
-	err = fail(ErrNotFound, "no uploaded file with given hash found").hint("upload it first: sftp put FILE, or deployctl addver --file FILE")
+	err = fail(ErrNoContent, "no uploaded file with given hash found").hint("upload it first: sftp put FILE, or deployctl addver --file FILE")
 	for _, u := range uploads {
 		var verdict UploadState
 		if verdict, err = r.Verdict(ctx, u.ID, progress); err != nil {

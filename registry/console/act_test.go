@@ -88,6 +88,7 @@ func TestEveryFailureIsOnRecord(t *testing.T) {
 		{"delver -name code -version v01", "code", `version is used by configuration "project1"`, wire.Conflict},
 		{"resume nope", "nope", `configuration "nope" not found`, wire.NotFound},
 		{"showconf -name nope", "", "", wire.NotFound},
+		{"addver -name code -version v9 -hash " + strings.Repeat("ab", 32), "", "", wire.NotFound}, // deployctl asks so
 		{"changeconf -name nope -component code -version v01 -dry-run", "", "", wire.NotFound},
 	} {
 		before := len(d.entries())

@@ -151,10 +151,10 @@ func (s *Session) run(ctx context.Context, words []string) error {
 	if e, ok := errors.AsType[*registry.Error](err); ok && e.Hint == "" && errors.Is(e, registry.ErrUsage) {
 		e.Hint = hint
 	}
-	if err != nil && c.Mutates && !isDryRun(fs) {
-		s.refused(ctx, fs, err)
-	}
 	if err != nil {
+		if c.Mutates && !isDryRun(fs) && !errors.Is(err, registry.ErrNoContent) {
+			s.refused(ctx, fs, err)
+		}
 		return err
 	}
 	return s.show(result)

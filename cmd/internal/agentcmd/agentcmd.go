@@ -135,6 +135,7 @@ func explain(err error) error {
 	}{
 		{agent.ErrBroken, wire.Broken, "the log says what failed; mend the host or change the configuration, then systemctl reload"},
 		{agent.ErrRolledBack, wire.RolledBack, "mend it, then deploy-agent -once -retry, or systemctl reload; a later revision is tried again by itself"},
+		{agent.ErrRegistryHolds, wire.NotNow, "the command resume at the registry ends the hold"},
 		{agent.ErrHeld, wire.NotNow, "deploy-agent -once -retry ends the hold, and so does systemctl reload"},
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; give this one another -dir"},

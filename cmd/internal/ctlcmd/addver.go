@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -85,9 +86,11 @@ func (a *addver) Run(ctx context.Context, o *cli.IO, words []string) error {
 		return err
 	}
 	defer c.Close()
-	p := put{r: a.r, c: c, o: o, f: f, layer: name + ":" + version}
+	p := put{r: a.r, c: c, o: o, f: f, layer: name + ":" + version, dryRun: isSet(fs, "dry-run"), json: isSet(fs, "json")}
 	return p.run(ctx, func(d digest.Digest) string { return a.line(fs, d) })
 }
+
+func isSet(fs *pflag.FlagSet, name string) bool { return fs.Lookup(name).Value.String() == "true" }
 
 // hasFile reports whether a command line that cannot be parsed means -file.
 func hasFile(words []string) bool {
@@ -150,6 +153,8 @@ type put struct {
 	o     *cli.IO
 	f     *archive
 	layer string // for messages
+
+	dryRun, json bool // the flags
 }
 
 // run uploads the archive unless the registry has its content. line returns
@@ -171,10 +176,30 @@ func (p *put) run(ctx context.Context, line func(digest.Digest) string) error {
 		p.o.Stderr.Write(stderr.Bytes())
 		return cmp.Or(p.r.ended(status, nil), err)
 	}
+	if p.dryRun {
+		return p.plan(ctx)
+	}
 	if err := p.upload(ctx, d); err != nil {
 		return err
 	}
 	return p.r.ended(p.c.Exec(ctx, line(d), nil, p.o.Stdout, p.o.Stderr))
+}
+
+// plan checks the archive, and says that it would be uploaded.
+func (p *put) plan(ctx context.Context) error {
+	if _, err := layers.Check(ctx, p.layer, p.f.reader(), whole); err != nil {
+		return err
+	}
+	what := fmt.Sprintf("upload %s of %d bytes and add it as %s", p.f.Name(), p.f.size, p.layer)
+	if p.json {
+		return json.NewEncoder(p.o.Stdout).Encode(struct {
+			Schema int    `json:"schema"`
+			DryRun bool   `json:"dry_run"`
+			What   string `json:"what"`
+		}{1, true, what})
+	}
+	_, err := fmt.Fprintln(p.o.Stdout, "dry run, nothing was changed:", cli.Clean(what))
+	return err
 }
 
 // reply keeps what a command prints, as long as it is sensible.
