@@ -113,9 +113,15 @@ func (d *diffconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	if err := given(d.name); err != nil {
 		return nil, err
 	}
+	return d.compare(ctx, s)
+}
+
+// compare compares the two revisions.
+func (d *diffconfOp) compare(ctx context.Context, s *Session) (difference, error) {
+	out := difference{Name: d.name, Layers: []layerDelta{}}
 	revs, err := s.Registry.History(ctx, d.name)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	to := d.to
 	if to == 0 {
@@ -125,14 +131,14 @@ func (d *diffconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	if from == 0 {
 		from = to - 1
 	}
-	out := difference{Name: d.name, From: from, To: to, Layers: []layerDelta{}}
+	out.From, out.To = from, to
 	was, err := layersAt(revs, d.name, from)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	is, err := layersAt(revs, d.name, to)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	out.compare(was, is)
 	return out, nil

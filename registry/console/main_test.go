@@ -47,7 +47,8 @@ func newDesk(t testing.TB) *desk {
 }
 
 // check takes any content for an archive with one file of this content, but
-// refuses what begins with "bad".
+// refuses what begins with "bad", and takes a manifest for an archive of what it
+// lists.
 func check(_ context.Context, r io.Reader) (registry.Archive, error) {
 	content, err := io.ReadAll(r)
 	if err != nil {
@@ -56,6 +57,9 @@ func check(_ context.Context, r io.Reader) (registry.Archive, error) {
 	a := registry.Archive{Size: int64(len(content)), Unpacked: int64(len(content)), Entries: 1}
 	if bytes.HasPrefix(content, []byte("bad")) {
 		return a, fmt.Errorf("entry \"../x\": outside the root: %w", registry.ErrRefused)
+	}
+	if a.Manifest, err = manifest.Decode(bytes.NewReader(content)); err == nil {
+		return a, nil
 	}
 	a.Manifest = manifest.Manifest{{Path: "file", Type: manifest.File, Mode: 0o644, Size: a.Size, Digest: digest.Of(content)}}
 	return a, nil

@@ -46,6 +46,27 @@ or "content" where the version was deleted and added again with other content.`,
 			New: func() Op { return new(diffconfOp) },
 		},
 		{
+			Name: "diff", Short: "show in which files two versions, or two revisions of a configuration, differ",
+			Args: "[COMPONENT:VERSION COMPONENT:VERSION]", Role: registry.Viewer, Rows: true,
+			Long: `One line for each file, directory or symlink that differs: the component, then "added",
+"removed" or "changed", the path, and what of it changed: type, mode, owner, size, content
+(as the first digits of its digest) or target.
+
+Revisions are compared layer by layer, where diffconf names a difference; a file that a later layer
+replaces shows all the same. Paths are written as in a manifest: one word, with %XX for
+spaces, control characters and what is not ASCII.`,
+			Examples: []string{"diff code:v00 code:v01", "diff -name project1 -from 1 -to 2"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(diffOp) },
+		},
+		{
+			Name: "files", Short: "list what a version holds", Args: "[COMPONENT:VERSION]", Role: registry.Viewer, Rows: true,
+			Long: `One line for each file, directory and symlink, by path: type, mode, owner, size and path.
+Paths are written as in a manifest: one word, with %XX for spaces, control characters and
+what is not ASCII.`,
+			Examples: []string{"files code:v01", "files -name code -version v01 -v"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(filesOp) },
+		},
+		{
 			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer,
 			Long: `An upload is kept for 24 hours. Its digest is the first column; addver -hash makes it a version.
 The second is its size in bytes, so far where it is being received. The last one says why an archive is refused.`,
