@@ -6,15 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"deploytools/layers/digest"
 	"deploytools/registry"
+	"deploytools/registry/boltmeta"
 	"deploytools/registry/wire"
 )
 
@@ -32,6 +33,23 @@ func (w *world) keys(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// onEachEngine runs f over both engines of metadata: the optimistic one in
+// memory and bbolt.
+func onEachEngine(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	t.Run("memory", func(t *testing.T) { f(t, newWorld()) })
+	t.Run("bbolt", func(t *testing.T) {
+		w := newWorld()
+		db, err := boltmeta.Open(filepath.Join(t.TempDir(), "state.db"), boltmeta.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		w.meta = db
+		f(t, w)
+	})
 }
 
 func audit(t *testing.T, r *registry.Registry, f registry.AuditFilter) []registry.Entry {
@@ -115,8 +133,10 @@ var acts = []struct {
 	}},
 }
 
-func TestEveryActIsOnRecordOnce(t *testing.T) {
-	w, r := stocked(t)
+func TestEveryActIsOnRecordOnce(t *testing.T) { onEachEngine(t, everyActIsOnRecordOnce) }
+
+func everyActIsOnRecordOnce(t *testing.T, w *world) {
+	r := w.stock(t)
 	receive(t, r, "four", "four").Finish(t.Context())
 	for _, test := range acts {
 		before := audit(t, r, registry.AuditFilter{})
@@ -150,8 +170,10 @@ func TestEveryActIsOnRecordOnce(t *testing.T) {
 
 // A dry run is the Update of the act, taken back: it fails where the act would,
 // and leaves nothing.
-func TestDryRunChangesNothing(t *testing.T) {
-	w, r := stocked(t)
+func TestDryRunChangesNothing(t *testing.T) { onEachEngine(t, dryRunChangesNothing) }
+
+func dryRunChangesNothing(t *testing.T, w *world) {
+	r := w.stock(t)
 	receive(t, r, "four", "four").Finish(t.Context())
 	dry := act
 	dry.DryRun = true
@@ -236,8 +258,8 @@ func TestVerifyNamesTheFirstBrokenEntry(t *testing.T) {
 }
 
 func TestConcurrentActsMakeOneChain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, r := stocked(t)
+	onEachEngine(t, func(t *testing.T, w *world) {
+		r := w.stock(t)
 		configure(t, r, "web", "base:v1", "code:v1", "data:v1")
 		before := len(audit(t, r, registry.AuditFilter{}))
 		var wg sync.WaitGroup

@@ -79,13 +79,18 @@ func wantLayers(t *testing.T, r *registry.Registry, name, want string) {
 // stocked is a registry with versions v1 to v3 of base, code and data.
 func stocked(t *testing.T) (*world, *registry.Registry) {
 	w := newWorld()
+	return w, w.stock(t)
+}
+
+func (w *world) stock(t *testing.T) *registry.Registry {
+	t.Helper()
 	r := w.open(t)
 	for _, c := range []string{"base", "code", "data"} {
 		for _, v := range []string{"v1", "v2", "v3"} {
 			add(t, r, c, v, c+v)
 		}
 	}
-	return w, r
+	return r
 }
 
 func TestLayersKeepTheirOrder(t *testing.T) { // U-08

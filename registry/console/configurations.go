@@ -95,11 +95,12 @@ func (*configurationsOp) Run(ctx context.Context, s *Session, _ []string) (Resul
 
 type showconfOp struct {
 	configName
-	verbose bool
+	verbose, digests bool
 }
 
 func (c *showconfOp) Flags(fs *pflag.FlagSet) {
 	c.configName.Flags(fs)
+	fs.BoolVar(&c.digests, "digests", false, "show the digest of each layer beside its version")
 	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show when it was changed, and its hash")
 }
 
@@ -114,7 +115,8 @@ type configuration struct {
 	Layers   []layerRow    `json:"layers"`
 	Note     string        `json:"note,omitempty"`
 	Held     *heldRow      `json:"held,omitempty"`
-	verbose  bool
+
+	verbose, digests bool
 }
 
 // heldRow is a hold that is in force.
@@ -163,7 +165,11 @@ func (c configuration) Text(w io.Writer) error {
 	}
 	t := table(w)
 	for _, l := range c.Layers {
-		fmt.Fprintf(t, "%s\t%s\t%s\t\n", l.Component, l.Version, timeText(l.Added))
+		fmt.Fprintf(t, "%s\t%s\t%s\t", l.Component, l.Version, timeText(l.Added))
+		if c.digests {
+			fmt.Fprintf(t, "%s\t", l.Digest)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }
@@ -177,7 +183,7 @@ func (c *showconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 		return nil, err
 	}
 	out := configurationOf(rev)
-	out.verbose = c.verbose
+	out.verbose, out.digests = c.verbose, c.digests
 	return out, nil
 }
 

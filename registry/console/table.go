@@ -30,7 +30,7 @@ func everyCommand() []Command {
 		},
 		{
 			Name: "showconf", Short: "show the layers of a configuration", Role: registry.Viewer,
-			Examples: []string{"showconf -name project1", "showconf -name project1 -v"}, Statuses: []wire.Status{wire.NotFound},
+			Examples: []string{"showconf -name project1", "showconf -name project1 -v", "showconf -name project1 -digests"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(showconfOp) },
 		},
 		{

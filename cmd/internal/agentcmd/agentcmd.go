@@ -42,7 +42,7 @@ looks at the result with the -verify checks. When any of this fails the old root
 comes back, by the same script with the roots exchanged, and is looked at too.
 
 TERM ends the agent at once; a hook that runs goes on, and the next start of the
-agent picks up its result. HUP asks the registry now, ends a hold, and tries
+agent picks up its result. HUP asks the registry now, ends a hold of this host, and tries
 again what has failed before.`,
 		Examples: []string{
 			"deploy-agent -addr registry:2022 -fp SHA256:... -key /etc/deploy-agent/key -name web -dir /var/lib/deploy-agent/web -script /etc/deploy-agent/web.sh",
