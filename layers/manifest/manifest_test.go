@@ -90,19 +90,19 @@ func diff(t *testing.T, old, new iter.Seq2[Entry, error]) []Change {
 }
 
 func TestDiffNamesEachChangedPathOnce(t *testing.T) {
-	old := Manifest{{Path: "a", Type: Dir}, {Path: "b", Type: Dir}, {Path: "c", Type: Dir, Mode: 0o700}}
-	now := Manifest{{Path: "0", Type: Dir}, {Path: "b", Type: Dir}, {Path: "c", Type: Dir, Mode: 0o755}, {Path: "d", Type: Dir}}
-	want := []Change{{"0", nil, &now[0]}, {"a", &old[0], nil}, {"c", &old[2], &now[2]}, {"d", nil, &now[3]}}
+	old := Manifest{{Path: "a", Type: Dir}, {Path: "b", Type: Dir}, {Path: "c", Type: Dir, Mode: 0o700}, {Path: "e", Type: Dir, GID: 1}}
+	now := Manifest{{Path: "0", Type: Dir}, {Path: "b", Type: Dir}, {Path: "c", Type: Dir, Mode: 0o755}, {Path: "d", Type: Dir}, {Path: "e", Type: Dir, GID: 2}}
+	want := []Change{{"0", nil, &now[0]}, {"a", &old[0], nil}, {"c", &old[2], &now[2]}, {"d", nil, &now[3]}, {"e", &old[3], &now[4]}}
 	if d := cmp.Diff(want, diff(t, old.All(), now.All())); d != "" {
 		t.Errorf("Diff: -want +got\n%s", d)
 	}
 	if got := diff(t, now.All(), now.All()); got != nil {
 		t.Errorf("Diff of equal trees = %v", got)
 	}
-	if got := diff(t, nothing, now.All()); len(got) != 4 || got[0].Old != nil {
+	if got := diff(t, nothing, now.All()); len(got) != 5 || got[0].Old != nil {
 		t.Errorf("Diff from nothing = %v", got)
 	}
-	if got := diff(t, now.All(), nothing); len(got) != 4 || got[0].New != nil {
+	if got := diff(t, now.All(), nothing); len(got) != 5 || got[0].New != nil {
 		t.Errorf("Diff to nothing = %v", got)
 	}
 	for range Diff(now.All(), nothing) {

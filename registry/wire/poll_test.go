@@ -85,19 +85,21 @@ func TestDecodePollRequestRefuses(t *testing.T) {
 
 // Limits fit together: the most names, and the answer to them, are not too long.
 func TestLongestPoll(t *testing.T) {
-	var q PollRequest
-	var r PollReply
-	hold := Hold{strings.Repeat(`"`, MaxReason), time.Date(2026, 11, 21, 18, 47, 41, 123456789, time.UTC)}
-	for range MaxPollNames {
-		name := strings.Repeat("n", MaxName)
-		q.Names = append(q.Names, name)
-		r.Configurations = append(r.Configurations, PollState{name, 1<<64 - 1, digest.Of(nil), &hold})
-	}
-	if _, err := DecodePollRequest(payload(t, q)); err != nil {
-		t.Errorf("DecodePollRequest = %v", err)
-	}
-	if _, err := DecodePollReply(payload(t, r), q); err != nil {
-		t.Errorf("DecodePollReply = %v", err)
+	for _, reason := range []string{`"`, "<", "é"} {
+		var q PollRequest
+		var r PollReply
+		hold := Hold{strings.Repeat(reason, MaxReason/len(reason)), time.Date(2026, 11, 21, 18, 47, 41, 123456789, time.UTC)}
+		for range MaxPollNames {
+			name := strings.Repeat("n", MaxName)
+			q.Names = append(q.Names, name)
+			r.Configurations = append(r.Configurations, PollState{name, 1<<64 - 1, digest.Of(nil), &hold})
+		}
+		if _, err := DecodePollRequest(payload(t, q)); err != nil {
+			t.Errorf("DecodePollRequest = %v", err)
+		}
+		if _, err := DecodePollReply(payload(t, r), q); err != nil {
+			t.Errorf("%s: DecodePollReply = %v", reason, err)
+		}
 	}
 }
 
