@@ -49,7 +49,7 @@ func (e *expecting) act(s *Session) registry.Act {
 
 // plan is what a dry run prints.
 type plan struct {
-	Schema schema `json:"schema"`
+	Schema Schema `json:"schema"`
 	DryRun bool   `json:"dry_run"`
 	What   string `json:"what"`
 }

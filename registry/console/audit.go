@@ -75,7 +75,7 @@ func (a *auditOp) Run(ctx context.Context, s *Session, _ []string) (Result, erro
 
 // entry is one line of the audit log.
 type entry struct {
-	Schema  schema        `json:"schema"`
+	Schema  Schema        `json:"schema"`
 	Seq     uint64        `json:"seq"`
 	Time    time.Time     `json:"time"`
 	User    string        `json:"user"`
@@ -122,7 +122,7 @@ func (e entry) Text(w io.Writer) error {
 
 // auditState is what -verify prints.
 type auditState struct {
-	Schema schema        `json:"schema"`
+	Schema Schema        `json:"schema"`
 	First  uint64        `json:"first"`
 	Last   uint64        `json:"last"`
 	Hash   digest.Digest `json:"hash"`

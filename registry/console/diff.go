@@ -12,7 +12,7 @@ import (
 
 // fileChange is a file that differs between two layers.
 type fileChange struct {
-	Schema    schema   `json:"schema"`
+	Schema    Schema   `json:"schema"`
 	Component string   `json:"component"`
 	Path      string   `json:"path"`
 	Change    string   `json:"change"`         // added, removed or changed

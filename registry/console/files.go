@@ -41,7 +41,7 @@ func (f fileRow) owner() string { return fmt.Sprintf("%d:%d", f.UID, f.GID) }
 
 // fileEntry is a file of a version.
 type fileEntry struct {
-	Schema schema `json:"schema"`
+	Schema Schema `json:"schema"`
 	Path   string `json:"path"`
 	fileRow
 	verbose bool

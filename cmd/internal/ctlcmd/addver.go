@@ -193,10 +193,10 @@ func (p *put) plan(ctx context.Context) error {
 	what := fmt.Sprintf("upload %s of %d bytes and add it as %s", p.f.Name(), p.f.size, p.layer)
 	if p.json {
 		return json.NewEncoder(p.o.Stdout).Encode(struct {
-			Schema int    `json:"schema"`
-			DryRun bool   `json:"dry_run"`
-			What   string `json:"what"`
-		}{1, true, what})
+			Schema console.Schema `json:"schema"`
+			DryRun bool           `json:"dry_run"`
+			What   string         `json:"what"`
+		}{DryRun: true, What: what})
 	}
 	_, err := fmt.Fprintln(p.o.Stdout, "dry run, nothing was changed:", cli.Clean(what))
 	return err
