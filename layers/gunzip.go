@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 
 	"deploytools/layers/digest"
@@ -94,6 +95,16 @@ type piece struct {
 // pieceBuffers are reused by all streams; each holds memberBytes and one more
 // byte, by which a member that is too long is seen.
 var pieceBuffers = sync.Pool{New: func() any { b := make([]byte, memberBytes+1); return &b }}
+
+// members are reused by all streams, as pieceBuffers are.
+var members = sync.Pool{New: func() any { return new([]byte) }}
+
+// newMember returns a buffer of size bytes for a sized member.
+func newMember(size int) *[]byte {
+	b := members.Get().(*[]byte)
+	*b = slices.Grow((*b)[:0], size)[:size]
+	return b
+}
 
 func newGunzip(src *source, ratio int64) *gunzip {
 	z := &gunzip{pieces: make(chan chan piece, runtime.GOMAXPROCS(0)+1), stop: make(chan struct{}), ratio: ratio}
@@ -189,8 +200,8 @@ func (z *gunzip) run(in *compressed) {
 			z.fail(fmt.Errorf("gzip member gives its size as %d bytes", size))
 			return
 		}
-		member := make([]byte, size)
-		if _, err := io.ReadFull(in, member); err != nil {
+		member := newMember(int(size))
+		if _, err := io.ReadFull(in, *member); err != nil {
 			z.fail(err)
 			return
 		}
@@ -201,7 +212,8 @@ func (z *gunzip) run(in *compressed) {
 		}
 		slots <- struct{}{}
 		z.wg.Go(func() {
-			data, err := inflate(member)
+			data, err := inflate(*member)
+			members.Put(member)
 			c <- piece{data, at, err}
 			<-slots
 		})

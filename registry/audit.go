@@ -18,19 +18,25 @@ import (
 // refused. Entries are numbered from 1 without a gap, in the order in which they
 // were stored, and each one holds the digest of the one before.
 type Entry struct {
-	Seq     uint64
-	Time    time.Time
-	User    string // as the client named itself
-	Key     string // fingerprint
-	Comment string `json:",omitempty"` // of the key
-	Remote  string
-	Role    string
+	Seq  uint64
+	Time time.Time
+
+	User      string // as the client named itself
+	Key       string // fingerprint
+	Comment   string `json:",omitempty"` // of the key, or a certificate's ID
+	Label     string `json:",omitempty"`
+	Authority string `json:",omitempty"` // fingerprint of what signed the certificate
+	Serial    uint64 `json:",omitzero"`  // of the certificate
+	Remote    string
+	Role      string
+
 	Command []string
 	Name    string      `json:",omitempty"` // of the configuration or component
 	Status  wire.Status // 0: it was done
 	Result  string      // what was done, or why not
 	Note    string      `json:",omitempty"`
-	Prev    digest.Digest
+
+	Prev digest.Digest // of the bytes in which the entry before is stored
 }
 
 // chain is where the audit log ends, and how far its oldest entries were
@@ -54,7 +60,9 @@ func (r *Registry) append(tx Tx, a Act, e Entry) error {
 		return err
 	}
 	e.Seq, e.Time, e.Prev = c.Head+1, r.now(), c.Hash
-	e.User, e.Key, e.Comment, e.Remote, e.Role = a.Caller.User, a.Caller.Fingerprint, a.Caller.Comment, a.Caller.Remote, a.Caller.Role.String()
+	by := a.Caller
+	e.User, e.Key, e.Comment, e.Label, e.Authority, e.Serial = by.User, by.Fingerprint, by.Comment, by.Label, by.Authority, by.Serial
+	e.Remote, e.Role = by.Remote, by.Role.String()
 	e.Command, e.Note = a.Command, a.Note
 	b, err := json.Marshal(e)
 	if err != nil {
@@ -110,7 +118,7 @@ func (r *Registry) refusals(tx Tx, key string) (n int, err error) {
 // AuditFilter says which entries are wanted; what is zero wants all.
 type AuditFilter struct {
 	Since, Until time.Time // the first is included, the last is not
-	User         string    // name, comment of the key, or its fingerprint
+	User         string    // name, or the label, comment or fingerprint of the key
 	Command      string    // its first word
 	Name         string    // of the configuration or component
 	Newest       int       // so many of them at most
@@ -120,7 +128,7 @@ func (f AuditFilter) match(e Entry) bool {
 	switch {
 	case !f.Since.IsZero() && e.Time.Before(f.Since), !f.Until.IsZero() && !e.Time.Before(f.Until):
 		return false
-	case f.User != "" && !slices.Contains([]string{e.User, e.Comment, e.Key}, f.User):
+	case f.User != "" && !slices.Contains([]string{e.User, e.Label, e.Comment, e.Key}, f.User):
 		return false
 	case f.Command != "" && (len(e.Command) == 0 || e.Command[0] != f.Command):
 		return false

@@ -141,7 +141,7 @@ func everyActIsOnRecordOnce(t *testing.T, w *world) {
 	for _, test := range acts {
 		before := audit(t, r, registry.AuditFilter{})
 		a := registry.Act{
-			Caller:  registry.Caller{User: "bob", Role: registry.Operator, Fingerprint: "SHA256:bob", Comment: "bob@desk", Remote: "192.0.2.7"},
+			Caller:  registry.Caller{User: "bob", Role: registry.Operator, Fingerprint: "SHA256:bob", Comment: "bob@desk", Label: "robert", Authority: "SHA256:ca", Serial: 7, Remote: "192.0.2.7"},
 			Command: []string{"do", test.name}, Note: "because",
 		}
 		if err := test.do(t.Context(), r, a); err != nil {
@@ -158,7 +158,8 @@ func everyActIsOnRecordOnce(t *testing.T, w *world) {
 		}
 		e.Result, e.Prev, e.Name = "", digest.Digest{}, ""
 		want := registry.Entry{
-			Seq: uint64(len(after)), Time: w.now, User: "bob", Key: "SHA256:bob", Comment: "bob@desk", Remote: "192.0.2.7", Role: "operator",
+			Seq: uint64(len(after)), Time: w.now, User: "bob", Key: "SHA256:bob", Comment: "bob@desk", Label: "robert", Authority: "SHA256:ca", Serial: 7,
+			Remote: "192.0.2.7", Role: "operator",
 			Command: a.Command, Note: "because",
 		}
 		if fmt.Sprint(e) != fmt.Sprint(want) {
@@ -291,7 +292,7 @@ func TestAuditFilters(t *testing.T) {
 	began := w.now
 	const n = 350 // several pages
 	for i := range n {
-		a := registry.Act{Caller: registry.Caller{User: "bob", Fingerprint: "SHA256:bob", Comment: "bob@desk"}, Command: []string{"addconf", "x"}}
+		a := registry.Act{Caller: registry.Caller{User: "bob", Fingerprint: "SHA256:bob", Comment: "bob@desk", Label: "robert"}, Command: []string{"addconf", "x"}}
 		if i%7 == 0 {
 			a = registry.Act{Caller: caller, Command: []string{"delconf"}}
 		}
@@ -310,6 +311,7 @@ func TestAuditFilters(t *testing.T) {
 		"user":           {registry.AuditFilter{User: "ann"}, 50, 1, 344},
 		"fingerprint":    {registry.AuditFilter{User: "SHA256:ann"}, 50, 1, 344},
 		"comment":        {registry.AuditFilter{User: "ann@desk"}, 50, 1, 344},
+		"label":          {registry.AuditFilter{User: "robert"}, 300, 2, n},
 		"part of a user": {registry.AuditFilter{User: "an"}, 0, 0, 0},
 		"command":        {registry.AuditFilter{Command: "delconf"}, 50, 1, 344},
 		"not a word":     {registry.AuditFilter{Command: "x"}, 0, 0, 0},

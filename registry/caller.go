@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -29,22 +30,39 @@ func (r Role) String() string {
 	return fmt.Sprintf("role(%d)", int(r))
 }
 
+// ParseRole returns the role of this name.
+func ParseRole(name string) (Role, error) {
+	for role, n := range roleNames {
+		if n == name {
+			return role, nil
+		}
+	}
+	return NoRole, fmt.Errorf("role %q: should be viewer, publisher, operator, admin or agent", name)
+}
+
 // Caller is who asks: what the key that authenticated a session stands for.
 // Nothing in it comes from what a client merely claims, but User.
 type Caller struct {
 	User        string // as the client named itself; for the record only
 	Role        Role
+	Configs     Scope  // the configurations that it may see and change
+	Host        string // whose agent it is; "" where the key's line does not say
 	Fingerprint string // of the key, as ssh-keygen -l prints it: SHA256:...
-	Comment     string // of the key's line in authorized_keys
+	Comment     string // of the key's line in authorized_keys, or a certificate's ID
+	Label       string // what the line says to call it in place of the comment
+	Authority   string // fingerprint of what signed the certificate; "" for a mere key
+	Serial      uint64 // of the certificate
 	Remote      string // address, without the port
 }
 
-// String names the caller for the record: the key's comment, else the user.
-func (c Caller) String() string {
-	if c.Comment != "" {
-		return c.Comment
-	}
-	return c.User
+// String names the caller for the record: by the label of the key's line, else
+// by its comment, else by the user.
+func (c Caller) String() string { return cmp.Or(c.Label, c.Comment, c.User) }
+
+// SameRights reports whether both may do the same. How they are called, and
+// where they come from, does not matter.
+func (c Caller) SameRights(d Caller) bool {
+	return c.Role == d.Role && c.Configs == d.Configs && c.Host == d.Host && c.Fingerprint == d.Fingerprint
 }
 
 // nameOf returns the last part of a key of Meta.

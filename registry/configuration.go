@@ -111,9 +111,13 @@ func userOf(tx Tx, match func(wire.Layer) bool) (name string, err error) {
 	return name, err
 }
 
-// change makes a new revision of name. next is given the newest revision, nil
-// when there is none, and returns the layers to have and the change in words.
+// change makes a new revision of name, which is one of the caller's. next is
+// given the newest revision, nil when there is none, and returns the layers to
+// have and the change in words.
 func (r *Registry) change(ctx context.Context, a Act, name string, next func(tx Tx, old *Revision) ([]wire.Layer, string, error)) (Change, error) {
+	if err := a.Caller.CheckScope(name); err != nil {
+		return Change{}, err
+	}
 	var out Change
 	what, err := r.act(ctx, a, func(tx Tx) (done, error) {
 		out = Change{Name: name}
@@ -324,6 +328,9 @@ func (r *Registry) Rollback(ctx context.Context, a Act, name string, to uint64) 
 // its history stays, and Rollback brings it back. It returns the change in
 // words.
 func (r *Registry) DeleteConfiguration(ctx context.Context, a Act, name string) (string, error) {
+	if err := a.Caller.CheckScope(name); err != nil {
+		return "", err
+	}
 	return r.act(ctx, a, func(tx Tx) (done, error) {
 		last, ok, err := get[Revision](tx, keyConfig(name))
 		if err == nil && (!ok || last.Deleted) {

@@ -15,7 +15,7 @@ import (
 func filesOf(t *testing.T, r *registry.Registry, d digest.Digest) (manifest.Manifest, error) {
 	t.Helper()
 	var out manifest.Manifest
-	for e, err := range r.Files(t.Context(), "code:v1", d) {
+	for e, err := range r.Files(t.Context(), "", registry.Side{Name: "code:v1", Digest: d}) {
 		if err != nil {
 			return out, err
 		}
@@ -47,7 +47,7 @@ func TestFilesLiveAsLongAsTheLayer(t *testing.T) {
 	}
 	_, err := filesOf(t, r, d)
 	wantKind(t, "Files of what was collected", err, registry.ErrNotFound)
-	for _, err := range r.DiffFiles(t.Context(), registry.Side{}, registry.Side{Name: "code:v1", Digest: d}) {
+	for _, err := range r.DiffFiles(t.Context(), "", registry.Side{}, registry.Side{Name: "code:v1", Digest: d}) {
 		wantKind(t, "DiffFiles of what was collected", err, registry.ErrNotFound)
 	}
 }

@@ -42,6 +42,9 @@ func (r *Registry) wireHold(tx Tx, name string) (*wire.Hold, error) {
 // when until is zero. What agents have begun goes on. A hold that is there is
 // replaced. It returns the change in words.
 func (r *Registry) Hold(ctx context.Context, a Act, name, reason string, until time.Time) (string, error) {
+	if err := a.Caller.CheckScope(name); err != nil {
+		return "", err
+	}
 	switch {
 	case len(reason) > wire.MaxReason:
 		return "", fail(ErrUsage, "reason is longer than %d bytes", wire.MaxReason)
@@ -74,6 +77,9 @@ func (r *Registry) Hold(ctx context.Context, a Act, name, reason string, until t
 // Resume ends the hold of a configuration. Without one it does nothing. It
 // returns the change in words.
 func (r *Registry) Resume(ctx context.Context, a Act, name string) (string, error) {
+	if err := a.Caller.CheckScope(name); err != nil {
+		return "", err
+	}
 	return r.act(ctx, a, func(tx Tx) (done, error) {
 		h, err := r.holdOf(tx, name)
 		if err != nil {

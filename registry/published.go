@@ -11,9 +11,15 @@ import (
 	"deploytools/registry/wire"
 )
 
-// Poll returns the newest revision and digest of each name, as agents ask.
-func (r *Registry) Poll(ctx context.Context, q wire.PollRequest) (wire.PollReply, error) {
+// Poll returns the newest revision and digest of each name, as agents ask. A
+// name outside of scope is ErrDenied.
+func (r *Registry) Poll(ctx context.Context, scope Scope, q wire.PollRequest) (wire.PollReply, error) {
 	var out wire.PollReply
+	for _, name := range q.Names {
+		if err := scope.check(name); err != nil {
+			return out, err
+		}
+	}
 	err := r.o.Meta.View(ctx, func(tx Tx) error {
 		out = wire.PollReply{}
 		for _, name := range q.Names {
@@ -42,15 +48,23 @@ type StoredLayer struct {
 	Time   time.Time // when it was stored
 }
 
-// Layers returns every layer that a version references, by digest.
-func (r *Registry) Layers(ctx context.Context) ([]StoredLayer, error) {
+// Layers returns the layers that a version references, by digest: all of them,
+// or those of the configurations in scope. See OpenLayer.
+func (r *Registry) Layers(ctx context.Context, scope Scope) ([]StoredLayer, error) {
 	byDigest := map[digest.Digest]StoredLayer{}
 	err := r.o.Meta.View(ctx, func(tx Tx) error {
 		clear(byDigest)
+		seen, err := r.layersOf(tx, scope)
+		if err != nil {
+			return err
+		}
 		for key, b := range tx.Scan(prefixVersion) {
 			v, err := decode[Version](key, b)
 			if err != nil {
 				return err
+			}
+			if scope != "" && !seen[v.Digest] {
+				continue
 			}
 			if old, ok := byDigest[v.Digest]; !ok || v.Added.Before(old.Time) {
 				byDigest[v.Digest] = StoredLayer{v.Digest, v.Size, v.Added}
@@ -66,10 +80,53 @@ func (r *Registry) Layers(ctx context.Context) ([]StoredLayer, error) {
 	return out, err
 }
 
-// OpenLayer opens a layer that some version references; the caller closes it.
-func (r *Registry) OpenLayer(ctx context.Context, d digest.Digest) (Blob, StoredLayer, error) {
+// layersOf returns the digests of the layers that the configurations in scope
+// have, or had in one of their newest Options.RollbackWindow revisions: an agent
+// may be in the middle of fetching one that was just replaced. It returns nil
+// for the scope of everything.
+func (r *Registry) layersOf(tx Tx, scope Scope) (map[digest.Digest]bool, error) {
+	if scope == "" {
+		return nil, nil
+	}
+	seen := map[digest.Digest]bool{}
+	for key := range tx.Scan(prefixConfig) {
+		name := nameOf(key)
+		if !scope.Holds(name) {
+			continue
+		}
+		current, _, err := get[Revision](tx, key)
+		if err != nil {
+			return nil, err
+		}
+		if current.Deleted {
+			continue
+		}
+		for n := current.Revision; n > 0 && n+uint64(r.o.RollbackWindow) > current.Revision; n-- {
+			rev, _, err := get[Revision](tx, keyRevision(name, n))
+			if err != nil {
+				return nil, err
+			}
+			for _, l := range rev.Layers {
+				seen[l.Hash] = true
+			}
+		}
+	}
+	return seen, nil
+}
+
+// OpenLayer opens a layer that some version references and, where scope is not
+// everything, a configuration in scope; the caller closes it. What is outside
+// of the scope is ErrNotFound, like what is not there.
+func (r *Registry) OpenLayer(ctx context.Context, scope Scope, d digest.Digest) (Blob, StoredLayer, error) {
 	info := StoredLayer{Digest: d}
 	err := r.o.Meta.View(ctx, func(tx Tx) error {
+		seen, err := r.layersOf(tx, scope)
+		if err != nil {
+			return err
+		}
+		if scope != "" && !seen[d] {
+			return noLayer(d)
+		}
 		for key := range tx.Scan(prefixRef + d.String() + "/") {
 			ref := strings.Split(strings.TrimPrefix(key, prefixRef), "/")
 			v, ok, err := get[Version](tx, keyVersion(ref[1], ref[2]))
@@ -81,7 +138,7 @@ func (r *Registry) OpenLayer(ctx context.Context, d digest.Digest) (Blob, Stored
 				return nil
 			}
 		}
-		return fail(ErrNotFound, "no layer has the digest %s", d)
+		return noLayer(d)
 	})
 	if err != nil {
 		return nil, info, err
@@ -89,6 +146,8 @@ func (r *Registry) OpenLayer(ctx context.Context, d digest.Digest) (Blob, Stored
 	b, err := r.o.Blobs.Open(ctx, d)
 	return b, info, err
 }
+
+func noLayer(d digest.Digest) error { return fail(ErrNotFound, "no layer has the digest %s", d) }
 
 // HasLayer reports whether the content d can become a version without an
 // upload: it and its manifest are stored and not being collected.

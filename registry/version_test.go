@@ -41,7 +41,7 @@ func TestAVersionOfAnUpload(t *testing.T) {
 	if !reflect.DeepEqual(got, want) || got.Manifest.IsZero() {
 		t.Errorf("AddVersion = %+v, want %+v", got, want)
 	}
-	blob, info, err := r.OpenLayer(t.Context(), got.Digest)
+	blob, info, err := r.OpenLayer(t.Context(), "", got.Digest)
 	if err != nil {
 		t.Fatalf("OpenLayer = %v", err)
 	}
@@ -50,7 +50,7 @@ func TestAVersionOfAnUpload(t *testing.T) {
 	if string(b) != "content" || err != nil || info.Size != 7 || !info.Time.Equal(w.now) {
 		t.Errorf("OpenLayer has %q, %v, %+v", b, err, info)
 	}
-	if _, _, err := r.OpenLayer(t.Context(), got.Manifest); err == nil {
+	if _, _, err := r.OpenLayer(t.Context(), "", got.Manifest); err == nil {
 		t.Error("OpenLayer opens a manifest")
 	}
 	w.wantSpooled(t, 0)

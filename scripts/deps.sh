@@ -15,6 +15,7 @@ systemd-analyze systemd
 sshd            openssh-server
 mkfs.ext4       e2fsprogs
 mkfs.xfs        xfsprogs
+ssh-audit       ssh-audit
 '
 
 PATH=$PATH:/usr/sbin:/sbin

@@ -32,7 +32,7 @@ func BenchmarkUpload(b *testing.B) {
 	content := make([]byte, benchBytes)
 	b.SetBytes(benchBytes)
 	for b.Loop() {
-		if _, err := c.Upload(b.Context(), "upload", bytes.NewReader(content), nil); err != nil {
+		if err := c.Upload(b.Context(), "upload", bytes.NewReader(content), nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -5,20 +5,19 @@ import (
 	"fmt"
 	"io"
 	syncatomic "sync/atomic"
-
-	"deploytools/layers/digest"
 )
 
-// Upload stores what r has to its end under name in the caller's inbox, and
-// returns its digest, which names it from then on. What is sent is also written
-// to progress, unless that is nil, in another goroutine than the caller's.
+// Upload stores what r has to its end under name in the caller's inbox. From
+// then on its digest names it: the registry hashes what it gets. What is sent is
+// also written to progress, unless that is nil, in another goroutine than the
+// caller's.
 //
 // Nothing is stored unless the error is nil. An error of r is returned as it
 // is. wire.ErrDenied says that the key may not upload.
-func (c *Client) Upload(ctx context.Context, name string, r io.Reader, progress io.Writer) (digest.Digest, error) {
+func (c *Client) Upload(ctx context.Context, name string, r io.Reader, progress io.Writer) error {
 	what := fmt.Sprintf("upload %q", name)
-	source := &uploadReader{r: r, hash: digest.NewWriter(), progress: progress}
-	err := c.call(ctx, 0, func(ctx context.Context, cn *conn) error {
+	source := &uploadReader{r: r, progress: progress}
+	return c.call(ctx, 0, func(ctx context.Context, cn *conn) error {
 		s, err := cn.sftp.get()
 		if err != nil {
 			return c.refused(ctx, cn, what, err)
@@ -50,16 +49,11 @@ func (c *Client) Upload(ctx context.Context, name string, r io.Reader, progress 
 		cn.sftp.put(s)
 		return nil
 	})
-	if err != nil {
-		return digest.Digest{}, err
-	}
-	return source.hash.Digest(), nil
 }
 
-// uploadReader hashes what is read from r.
+// uploadReader counts what is read from r, and keeps its error.
 type uploadReader struct {
 	r        io.Reader
-	hash     *digest.Writer
 	progress io.Writer
 	err      error           // of r, other than io.EOF
 	reading  syncatomic.Bool // waiting for r, not for the registry
@@ -69,7 +63,6 @@ func (u *uploadReader) Read(p []byte) (int, error) {
 	u.reading.Store(true)
 	n, err := u.r.Read(p)
 	u.reading.Store(false)
-	u.hash.Write(p[:n])
 	if u.progress != nil {
 		u.progress.Write(p[:n])
 	}

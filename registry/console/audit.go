@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ type auditOp struct {
 func (a *auditOp) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.since, "since", "", "entries from this `time` on, or so long ago, such as 2h")
 	fs.StringVar(&a.until, "until", "", "entries before this `time`, or so long ago")
-	fs.StringVar(&a.filter.User, "user", "", "entries of this user `name`, comment or fingerprint of a key")
+	fs.StringVar(&a.filter.User, "user", "", "entries of this user `name`, or of this label, comment or fingerprint of a key")
 	fs.StringVar(&a.filter.Command, "command", "", "entries about this `command`")
 	fs.StringVar(&a.filter.Name, "name", "", "entries about the configuration or component of this `name`")
 	fs.IntVar(&a.filter.Newest, "n", 0, "the newest entries, at most this `number`; 0 is all")
@@ -81,6 +82,9 @@ type entry struct {
 	User    string        `json:"user"`
 	Key     string        `json:"key_fingerprint"`
 	Comment string        `json:"comment"`
+	Label   string        `json:"label,omitempty"`
+	CA      string        `json:"authority,omitempty"`
+	Serial  uint64        `json:"serial,omitempty"`
 	Remote  string        `json:"remote"`
 	Role    string        `json:"role"`
 	Command []string      `json:"command"`
@@ -93,7 +97,8 @@ type entry struct {
 
 func entryOf(e registry.Entry) entry {
 	out := entry{
-		Seq: e.Seq, Time: e.Time, User: Clean(e.User), Key: Clean(e.Key), Comment: Clean(e.Comment), Remote: Clean(e.Remote), Role: e.Role,
+		Seq: e.Seq, Time: e.Time, User: Clean(e.User), Key: Clean(e.Key), Comment: Clean(e.Comment),
+		Label: Clean(e.Label), CA: Clean(e.Authority), Serial: e.Serial, Remote: Clean(e.Remote), Role: e.Role,
 		Command: []string{}, Name: Clean(e.Name), Status: e.Status, Result: Clean(e.Result), Note: Clean(e.Note), Prev: e.Prev,
 	}
 	for _, word := range e.Command {
@@ -105,8 +110,8 @@ func entryOf(e registry.Entry) entry {
 // Text prints who, from where and with which outcome, and then the words.
 func (e entry) Text(w io.Writer) error {
 	who := e.User
-	if e.Comment != "" {
-		who += " (" + e.Comment + ")"
+	if named := cmp.Or(e.Label, e.Comment); named != "" {
+		who += " (" + named + ")"
 	}
 	outcome := "done: "
 	if e.Status != wire.OK {

@@ -22,6 +22,7 @@ type Command struct {
 	Name, Short, Long string
 	Args              string        // what follows the flags; "" means nothing
 	Role              registry.Role // the least that may run it
+	Reach             Reach         // what a key with configs= may do with it
 	Mutates           bool          // it changes something, which goes on record
 	Rows              bool          // under -json it prints an object for each row
 	Stdin             bool          // it reads standard input; the others are given none
@@ -36,6 +37,27 @@ type Op interface {
 	Flags(*pflag.FlagSet)
 	// Run does the work. Its errors are the domain's; nothing is printed.
 	Run(ctx context.Context, s *Session, args []string) (Result, error)
+}
+
+// Reach says how a command keeps to the scope of a caller (registry.Scope). The
+// zero value is the careful one.
+type Reach int
+
+const (
+	// AllConfigurations: what it shows or changes belongs to no one
+	// configuration; callers with a scope may not run it.
+	AllConfigurations Reach = iota
+	// OwnConfigurations: it shows and changes configurations of the caller's
+	// only. An Op about one configuration says so as a confined.
+	OwnConfigurations
+	// NoConfiguration: it shows and changes nothing of any configuration.
+	NoConfiguration
+)
+
+// confined is an Op about one configuration, which is looked at before it runs
+// and before it suggests anything. args are what follows the flags.
+type confined interface {
+	configuration(args []string) string // "" where none is named
 }
 
 // Result is what a command found out. The same value is marshalled under -json,
@@ -142,9 +164,8 @@ func (s *Session) run(ctx context.Context, words []string) error {
 	if f := fs.Lookup("json"); f.Changed {
 		s.json = f.Value.String() == "true"
 	}
-	if s.Caller.Role < c.Role {
-		err := &registry.Error{Kind: registry.ErrDenied, Text: fmt.Sprintf("%s needs the role %s, your key has %s", c.Name, c.Role, s.Caller.Role)}
-		s.refused(ctx, fs, err)
+	if err := s.allowed(c, op, fs.Args()); err != nil {
+		s.refused(ctx, op, fs, err)
 		return err
 	}
 	result, err := op.Run(ctx, s, fs.Args())
@@ -152,12 +173,36 @@ func (s *Session) run(ctx context.Context, words []string) error {
 		e.Hint = hint
 	}
 	if err != nil {
-		if c.Mutates && !isDryRun(fs) && !errors.Is(err, registry.ErrNoContent) {
-			s.refused(ctx, fs, err)
+		failed := c.Mutates && !isDryRun(fs) && !errors.Is(err, registry.ErrNoContent)
+		if failed || errors.Is(err, registry.ErrDenied) {
+			s.refused(ctx, op, fs, err)
 		}
 		return err
 	}
-	return s.show(result)
+	err = s.show(result)
+	if errors.Is(err, registry.ErrDenied) { // of what is looked up only then
+		s.refused(ctx, op, fs, err)
+	}
+	return err
+}
+
+// allowed returns ErrDenied for what the caller's key does not allow.
+func (s *Session) allowed(c Command, op Op, args []string) error {
+	denied := func(format string, args ...any) error {
+		return &registry.Error{Kind: registry.ErrDenied, Text: fmt.Sprintf(format, args...)}
+	}
+	if s.Caller.Role < c.Role {
+		return denied("%s needs the role %s, your key has %s", c.Name, c.Role, s.Caller.Role)
+	}
+	if c.Reach == AllConfigurations && s.Caller.Configs != "" {
+		return denied("%s is for keys that may see every configuration, yours has configs=%q", c.Name, string(s.Caller.Configs))
+	}
+	if op, ok := op.(confined); ok {
+		if name := op.configuration(args); name != "" {
+			return s.Caller.CheckScope(name)
+		}
+	}
+	return nil
 }
 
 // flagSet returns the flags of the command: its own and -json.
@@ -191,7 +236,7 @@ func (c Command) Page() Page {
 		use += " " + c.Args
 	}
 	return Page{
-		Name: c.Name, Usage: use, Short: c.Short, Long: c.Long, Role: c.Role.String(),
+		Name: c.Name, Usage: use, Short: c.Short, Long: c.Long, Role: c.Role.String(), All: c.Reach == AllConfigurations,
 		Flags:    DescribeFlags(c.flagSet(c.New()), nil),
 		Examples: c.Examples, Statuses: append([]wire.Status{wire.Denied}, c.Statuses...),
 	}

@@ -20,6 +20,8 @@ func (c *configName) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.name, "name", "", "`name` of the configuration")
 }
 
+func (c *configName) configuration([]string) string { return c.name }
+
 func (c *configName) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
 	switch flag {
 	case "name":
@@ -47,11 +49,14 @@ func (c *configName) suggest(ctx context.Context, s *Session, flag string) ([]st
 	return nil, nil
 }
 
+// configNames returns the names of the caller's configurations.
 func configNames(ctx context.Context, s *Session) ([]string, error) {
 	revs, err := s.Registry.Configurations(ctx)
 	var out []string
 	for _, rev := range revs {
-		out = append(out, rev.Name)
+		if s.Caller.Configs.Holds(rev.Name) {
+			out = append(out, rev.Name)
+		}
 	}
 	return out, err
 }
@@ -276,6 +281,13 @@ func (a *addconfOp) suggest(ctx context.Context, s *Session, flag string) ([]str
 		flag = "layer"
 	}
 	return a.configName.suggest(ctx, s, flag)
+}
+
+func (a *addconfOp) configuration(args []string) string {
+	if a.name == "" && len(args) > 0 {
+		return args[0]
+	}
+	return a.name
 }
 
 func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {

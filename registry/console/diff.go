@@ -91,8 +91,10 @@ type pair struct {
 func (d *diffOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
 	var pairs []pair
 	var err error
+	scope := s.Caller.Configs
 	switch {
 	case d.name != "" && len(args) == 0:
+		scope = "" // the configuration is the caller's, and with it what it ever had
 		pairs, err = d.revisions(ctx, s)
 	case d.name == "" && len(args) == 2 && d.from == 0 && d.to == 0:
 		pairs, err = versions(ctx, s, args)
@@ -104,7 +106,7 @@ func (d *diffOp) Run(ctx context.Context, s *Session, args []string) (Result, er
 	}
 	return rows(func(yield func(Result, error) bool) {
 		for _, p := range pairs {
-			for c, err := range s.Registry.DiffFiles(ctx, p.old, p.new) {
+			for c, err := range s.Registry.DiffFiles(ctx, scope, p.old, p.new) {
 				var row Result
 				if err == nil {
 					row = fileChangeOf(p.component, c)

@@ -99,7 +99,7 @@ func (f *filesOp) Run(ctx context.Context, s *Session, args []string) (Result, e
 		return nil, err
 	}
 	return rows(func(yield func(Result, error) bool) {
-		for e, err := range s.Registry.Files(ctx, ref.String(), v.Digest) {
+		for e, err := range s.Registry.Files(ctx, s.Caller.Configs, registry.Side{Name: ref.String(), Digest: v.Digest}) {
 			if !yield(fileEntry{Path: manifest.Escape(e.Path), fileRow: *fileRowOf(&e), verbose: f.verbose}, err) {
 				return
 			}

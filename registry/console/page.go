@@ -19,6 +19,7 @@ import (
 type Page struct {
 	Name, Usage, Short, Long string      // Short is one line without a full stop
 	Role                     string      // the least that may run it; "" where roles do not matter
+	All                      bool        // a key with configs= may not run it
 	Commands                 [][2]string // name and Short of each
 	Flags                    []FlagHelp
 	Examples                 []string
@@ -144,7 +145,13 @@ func (p Page) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func (p Page) roleText() string { return "Your key needs the role " + p.Role + " or a greater one." }
+func (p Page) roleText() string {
+	text := "Your key needs the role " + p.Role + " or a greater one"
+	if p.All {
+		text += ", and no configs="
+	}
+	return text + "."
+}
 
 // meaning returns what the table of exit statuses says about s, or nothing.
 func meaning(s wire.Status) string {

@@ -9,37 +9,37 @@ import (
 func everyCommand() []Command {
 	return []Command{
 		{
-			Name: "help", Short: "list the commands, or explain one", Args: "[COMMAND]", Role: registry.Viewer,
+			Name: "help", Short: "list the commands, or explain one", Args: "[COMMAND]", Role: registry.Viewer, Reach: NoConfiguration,
 			Examples: []string{"help", "help addver"},
 			New:      func() Op { return new(helpOp) },
 		},
 		{
-			Name: "components", Short: "list the components", Role: registry.Viewer,
+			Name: "components", Short: "list the components", Role: registry.Viewer, Reach: NoConfiguration,
 			Examples: []string{"components", "components -json"},
 			New:      func() Op { return new(componentsOp) },
 		},
 		{
-			Name: "showcomp", Short: "list the versions of a component, the oldest first", Role: registry.Viewer,
+			Name: "showcomp", Short: "list the versions of a component, the oldest first", Role: registry.Viewer, Reach: NoConfiguration,
 			Examples: []string{"showcomp -name code", "showcomp -name code -v"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(showcompOp) },
 		},
 		{
-			Name: "configurations", Short: "list the configurations", Role: registry.Viewer,
+			Name: "configurations", Short: "list the configurations", Role: registry.Viewer, Reach: OwnConfigurations,
 			Examples: []string{"configurations"},
 			New:      func() Op { return new(configurationsOp) },
 		},
 		{
-			Name: "showconf", Short: "show the layers of a configuration", Role: registry.Viewer,
+			Name: "showconf", Short: "show the layers of a configuration", Role: registry.Viewer, Reach: OwnConfigurations,
 			Examples: []string{"showconf -name project1", "showconf -name project1 -v", "showconf -name project1 -digests"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(showconfOp) },
 		},
 		{
-			Name: "history", Short: "list the revisions of a configuration, the newest first", Role: registry.Viewer,
+			Name: "history", Short: "list the revisions of a configuration, the newest first", Role: registry.Viewer, Reach: OwnConfigurations,
 			Examples: []string{"history -name project1"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(historyOp) },
 		},
 		{
-			Name: "diffconf", Short: "show in which layers two revisions of a configuration differ", Role: registry.Viewer,
+			Name: "diffconf", Short: "show in which layers two revisions of a configuration differ", Role: registry.Viewer, Reach: OwnConfigurations,
 			Long: `One line for each layer that differs: the component, then "added", "removed", "changed",
 or "content" where the version was deleted and added again with other content.`,
 			Examples: []string{"diffconf -name project1", "diffconf -name project1 -from 1 -to 2"}, Statuses: []wire.Status{wire.NotFound},
@@ -47,7 +47,7 @@ or "content" where the version was deleted and added again with other content.`,
 		},
 		{
 			Name: "diff", Short: "show in which files two versions, or two revisions of a configuration, differ",
-			Args: "[COMPONENT:VERSION COMPONENT:VERSION]", Role: registry.Viewer, Rows: true,
+			Args: "[COMPONENT:VERSION COMPONENT:VERSION]", Role: registry.Viewer, Reach: OwnConfigurations, Rows: true,
 			Long: `One line for each file, directory or symlink that differs: the component, then "added",
 "removed" or "changed", the path, and what of it changed: type, mode, owner, size, content
 (as the first digits of its digest) or target.
@@ -59,7 +59,7 @@ spaces, control characters and what is not ASCII.`,
 			New: func() Op { return new(diffOp) },
 		},
 		{
-			Name: "files", Short: "list what a version holds", Args: "[COMPONENT:VERSION]", Role: registry.Viewer, Rows: true,
+			Name: "files", Short: "list what a version holds", Args: "[COMPONENT:VERSION]", Role: registry.Viewer, Reach: OwnConfigurations, Rows: true,
 			Long: `One line for each file, directory and symlink, by path: type, mode, owner, size and path.
 Paths are written as in a manifest: one word, with %XX for spaces, control characters and
 what is not ASCII.`,
@@ -67,14 +67,14 @@ what is not ASCII.`,
 			New: func() Op { return new(filesOp) },
 		},
 		{
-			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer,
+			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer, Reach: NoConfiguration,
 			Long: `An upload is kept for 24 hours. Its digest is the first column; addver -hash makes it a version.
 The second is its size in bytes, so far where it is being received. The last one says why an archive is refused.`,
 			Examples: []string{"uploads"},
 			New:      func() Op { return new(uploadsOp) },
 		},
 		{
-			Name: "addver", Short: "make an upload a version of a component", Role: registry.Publisher, Mutates: true,
+			Name: "addver", Short: "make an upload a version of a component", Role: registry.Publisher, Reach: NoConfiguration, Mutates: true,
 			Long: `The content must have been uploaded, by sftp, scp or deployctl, or be the content
 of some other version. Adding the same content under the same name again changes
 nothing and succeeds; other content is refused, because versions never change.
@@ -89,7 +89,7 @@ deployctl addver -file FILE uploads and adds in one step.`,
 		},
 		{
 			Name: "addconf", Short: "make a configuration of layers", Args: "[NAME COMPONENT:VERSION...]",
-			Role: registry.Operator, Mutates: true,
+			Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Long: `Layers are stacked in the order given: where two hold the same path, the later one wins.
 
 The words behind the flags are the name, unless -name is given, and layers.`,
@@ -102,7 +102,7 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 			New:      func() Op { return new(addconfOp) },
 		},
 		{
-			Name: "changeconf", Short: "give layers of a configuration other versions", Role: registry.Operator, Mutates: true,
+			Name: "changeconf", Short: "give layers of a configuration other versions", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Long: "All layers change in one revision. The command that takes it back is printed.",
 			Examples: []string{
 				"changeconf -name project1 -component code -version v02",
@@ -113,13 +113,13 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 			New:      func() Op { return new(changeconfOp) },
 		},
 		{
-			Name: "bumpconf", Short: "give layers of a configuration their newest versions", Role: registry.Operator, Mutates: true,
+			Name: "bumpconf", Short: "give layers of a configuration their newest versions", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Long:     "The newest version is the one that was added last, whatever its name. The command that takes it back is printed.",
 			Examples: []string{"bumpconf -name project1 -component code"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(bumpconfOp) },
 		},
 		{
-			Name: "rollback", Short: "give a configuration the layers of an earlier revision", Role: registry.Operator, Mutates: true,
+			Name: "rollback", Short: "give a configuration the layers of an earlier revision", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Long:     "Makes a new revision; nothing is lost, and rolling back twice is going forward again. It also brings a deleted configuration back.",
 			Examples: []string{"rollback -name project1", "rollback -name project1 -to 1"},
 			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
@@ -127,7 +127,7 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 		},
 		{
 			Name: "hold", Short: "let the agents of a configuration start nothing new", Args: "[NAME]",
-			Role: registry.Operator, Mutates: true,
+			Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Long: `What agents have begun goes on, and so do rollbacks on hosts; the configuration can be
 changed meanwhile. Agents log the reason and show it in their status. An agent that does
 not know holds, one of before, deploys all the same.
@@ -142,7 +142,7 @@ duration: 90m, 2d. Another hold takes the place of the first.`,
 			New:      func() Op { return new(holdOp) },
 		},
 		{
-			Name: "resume", Short: "end the hold of a configuration", Args: "[NAME]", Role: registry.Operator, Mutates: true,
+			Name: "resume", Short: "end the hold of a configuration", Args: "[NAME]", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Examples: []string{"resume project1"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(resumeOp) },
 		},
@@ -159,7 +159,7 @@ rollback works; -force deletes it all the same, and -note says why.`,
 			New: func() Op { return new(delcompOp) },
 		},
 		{
-			Name: "delconf", Short: "delete a configuration", Role: registry.Admin, Mutates: true,
+			Name: "delconf", Short: "delete a configuration", Role: registry.Admin, Reach: OwnConfigurations, Mutates: true,
 			Long:     "Hosts keep what they run. History stays: rollback brings the configuration back.",
 			Examples: []string{"delconf -name project1 -force"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delconfOp) },
@@ -182,7 +182,7 @@ what -verify prints elsewhere, and give it to -seen later.`,
 			New:      func() Op { return new(auditOp) },
 		},
 		{
-			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer, Stdin: true,
+			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer, Reach: NoConfiguration, Stdin: true,
 			Long: `Empty lines and lines that begin with # are passed over; exit or quit ends it, and
 so does the first error, unless -keep-going is given. The exit status is that of
 the last command that failed. A shell without a terminal does the same: ssh registry < script
@@ -192,17 +192,17 @@ Under -json every command prints JSON, an object a line.`,
 			New:      func() Op { return new(batchOp) },
 		},
 		{
-			Name: "version", Short: "show what this registry was built from", Role: registry.Viewer,
+			Name: "version", Short: "show what this registry was built from", Role: registry.Viewer, Reach: NoConfiguration,
 			Examples: []string{"version"},
 			New:      func() Op { return new(versionOp) },
 		},
 		{
-			Name: "exit", Short: "leave the console, or end a script; so does quit", Role: registry.Viewer,
+			Name: "exit", Short: "leave the console, or end a script; so does quit", Role: registry.Viewer, Reach: NoConfiguration,
 			Examples: []string{"exit"},
 			New:      func() Op { return new(exitOp) },
 		},
 		{
-			Name: CompleteName, Short: "list what the last word may become", Args: "-- WORD...", Role: registry.Viewer, Hidden: true,
+			Name: CompleteName, Short: "list what the last word may become", Args: "-- WORD...", Role: registry.Viewer, Reach: OwnConfigurations, Hidden: true,
 			New: func() Op { return new(completeOp) },
 		},
 	}

@@ -6,15 +6,57 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"deploytools/registry"
 )
 
-// Set is the keys of one file.
+// Grant is what one line gives to whoever has its key, or has a certificate of
+// its authority, and when it does.
+type Grant struct {
+	// Caller has what the line says. The user name, the address and what stands
+	// in a certificate are left to whoever knows them.
+	Caller registry.Caller
+	// Command is run whatever is asked for; CommandSFTP allows nothing but SFTP;
+	// "" leaves it to the client.
+	Command string
+	NoPTY   bool // no terminal
+
+	From       Addresses // where the key may come from
+	Expires    time.Time // the first moment at which the line counts no more; zero: never
+	Principals []string  // of an authority: a certificate needs one of these; nil: the user name
+
+	File string
+	Line int // counts from 1
+}
+
+// CommandSFTP is the value of command= that allows nothing but SFTP, as in
+// sshd_config(5).
+const CommandSFTP = "internal-sftp"
+
+// Where names the line for a message.
+func (g Grant) Where() string { return fmt.Sprintf("%s: line %d", g.File, g.Line) }
+
+// Check says why the line does not count at the time now for a client at the
+// address ip, or nil.
+func (g Grant) Check(ip netip.Addr, now time.Time) error {
+	switch {
+	case !g.From.Admit(ip):
+		return fmt.Errorf("%s: from= leaves out %v", g.Where(), ip)
+	case !g.Expires.IsZero() && !now.Before(g.Expires):
+		return fmt.Errorf("%s: expired at %s", g.Where(), g.Expires.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Set is the keys of some files. The zero value and nil have none.
 type Set struct {
-	callers map[string]registry.Caller // by the key in SSH wire format
+	keys, authorities map[string][]Grant // by the key in SSH wire format
 }
 
 // LineError says why a line gives nobody access.
@@ -26,36 +68,41 @@ type LineError struct {
 // Error returns the line's number and what is wrong with it.
 func (e LineError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Text) }
 
-// Parse reads the file name with the content data. A key on a line without
-// options has the given role. checkKey is given each key in SSH wire format and
-// says whether it is good enough; nil takes all.
+// Rules say how the lines of a file are taken.
+type Rules struct {
+	// Role is that of a line without role=. In a file of agents there may be no
+	// other: whoever may add hosts cannot make himself an admin.
+	Role registry.Role
+	// Key is given each key in SSH wire format and says whether it is good
+	// enough; nil takes all.
+	Key func(blob []byte) error
+	// Command is given each value of command= and says whether it can be run;
+	// nil takes all.
+	Command func(line string) error
+}
+
+// Parse reads the file name with the content data.
 //
 // The lines that were refused are returned beside the Set of the others. A file
 // without any key that can be used is an error, which names the file and the
 // first refused line.
-func Parse(name string, data []byte, role registry.Role, checkKey func(blob []byte) error) (*Set, []LineError, error) {
-	s := &Set{callers: map[string]registry.Caller{}}
+func Parse(name string, data []byte, r Rules) (*Set, []LineError, error) {
+	s := &Set{keys: map[string][]Grant{}, authorities: map[string][]Grant{}}
 	var refused []LineError
-	n := 0
-	for text := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
-		n++
-		text = strings.TrimSpace(text)
-		if text == "" || text[0] == '#' {
-			continue
-		}
-		l, err := parseLine(text)
-		if err == nil && checkKey != nil {
-			err = checkKey(l.blob)
-		}
+	for n, text := range lines(data) {
+		l, err := r.parseLine(text)
 		if err != nil {
 			refused = append(refused, LineError{n, err.Error()})
 			continue
 		}
-		if _, ok := s.callers[string(l.blob)]; !ok { // as in sshd, the first line counts
-			s.callers[string(l.blob)] = registry.Caller{Role: role, Fingerprint: Fingerprint(l.blob), Comment: l.comment}
+		l.File, l.Line = name, n
+		to := s.keys
+		if l.authority {
+			to = s.authorities
 		}
+		to[string(l.blob)] = append(to[string(l.blob)], l.Grant)
 	}
-	if len(s.callers) > 0 {
+	if s.Len() > 0 {
 		return s, refused, nil
 	}
 	err := errors.New("no key that can be used")
@@ -65,45 +112,115 @@ func Parse(name string, data []byte, role registry.Role, checkKey func(blob []by
 	return nil, refused, fmt.Errorf("keys file %s: %w", name, err)
 }
 
-// Lookup returns what the key blob, in SSH wire format, stands for: its role,
-// fingerprint and comment. A nil Set has no keys.
-func (s *Set) Lookup(blob []byte) (registry.Caller, bool) {
-	if s == nil {
-		return registry.Caller{}, false
+// lines returns what stands in the lines of a file, with their numbers, without
+// comments and what is blank around the rest.
+func lines(data []byte) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		n := 0
+		for text := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
+			n++
+			text = strings.TrimSpace(text)
+			if text != "" && text[0] != '#' && !yield(n, text) {
+				return
+			}
+		}
 	}
-	c, ok := s.callers[string(blob)]
-	return c, ok
 }
 
-// Len returns how many keys there are.
+// Key returns the lines of the key blob, in SSH wire format. As in sshd, the
+// first one that counts is the one to take.
+func (s *Set) Key(blob []byte) []Grant {
+	if s == nil {
+		return nil
+	}
+	return s.keys[string(blob)]
+}
+
+// Authority returns the cert-authority lines of the key blob: see Key.
+func (s *Set) Authority(blob []byte) []Grant {
+	if s == nil {
+		return nil
+	}
+	return s.authorities[string(blob)]
+}
+
+// Len returns how many keys and authorities there are.
 func (s *Set) Len() int {
 	if s == nil {
 		return 0
 	}
-	return len(s.callers)
+	return len(s.keys) + len(s.authorities)
+}
+
+// All returns every line, in no order.
+func (s *Set) All() iter.Seq[Grant] {
+	return func(yield func(Grant) bool) {
+		if s == nil {
+			return
+		}
+		for _, m := range []map[string][]Grant{s.keys, s.authorities} {
+			for _, grants := range m {
+				for _, g := range grants {
+					if !yield(g) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// Join returns the keys of all sets. Lines of a key keep the order of the sets.
+func Join(sets ...*Set) *Set {
+	out := &Set{keys: map[string][]Grant{}, authorities: map[string][]Grant{}}
+	for _, s := range sets {
+		for blob, grants := range s.keys {
+			out.keys[blob] = slices.Concat(out.keys[blob], grants)
+		}
+		for blob, grants := range s.authorities {
+			out.authorities[blob] = slices.Concat(out.authorities[blob], grants)
+		}
+	}
+	return out
 }
 
 // Fingerprint returns the fingerprint of the key blob, in SSH wire format, as
 // ssh-keygen -l prints it.
 func Fingerprint(blob []byte) string {
 	sum := sha256.Sum256(blob)
-	return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
+	return fingerprintStart + base64.RawStdEncoding.EncodeToString(sum[:])
 }
 
+const fingerprintStart = "SHA256:"
+
+// line is a line as far as it was read.
 type line struct {
-	blob    []byte
-	comment string
+	Grant
+	blob      []byte
+	authority bool
+	given     []string // options with a value, so far
 }
 
-func parseLine(text string) (line, error) {
+func (r Rules) parseLine(text string) (*line, error) {
+	l := &line{Grant: Grant{Caller: registry.Caller{Role: r.Role}}}
 	first, rest := cutWord(text)
 	if !isType(first) {
-		if err := checkOptions(first); err != nil {
-			return line{}, err
+		if err := l.parseOptions(first); err != nil {
+			return nil, err
 		}
 		first, rest = cutWord(rest)
 	}
-	return parseKey(first, rest)
+	var err error
+	if l.blob, l.Caller.Comment, err = parseKey(first, rest); err != nil {
+		return nil, err
+	}
+	l.Caller.Fingerprint = Fingerprint(l.blob)
+	if r.Key != nil {
+		if err := r.Key(l.blob); err != nil {
+			return nil, err
+		}
+	}
+	return l, r.checkTogether(l)
 }
 
 // isType tells the type of a key from options: no option starts like one.
@@ -117,19 +234,19 @@ func isType(word string) bool {
 }
 
 // parseKey reads BASE64 [COMMENT] behind the key's type.
-func parseKey(kind, rest string) (line, error) {
+func parseKey(kind, rest string) (blob []byte, comment string, err error) {
 	encoded, comment := cutWord(rest)
 	if encoded == "" {
-		return line{}, errors.New("no key found: a line is [OPTIONS] TYPE BASE64 [COMMENT]")
+		return nil, "", errors.New("no key found: a line is [OPTIONS] TYPE BASE64 [COMMENT]")
 	}
-	blob, err := base64.StdEncoding.DecodeString(encoded)
+	blob, err = base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
-		return line{}, fmt.Errorf("the key is not in base64: %w", err)
+		return nil, "", fmt.Errorf("the key is not in base64: %w", err)
 	}
 	if inside, ok := typeOf(blob); !ok || inside != kind {
-		return line{}, fmt.Errorf("the key is not of the type %q that the line says", printable(kind))
+		return nil, "", fmt.Errorf("the key is not of the type %q that the line says", printable(kind))
 	}
-	return line{blob, printable(comment)}, nil
+	return blob, printable(comment), nil
 }
 
 // typeOf returns the name that a key in SSH wire format starts with (RFC 4253

@@ -5,6 +5,9 @@
 //	/configs/NAME.json   the newest revision of the configuration NAME
 //	/files/DIGEST        the layer with this digest
 //
+// A caller whose scope is not everything sees the configurations in it, and the
+// layers that these have or had lately.
+//
 // Operator's has the same two, and is otherwise a drop box: whatever is put
 // there under any other name is an upload. Uploads of the same key are listed
 // until they become versions, expire or are removed; the content of the virtual

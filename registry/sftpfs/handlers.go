@@ -29,7 +29,7 @@ const maxHandles = 64
 // errors of the engines, of which the client is told nothing but that they are
 // internal. It may be called concurrently; nil: nobody hears it.
 func Agent(ctx context.Context, r *registry.Registry, c registry.Caller, report func(error)) sftp.Handlers {
-	return serve(readOnly{published{ctx, r}}, reporter{report: report})
+	return serve(readOnly{published{ctx, r, c}}, reporter{report: report})
 }
 
 // Operator returns the handlers of a session of an operator. Each upload that
@@ -38,7 +38,7 @@ func Agent(ctx context.Context, r *registry.Registry, c registry.Caller, report 
 // ctx and report are as for Agent.
 func Operator(ctx context.Context, r *registry.Registry, c registry.Caller, notices io.Writer, report func(error)) sftp.Handlers {
 	rep := reporter{notices: &noticeBoard{w: notices}, report: report}
-	return serve(&dropBox{published: published{ctx, r}, caller: c, reporter: rep, open: map[string]*uploading{}}, rep)
+	return serve(&dropBox{published: published{ctx, r, c}, caller: c, reporter: rep, open: map[string]*uploading{}}, rep)
 }
 
 // tree is what a session sees. Paths are absolute, clean and checked.

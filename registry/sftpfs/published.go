@@ -19,10 +19,12 @@ const (
 	filesDir   = "/files"
 )
 
-// published is the part of the tree that agents read.
+// published is the part of the tree that agents read: the caller's
+// configurations and their layers.
 type published struct {
-	ctx context.Context
-	r   *registry.Registry
+	ctx    context.Context
+	r      *registry.Registry
+	reader registry.Caller
 }
 
 // entry is what stat tells about a file or directory.
@@ -58,6 +60,9 @@ func (t published) document(p string) ([]byte, entry, error) {
 	if !ok || name == "" || strings.Contains(name, "/") {
 		return nil, entry{}, fs.ErrNotExist
 	}
+	if err := t.reader.CheckScope(name); err != nil {
+		return nil, entry{}, err
+	}
 	rev, err := t.r.Configuration(t.ctx, name)
 	if err != nil {
 		return nil, entry{}, err
@@ -77,7 +82,7 @@ func (t published) layer(p string) (registry.Blob, entry, error) {
 	if err != nil {
 		return nil, entry{}, fs.ErrNotExist
 	}
-	blob, info, err := t.r.OpenLayer(t.ctx, d)
+	blob, info, err := t.r.OpenLayer(t.ctx, t.reader.Configs, d)
 	return blob, layerEntry(info), err
 }
 
@@ -135,6 +140,9 @@ func (t published) list(p string) ([]fs.FileInfo, error) {
 		revisions, err := t.r.Configurations(t.ctx)
 		out := make([]fs.FileInfo, 0, len(revisions))
 		for i := range revisions {
+			if !t.reader.Configs.Holds(revisions[i].Name) {
+				continue
+			}
 			_, info, failed := encode(&revisions[i])
 			if failed != nil {
 				return nil, failed
@@ -143,7 +151,7 @@ func (t published) list(p string) ([]fs.FileInfo, error) {
 		}
 		return out, err
 	case filesDir:
-		layers, err := t.r.Layers(t.ctx)
+		layers, err := t.r.Layers(t.ctx, t.reader.Configs)
 		out := make([]fs.FileInfo, 0, len(layers))
 		for _, l := range layers {
 			out = append(out, layerEntry(l))

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
-	"deploytools/registry"
 	"deploytools/registry/console"
 )
 
@@ -27,7 +27,7 @@ const (
 const typeDSA = "ssh-dss"
 
 // CheckKey says whether the key blob, in SSH wire format, is good enough to
-// authenticate with. It fits keys.Parse.
+// authenticate with. It fits keys.Rules.
 func CheckKey(blob []byte) error {
 	key, err := ssh.ParsePublicKey(blob)
 	if err != nil {
@@ -56,32 +56,34 @@ func checkRSA(key ssh.PublicKey) error {
 	return nil
 }
 
-// callerOf is the key of Permissions.ExtraData that holds the Caller.
-type callerOf struct{}
+// CheckCommand says whether line, the value of command= in a keys file, can be
+// run. It fits keys.Rules.
+func CheckCommand(line string) error {
+	words, err := console.Split(line)
+	if err != nil {
+		return err
+	}
+	if len(words) == 0 {
+		return errors.New("no command")
+	}
+	if _, ok := console.Lookup(words[0]); !ok {
+		return fmt.Errorf("%q is no command", words[0])
+	}
+	return nil
+}
+
+// identityOf is the key of Permissions.ExtraData that holds the identity.
+type identityOf struct{}
 
 // authenticate says what a key stands for. It is asked about keys that are only
 // offered, too, so it changes nothing: the answer about the key that is proven
 // in the end is the one that comes back with the connection.
 func (s *Server) authenticate(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-	lookup := s.o.Operators
-	if meta.User() == AgentUser {
-		lookup = s.o.Agents
-	}
-	if lookup == nil {
-		lookup = func([]byte) (registry.Caller, bool) { return registry.Caller{}, false }
-	}
-	blob := key.Marshal()
-	caller, ok := lookup(blob)
-	isAgent := caller.Role == registry.Agent
-	if !ok || isAgent != (meta.User() == AgentUser) {
-		return nil, fmt.Errorf("user %q: key %s is not known", meta.User(), ssh.FingerprintSHA256(key))
-	}
-	if err := CheckKey(blob); err != nil {
+	id, err := s.identify(peer{meta.User(), meta.RemoteAddr()}, key, time.Now())
+	if err != nil {
 		return nil, err
 	}
-	caller.User = clean(meta.User(), maxUser)
-	caller.Remote = hostOf(meta.RemoteAddr())
-	return &ssh.Permissions{ExtraData: map[any]any{callerOf{}: caller}}, nil
+	return &ssh.Permissions{ExtraData: map[any]any{identityOf{}: id}}, nil
 }
 
 // config returns the SSH side of the server. The lists leave out what x/crypto
@@ -94,11 +96,8 @@ func (s *Server) config() *ssh.ServerConfig {
 			KeyExchanges: []string{
 				ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, ssh.KeyExchangeDH16SHA512, ssh.KeyExchangeDH14SHA256,
 			},
-			Ciphers: []string{
-				ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherChaCha20Poly1305,
-				ssh.CipherAES128CTR, ssh.CipherAES192CTR, ssh.CipherAES256CTR,
-			},
-			MACs: []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256, ssh.HMACSHA512},
+			Ciphers: ciphers(hasFastAES()),
+			MACs:    []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256, ssh.HMACSHA512},
 		},
 		PublicKeyAuthAlgorithms: []string{
 			ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256,
@@ -108,7 +107,7 @@ func (s *Server) config() *ssh.ServerConfig {
 		PublicKeyCallback: s.authenticate,
 		ServerVersion:     "SSH-2.0-generic",
 	}
-	for _, key := range s.o.HostKeys {
+	for _, key := range shown(s.o.HostKeys) {
 		c.AddHostKey(key)
 	}
 	return c

@@ -17,6 +17,7 @@ import (
 
 	"deploytools/registry"
 	"deploytools/registry/console"
+	"deploytools/registry/keys"
 	"deploytools/registry/wire"
 )
 
@@ -42,16 +43,21 @@ func TestUserNameSaysWhichKeysCount(t *testing.T) {
 	}
 }
 
-// A key set that is handed to the wrong side opens nothing.
-func TestAgentKeysAreNoOperators(t *testing.T) {
-	key := newKey(t)
+// Agents may stand among the operators, but nobody gets more rights by standing
+// among the agents.
+func TestAgentsFileMakesNoOperators(t *testing.T) {
+	agent, admin := newKey(t), newKey(t)
+	agents := parse(t, registry.Admin, "role=agent "+line(agent, "x"))
 	d := start(t, func(o *Options) {
-		o.Operators = set(t, registry.Agent, key, "x")
-		o.Agents = set(t, registry.Admin, key, "x")
+		o.Operators = func() *keys.Set { return agents }
+		o.Agents = set(t, registry.Admin, admin, "x")
 	})
 	for _, user := range []string{"anna", AgentUser} {
-		if _, err := d.dial(t, user, key); err == nil {
-			t.Errorf("user %q got in", user)
+		if _, err := d.dial(t, user, admin); err == nil {
+			t.Errorf("user %q got in with an admin's line among the agents", user)
+		}
+		if _, err := d.dial(t, user, agent); (err == nil) != (user == AgentUser) {
+			t.Errorf("user %q with an agent's line among the operators: %v", user, err)
 		}
 	}
 }
@@ -60,15 +66,8 @@ func TestAgentKeysAreNoOperators(t *testing.T) {
 // whoever offers an administrator's public key for the administrator.
 func TestKeyThatIsOnlyOfferedIsNobody(t *testing.T) {
 	admin, viewer := newKey(t), newKey(t)
-	admins, viewers := set(t, registry.Admin, admin, "admin"), set(t, registry.Viewer, viewer, "viewer")
-	d := newDaemon(t, func(o *Options) {
-		o.Operators = func(blob []byte) (registry.Caller, bool) {
-			if c, ok := admins(blob); ok {
-				return c, ok
-			}
-			return viewers(blob)
-		}
-	})
+	both := parse(t, registry.Admin, line(admin, "admin"), "role=viewer "+line(viewer, "viewer"))
+	d := newDaemon(t, func(o *Options) { o.Operators = func() *keys.Set { return both } })
 	d.operator = viewer
 	d.front.exec = func(_ context.Context, s *console.Session, _ string) wire.Status {
 		fmt.Fprintln(s.Stdout, s.Caller.Role, s.Caller.Comment, s.Caller.Fingerprint)
@@ -137,7 +136,7 @@ func TestAlgorithms(t *testing.T) {
 		{"group 1", ssh.Config{KeyExchanges: []string{"diffie-hellman-group1-sha1"}}, false},
 		{"nistp256", ssh.Config{KeyExchanges: []string{"ecdh-sha2-nistp256"}}, false},
 		{"GCM", ssh.Config{Ciphers: []string{"aes128-gcm@openssh.com"}}, true},
-		{"chacha20", ssh.Config{Ciphers: []string{"chacha20-poly1305@openssh.com"}}, true},
+		{"chacha20", ssh.Config{Ciphers: []string{"chacha20-poly1305@openssh.com"}}, !hasFastAES()},
 		{"PuTTY 0.78", ssh.Config{Ciphers: []string{"aes256-ctr"}, MACs: []string{"hmac-sha2-256"}}, true},
 		{"CBC", ssh.Config{Ciphers: []string{"aes128-cbc"}}, false},
 		{"RC4", ssh.Config{Ciphers: []string{"arcfour256"}}, false},

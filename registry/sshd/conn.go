@@ -18,12 +18,14 @@ import (
 
 // conn is an authenticated connection.
 type conn struct {
-	s      *Server
-	net    *meter
-	ssh    ssh.Conn
-	caller registry.Caller
-	log    *slog.Logger // knows the caller
-	wg     sync.WaitGroup
+	s   *Server
+	net *meter
+	ssh ssh.Conn
+	id  identity
+	log *slog.Logger // knows the caller
+	wg  sync.WaitGroup
+
+	barrier chan chan struct{} // see answered
 
 	active   instant      // when something was last done for the client
 	channels atomic.Int64 // open
@@ -45,7 +47,7 @@ func (s *Server) handle(ctx context.Context, nc net.Conn) {
 		return
 	}
 	defer s.door.leave(v)
-	m := &meter{Conn: nc, stall: s.o.Stall}
+	m := &meter{Conn: &ahead{Conn: nc}, stall: s.o.Stall}
 	m.heard.now()
 	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
 	defer late.Stop()
@@ -58,12 +60,12 @@ func (s *Server) handle(ctx context.Context, nc net.Conn) {
 		return
 	}
 	s.door.leave(v)
-	caller, ok := sc.Permissions.ExtraData[callerOf{}].(registry.Caller)
+	id, ok := sc.Permissions.ExtraData[identityOf{}].(identity)
 	if !ok {
-		panic("an authenticated connection without a caller")
+		panic("an authenticated connection of nobody")
 	}
-	c := &conn{s: s, net: m, ssh: sc, caller: caller}
-	c.log = s.o.Log.With("user", caller.User, "key_fingerprint", caller.Fingerprint, "remote", nc.RemoteAddr().String())
+	c := &conn{s: s, net: m, ssh: sc, id: id, barrier: make(chan chan struct{})}
+	c.log = s.o.Log.With(append(id.logged(), "remote", nc.RemoteAddr().String())...)
 	c.serve(ctx, channels, requests)
 }
 
@@ -76,11 +78,15 @@ func (c *conn) serve(ctx context.Context, channels <-chan ssh.NewChannel, reques
 		return
 	}
 	defer c.s.delist(c)
+	// Keys that were read anew before we were on the list have to be looked at.
+	c.recheck(time.Now())
 	started := time.Now()
 	c.active.now()
-	c.log.Info("connection opened", "role", c.caller.Role.String())
+	c.log.Info("connection opened", "role", c.id.caller.Role.String())
+	a := announcement{keys: c.s.o.HostKeys}
+	a.send(c.ssh) // before a session opens: see answered
 	c.spawn(func() { c.watch(ctx) })
-	c.spawn(func() { c.answer(ctx, requests) })
+	c.spawn(func() { c.answer(ctx, requests, &a) })
 	c.open(ctx, channels)
 	end()
 	c.wg.Wait()
@@ -118,6 +124,11 @@ func (c *conn) settled() bool {
 func (c *conn) watch(ctx context.Context) {
 	alive := time.NewTicker(keepaliveEvery)
 	defer alive.Stop()
+	expiry := time.NewTimer(time.Until(c.id.until))
+	defer expiry.Stop()
+	if c.id.until.IsZero() {
+		expiry.Stop()
+	}
 	limit := c.s.o.Idle
 	idle := time.NewTimer(limit)
 	defer idle.Stop()
@@ -142,6 +153,9 @@ func (c *conn) watch(ctx context.Context) {
 					asked.Store(false)
 				})
 			}
+		case <-expiry.C:
+			c.recheck(time.Now())
+			expiry.Reset(max(time.Until(c.id.until), time.Second)) // the clock may have been set back
 		case <-idle.C:
 			left := limit - c.active.ago()
 			if c.running.Load() > 0 {
@@ -183,15 +197,52 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 	}
 }
 
-// answer serves the global requests. Of those that others know, none is of use
-// here; refusing a keepalive answers it as well.
-func (c *conn) answer(ctx context.Context, requests <-chan *ssh.Request) {
-	for r := range requests {
-		if r.Type == wire.PollRequestType && c.caller.Role == registry.Agent {
-			c.poll(ctx, r)
-			continue
+// answer serves the global requests, one after the other.
+func (c *conn) answer(ctx context.Context, requests <-chan *ssh.Request, a *announcement) {
+	for {
+		select {
+		case r, ok := <-requests:
+			if !ok {
+				return
+			}
+			c.global(ctx, r, a)
+		case done := <-c.barrier:
+			for range len(requests) {
+				c.global(ctx, <-requests, a)
+			}
+			close(done)
 		}
+	}
+}
+
+// global serves one global request. Of those that others know, only the proof
+// of host keys is of use here; refusing a keepalive answers it as well.
+func (c *conn) global(ctx context.Context, r *ssh.Request, a *announcement) {
+	switch {
+	case r == nil: // the last one has come
+	case r.Type == wire.PollRequestType && c.id.caller.Role == registry.Agent:
+		c.poll(ctx, r)
+	case r.Type == proveRequest:
+		proof, ok := a.prove(c.ssh.SessionID(), r.Payload)
+		r.Reply(ok, proof)
+	default:
 		r.Reply(false, nil)
+	}
+}
+
+// answered returns when the global requests have their answers that came before
+// now. OpenSSH's ssh asks for the proof of a host key before it starts a command,
+// and does not wait for it when the command ends.
+func (c *conn) answered(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case c.barrier <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 
@@ -217,7 +268,7 @@ func (c *conn) pollReply(ctx context.Context, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply, err := c.s.o.Registry.Poll(ctx, q)
+	reply, err := c.s.o.Registry.Poll(ctx, c.id.caller.Configs, q)
 	if err != nil {
 		return nil, err
 	}

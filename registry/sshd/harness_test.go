@@ -48,7 +48,7 @@ func newDaemon(t *testing.T, change ...func(*Options)) *daemon {
 	r := registry.New(registry.Options{Meta: enginetest.NewMeta(enginetest.MetaOptions{}), Blobs: blobs, Spool: spool, Check: acceptAll})
 	t.Cleanup(r.Close)
 	o := Options{
-		Registry: r, HostKeys: []ssh.Signer{d.host}, Log: slog.New(slog.NewJSONHandler(d.log, nil)),
+		Registry: r, HostKeys: []ssh.Signer{d.host}, Log: newLog(d.log),
 		Operators: set(t, registry.Admin, d.operator, "anna"), Agents: set(t, registry.Agent, d.agent, "host1"),
 	}
 	for _, f := range change {
@@ -205,14 +205,26 @@ func newKey(t *testing.T) ssh.Signer {
 	return testKey{signer, private}
 }
 
-func set(t *testing.T, role registry.Role, key ssh.Signer, comment string) func([]byte) (registry.Caller, bool) {
+// set returns the set of one key.
+func set(t *testing.T, role registry.Role, key ssh.Signer, comment string) func() *keys.Set {
 	t.Helper()
-	text := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey()))) + " " + comment
-	s, _, err := keys.Parse("keys", []byte(text), role, CheckKey)
-	if err != nil {
-		t.Fatal(err)
+	s := parse(t, role, line(key, comment))
+	return func() *keys.Set { return s }
+}
+
+// line is a key as a keys file has it, without options.
+func line(key ssh.Signer, comment string) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey()))) + " " + comment
+}
+
+// parse reads lines of a keys file; all of them count.
+func parse(t *testing.T, role registry.Role, lines ...string) *keys.Set {
+	t.Helper()
+	s, refused, err := keys.Parse("keys", []byte(strings.Join(lines, "\n")), keys.Rules{Role: role, Key: CheckKey, Command: CheckCommand})
+	if err != nil || len(refused) > 0 {
+		t.Fatal(refused, err)
 	}
-	return s.Lookup
+	return s
 }
 
 // echo is a front end that shows what it was given: its words on stdout, and
@@ -244,6 +256,8 @@ func (j *journal) Write(p []byte) (int, error) {
 	}
 	return j.text.Write(p)
 }
+
+func newLog(j *journal) *slog.Logger { return slog.New(slog.NewJSONHandler(j, nil)) }
 
 // lines returns the lines with the message msg.
 func (j *journal) lines(t *testing.T, msg string) (out []map[string]any) {

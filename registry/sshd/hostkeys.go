@@ -11,18 +11,24 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 
 	"deploytools/atomic"
 )
 
-const hostKeyFile = "host_key"
+// Names of host keys: the first, and how those of others start.
+const (
+	hostKeyFile  = "host_key"
+	moreHostKeys = "host_key_"
+)
 
 // LoadHostKeys returns the host key in dir/host_key, of whatever kind it is, and
-// logs its fingerprint. Where there is none it makes one, durably, before
-// anybody can have seen it. A file that is there is never replaced: clients
-// would take a registry with another key for an impostor.
+// behind it those in dir/host_key_*, by name; it logs their fingerprints. Where
+// there is no host_key it makes one, durably, before anybody can have seen it. A
+// file that is there is never replaced: clients would take a registry with
+// another key for an impostor.
 func LoadHostKeys(dir string, log *slog.Logger) ([]ssh.Signer, error) {
 	path := filepath.Join(dir, hostKeyFile)
 	text, err := os.ReadFile(path)
@@ -37,7 +43,38 @@ func LoadHostKeys(dir string, log *slog.Logger) ([]ssh.Signer, error) {
 		return nil, fmt.Errorf("host key %s: %w: restore it from a backup; if there is none, remove the file to get a new key, which every client has to be told of", path, err)
 	}
 	log.Info("host key fingerprint: " + ssh.FingerprintSHA256(key.PublicKey()))
-	return []ssh.Signer{key}, nil
+	more, err := loadMore(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range more {
+		log.Info("another host key fingerprint: " + ssh.FingerprintSHA256(key.PublicKey()))
+	}
+	return append([]ssh.Signer{key}, more...), nil
+}
+
+func loadMore(dir string) ([]ssh.Signer, error) {
+	entries, err := os.ReadDir(dir) // sorted
+	if err != nil {
+		return nil, fmt.Errorf("cannot look for host keys: %w", err)
+	}
+	var keys []ssh.Signer
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), moreHostKeys) || strings.HasSuffix(e.Name(), ".pub") {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("cannot load the host key: %w", err)
+		}
+		key, err := parseHostKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("host key %s: %w: mend the file, or take it away", path, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 func makeHostKey(path string) ([]byte, error) {

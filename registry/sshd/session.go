@@ -14,6 +14,7 @@ import (
 
 	"deploytools/registry"
 	"deploytools/registry/console"
+	"deploytools/registry/keys"
 	"deploytools/registry/wire"
 )
 
@@ -60,10 +61,10 @@ func (c *conn) session(ctx context.Context, nc ssh.NewChannel) {
 
 // request says whether a request is granted, and what then runs.
 func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then func(context.Context) wire.Status) {
-	operator := s.c.caller.Role != registry.Agent
+	operator := s.c.id.caller.Role != registry.Agent
 	switch r.Type {
 	case "pty-req":
-		if !operator || s.started || s.terminal != nil {
+		if !operator || s.c.id.noPTY || s.started || s.terminal != nil {
 			return false, nil
 		}
 		s.terminal = parseTerminal(r.Payload)
@@ -82,12 +83,19 @@ func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then fu
 		return false, nil
 	}
 	if r.Type != "subsystem" && !operator {
-		s.c.spawn(func() { s.denied(ctx, r.Type, text.Value) })
+		s.c.spawn(func() { s.denied(ctx, "agents run no commands", r.Type, text.Value) })
 		return false, nil
 	}
+	forced := s.c.id.command
 	switch {
-	case r.Type == "subsystem" && text.Value == "sftp":
-		then = s.sftp
+	case r.Type == "subsystem":
+		if text.Value == "sftp" && (forced == "" || forced == keys.CommandSFTP) {
+			then = s.sftp
+		}
+	case forced == keys.CommandSFTP:
+		then = func(ctx context.Context) wire.Status { return s.onlySFTP(ctx, r.Type, text.Value) }
+	case forced != "":
+		then = func(ctx context.Context) wire.Status { return s.exec(ctx, forced) }
 	case r.Type == "exec":
 		then = func(ctx context.Context) wire.Status { return s.exec(ctx, text.Value) }
 	case r.Type == "shell" && s.terminal == nil:
@@ -99,15 +107,14 @@ func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then fu
 	return s.started, then
 }
 
-// denied puts on record that an agent wanted to run a command or a shell.
-func (s *session) denied(ctx context.Context, what, line string) {
+// denied puts on record that the client was refused a command or a shell.
+func (s *session) denied(ctx context.Context, reason, what, line string) {
 	words := []string{what}
 	if line != "" {
 		words = append(words, line)
 	}
-	act := registry.Act{Caller: s.c.caller, Command: words}
-	err := s.c.s.o.Registry.Refused(context.WithoutCancel(ctx), act, "", wire.Denied, "agents run no commands")
-	if err != nil {
+	act := registry.Act{Caller: s.c.id.caller, Command: words}
+	if err := s.c.s.o.Registry.Refused(context.WithoutCancel(ctx), act, "", wire.Denied, reason); err != nil {
 		s.c.log.Error("refusal not on record", "error", clean(err.Error(), maxLogged))
 	}
 }
@@ -117,6 +124,7 @@ func (s *session) run(ctx context.Context, then func(context.Context) wire.Statu
 	status := wire.Failed
 	func() {
 		defer s.c.s.guard(s.c.net.RemoteAddr(), func() { io.WriteString(s.stderr, "error: internal error\n") })
+		s.c.answered(ctx)
 		status = then(ctx)
 	}()
 	s.c.active.now()
@@ -128,7 +136,7 @@ func (s *session) run(ctx context.Context, then func(context.Context) wire.Statu
 // console returns the session as the console sees it.
 func (s *session) console() *console.Session {
 	return &console.Session{
-		Registry: s.c.s.o.Registry, Caller: s.c.caller, Build: s.c.s.o.Build,
+		Registry: s.c.s.o.Registry, Caller: s.c.id.caller, Build: s.c.s.o.Build,
 		Stdin: &inlet{s.c, s.ch}, Stdout: s.stdout, Stderr: s.stderr, Ran: s.ran,
 	}
 }
@@ -149,6 +157,14 @@ func (s *session) exec(ctx context.Context, line string) wire.Status {
 	return s.execOnTerminal(ctx, line)
 }
 
+// onlySFTP tells a client whose key allows nothing else.
+func (s *session) onlySFTP(ctx context.Context, what, line string) wire.Status {
+	const reason = "your key is for sftp and scp only"
+	s.denied(ctx, reason, what, line)
+	io.WriteString(s.stderr, "error: "+reason+"\n")
+	return wire.Denied
+}
+
 // isSCP tells what scp -O runs on the far side from a command of ours.
 func isSCP(line string) bool {
 	words := strings.Fields(line)
@@ -164,10 +180,10 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 	stream := &sftpStream{s: s}
 	defer func() { s.c.running.Add(-stream.open.Load()) }()
 	var handlers sftp.Handlers
-	if s.c.caller.Role == registry.Agent {
-		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.caller, s.report)
+	if s.c.id.caller.Role == registry.Agent {
+		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.id.caller, s.report)
 	} else {
-		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.caller, s.stderr, s.report)
+		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.id.caller, s.stderr, s.report)
 	}
 	err := sftp.NewRequestServer(stream, handlers,
 		sftp.WithRSAllocator(), sftp.WithRSMaxTxPacket(256<<10), sftp.WithStartDirectory("/")).Serve()

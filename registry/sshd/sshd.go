@@ -20,6 +20,7 @@ import (
 
 	"deploytools/registry"
 	"deploytools/registry/console"
+	"deploytools/registry/keys"
 	"deploytools/registry/sftpfs"
 	"deploytools/registry/wire"
 )
@@ -27,13 +28,16 @@ import (
 // Options say what a Server serves, to whom, and how long it waits.
 type Options struct {
 	Registry *registry.Registry
-	HostKeys []ssh.Signer // at least one
+	// HostKeys are the keys of this registry: at least one. Of each kind the
+	// first is shown to clients; all are announced to them.
+	HostKeys []ssh.Signer
 
-	// Operators and Agents look up what a key, in SSH wire format, stands for;
-	// the method Lookup of a keys.Set does. They are asked for each connection
-	// anew. Nil: there are none.
-	Operators func(blob []byte) (registry.Caller, bool)
-	Agents    func(blob []byte) (registry.Caller, bool)
+	// Operators and Agents return the keys that count now, and Revoked what
+	// counts no more. They are asked for each connection anew; Recheck asks them
+	// for those that are open. Agents may be among the operators' keys, too, but
+	// not the other way round. Nil: there are none.
+	Operators, Agents func() *keys.Set
+	Revoked           func() *keys.Revoked
 
 	Log   *slog.Logger // nil: none
 	Build wire.Build   // of this program, for the console
@@ -94,6 +98,15 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Operators == nil && o.Agents == nil {
 		return nil, errors.New("sshd: nobody could log in: there are neither operators nor agents")
+	}
+	if o.Operators == nil {
+		o.Operators = func() *keys.Set { return nil }
+	}
+	if o.Agents == nil {
+		o.Agents = func() *keys.Set { return nil }
+	}
+	if o.Revoked == nil {
+		o.Revoked = func() *keys.Revoked { return nil }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

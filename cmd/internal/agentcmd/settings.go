@@ -47,7 +47,7 @@ type settings struct {
 
 func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&s.addr, "addr", "localhost:2022", "`host:port` of the registry")
-	fs.StringArrayVar(&s.fingerprints, "fp", nil, "`fingerprint` of the registry's host key, SHA256:...; may be repeated, one has to fit. Without it known_hosts decides")
+	fs.StringSliceVar(&s.fingerprints, "fp", nil, "`fingerprint` of the registry's host key, SHA256:...; may be repeated, or be several with commas, one of which has to fit. Without it known_hosts decides")
 	fs.StringArrayVar(&s.knownHosts, "known-hosts", nil, "known_hosts `file`; may be repeated (default ~/.ssh/known_hosts and the system's)")
 	fs.StringVar(&s.key, "key", "id_ecdsa", "private key `file`")
 	fs.StringVar(&s.name, "name", "", "`name` of the configuration")

@@ -1,28 +1,17 @@
 package ctlcmd
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"deploytools/cmd/internal/cli"
-	"deploytools/layers"
 	"deploytools/layers/digest"
-	"deploytools/registry/client"
 	"deploytools/registry/console"
 	"deploytools/registry/wire"
 )
-
-// noUpload is what a registry of any age says about content that it lacks.
-const noUpload = "no uploaded file with given hash found"
 
 func addverCommand(r *remote, c console.Command) cli.Command {
 	command := fromConsole(c)
@@ -118,165 +107,4 @@ func (a *addver) line(fs *pflag.FlagSet, d digest.Digest) string {
 		}
 	})
 	return console.Join(append(words, "-hash="+d.String()))
-}
-
-// openArchive opens a regular file, which can be read at several places.
-func openArchive(name string) (*archive, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", name)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &archive{File: f, size: info.Size()}, nil
-}
-
-// archive is the file to upload.
-type archive struct {
-	*os.File
-	size int64 // when it was opened
-}
-
-// reader returns a new reader of the whole file.
-func (a *archive) reader() io.Reader { return io.NewSectionReader(a.File, 0, a.size) }
-
-// put brings one archive to the registry and adds it as a version.
-type put struct {
-	r     *remote
-	c     *client.Client
-	o     *cli.IO
-	f     *archive
-	layer string // for messages
-
-	dryRun, json bool // the flags
-}
-
-// run uploads the archive unless the registry has its content. line returns
-// the command that adds the content.
-func (p *put) run(ctx context.Context, line func(digest.Digest) string) error {
-	hash := digest.NewWriter()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{hash}, struct{ io.Reader }{p.f.reader()}, make([]byte, 1<<20)); err != nil {
-		return fmt.Errorf("cannot read %s: %w", p.f.Name(), err)
-	}
-	d := hash.Digest()
-	var stdout, stderr reply
-	status, err := p.c.Exec(ctx, line(d), nil, &stdout, &stderr)
-	if err != nil {
-		return p.r.explain(err)
-	}
-	// A registry of the original kind tells its errors on stdout.
-	if status == wire.OK || !strings.Contains(stdout.String()+stderr.String(), noUpload) {
-		_, err := p.o.Stdout.Write(stdout.Bytes())
-		p.o.Stderr.Write(stderr.Bytes())
-		return cmp.Or(p.r.ended(status, nil), err)
-	}
-	if p.dryRun {
-		return p.plan(ctx)
-	}
-	if err := p.upload(ctx, d); err != nil {
-		return err
-	}
-	return p.r.ended(p.c.Exec(ctx, line(d), nil, p.o.Stdout, p.o.Stderr))
-}
-
-// plan checks the archive, and says that it would be uploaded.
-func (p *put) plan(ctx context.Context) error {
-	if _, err := layers.Check(ctx, p.layer, p.f.reader(), whole); err != nil {
-		return err
-	}
-	what := fmt.Sprintf("upload %s of %d bytes and add it as %s", p.f.Name(), p.f.size, p.layer)
-	if p.json {
-		return json.NewEncoder(p.o.Stdout).Encode(struct {
-			Schema console.Schema `json:"schema"`
-			DryRun bool           `json:"dry_run"`
-			What   string         `json:"what"`
-		}{DryRun: true, What: what})
-	}
-	_, err := fmt.Fprintln(p.o.Stdout, "dry run, nothing was changed:", cli.Clean(what))
-	return err
-}
-
-// reply keeps what a command prints, as long as it is sensible.
-type reply struct{ bytes.Buffer }
-
-const maxReply = 1 << 20
-
-func (r *reply) Write(p []byte) (int, error) {
-	if r.Len()+len(p) > maxReply {
-		return 0, fmt.Errorf("registry prints more than %d bytes", maxReply)
-	}
-	return r.Buffer.Write(p)
-}
-
-// whole are the options to find out whether an archive is whole and sound. How
-// big and how privileged a layer may be is the registry's decision.
-var whole = layers.Options{Privileged: true, Digests: layers.NoDigests, Limits: layers.Limits{
-	Unpacked: 1 << 40, Ratio: 1 << 20, Entries: 1 << 30, Names: 1 << 40, Links: 1 << 30,
-}}
-
-// upload sends the archive and checks it meanwhile. What is no layer is not
-// sent to its end, so that the registry has nothing of it.
-func (p *put) upload(ctx context.Context, want digest.Digest) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	check := &checking{done: make(chan struct{})}
-	go func() {
-		defer close(check.done)
-		_, check.err = layers.Check(ctx, p.layer, p.f.reader(), whole)
-	}()
-	progress := cli.Progress(p.o, "upload", p.f.size)
-	got, err := p.c.Upload(ctx, "upload", &checkedReader{p.f.reader(), check}, progress)
-	progress.Close()
-	cancel(err) // nil: the check has ended
-	<-check.done
-	switch {
-	case err == errRefused:
-		return check.err
-	case err != nil:
-		return p.r.explain(err)
-	case got != want:
-		return p.changed()
-	}
-	return nil
-}
-
-func (p *put) changed() error {
-	return fmt.Errorf("file %s has changed while it was read; nothing was added", p.f.Name())
-}
-
-// checking is a check that runs.
-type checking struct {
-	done chan struct{} // closed at its end
-	err  error         // after done
-}
-
-// errRefused ends an upload whose check has an error.
-var errRefused = errors.New("archive is refused")
-
-// checkedReader reads an archive until its check fails. Its end is told only
-// when the check has passed.
-type checkedReader struct {
-	r     io.Reader
-	check *checking
-}
-
-func (c *checkedReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	if err == io.EOF {
-		<-c.check.done
-	}
-	select {
-	case <-c.check.done:
-		if c.check.err != nil {
-			return 0, errRefused
-		}
-	default:
-	}
-	return n, err
 }

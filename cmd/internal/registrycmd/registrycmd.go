@@ -44,13 +44,15 @@ func Program() *cli.Program {
 		Name:  "deploy-registry",
 		Short: "keep layers and configurations for agents to deploy",
 		Long: `Operators reach it with ssh, sftp and scp, or with deployctl; agents by SFTP as
-the user deploy-agent. Two files in the format of authorized_keys say who is who.
+the user deploy-agent. Two files in the format of authorized_keys say who is who,
+and what each may do: see docs/keys.md. They are read again when they change.
 Everything it keeps lies in one directory. A new directory gets a host key, whose
 fingerprint is logged at each start.
 
 TERM and INT end it: commands and transfers that run may finish first. HUP reads
-both keys files again, for logins from now on; sessions that are open go on. A
-file without any key that can be used changes nothing.`,
+the keys again at once. Sessions of keys that are gone, or that have other rights
+now, end; the others go on. A file without any key that can be used changes
+nothing.`,
 		Examples: []string{
 			"deploy-registry -addr localhost:2022 -dir $DIR -opauth $DIR/operator.keys -srvauth $DIR/service.keys",
 			"deploy-registry -addr 0.0.0.0:2022 -addr '[::]:2022'",
@@ -66,6 +68,7 @@ type settings struct {
 	dir         string
 	operators   string
 	agents      string
+	revoked     string
 	maxVersions int
 	idle        time.Duration
 	maxUpload   int64
@@ -80,8 +83,9 @@ type settings struct {
 func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&s.addrs, "addr", []string{"localhost:2022"}, "`host:port` to listen on; may be repeated")
 	fs.StringVar(&s.dir, "dir", "/var/lib/deploy-registry", "`directory` that holds everything")
-	fs.StringVar(&s.operators, "opauth", "/etc/deploy-registry/operator.keys", "authorized_keys `file` of the operators")
-	fs.StringVar(&s.agents, "srvauth", "/etc/deploy-registry/service.keys", "authorized_keys `file` of the agents")
+	fs.StringVar(&s.operators, "opauth", "/etc/deploy-registry/operator.keys", "authorized_keys `file` of the operators, or a directory of *.keys")
+	fs.StringVar(&s.agents, "srvauth", "/etc/deploy-registry/service.keys", "authorized_keys `file` of the agents, or a directory of *.keys")
+	fs.StringVar(&s.revoked, "revoked", "", "`file` that lists revoked keys and certificates")
 	fs.IntVar(&s.maxVersions, "maxver", 10, "`number` of newest versions of a component to keep; 0 keeps all. Versions that a configuration references, now or in its newest 10 revisions, always stay")
 	fs.DurationVar(&s.idle, "deadline", 30*time.Minute, "`time` after which an idle connection is closed; 0 is never. What makes progress is never cut")
 	fs.Int64Var(&s.maxUpload, "max-upload", 16<<30, "greatest size of one upload, in `bytes`")
@@ -94,6 +98,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	cli.FileFlag(fs, "dir")
 	cli.FileFlag(fs, "opauth")
 	cli.FileFlag(fs, "srvauth")
+	cli.FileFlag(fs, "revoked")
 	cli.FileFlag(fs, "addr-file")
 }
 
@@ -112,12 +117,9 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	hangups := make(chan os.Signal, 1) // from now on HUP does not end us
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	operators := &logins{path: s.operators, role: registry.Admin, flag: "-opauth"}
-	agents := &logins{path: s.agents, role: registry.Agent, flag: "-srvauth"}
-	for _, l := range []*logins{operators, agents} {
-		if err := l.load(log); err != nil {
-			return err
-		}
+	access := newAccess(s, log)
+	if err := access.load(); err != nil {
+		return err
 	}
 	reg, closeStore, err := s.open(log)
 	if err != nil {
@@ -129,7 +131,8 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 		return cli.Unwritable(err)
 	}
 	server, err := sshd.New(sshd.Options{
-		Registry: reg, HostKeys: hostKeys, Operators: operators.Lookup, Agents: agents.Lookup, Log: log, Build: cli.ReadBuild(),
+		Registry: reg, HostKeys: hostKeys, Log: log, Build: cli.ReadBuild(),
+		Operators: access.operators.Current, Agents: access.agents.Current, Revoked: access.revoked.Current,
 		Idle: s.idleLimit(), Drain: drain,
 	})
 	if err != nil {
@@ -141,7 +144,7 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	}
 	reloads, stop := context.WithCancel(ctx)
 	var reloading sync.WaitGroup
-	reloading.Go(func() { onHangup(reloads, hangups, operators, agents, log) })
+	reloading.Go(func() { access.watch(reloads, hangups, server.Recheck) })
 	defer reloading.Wait()
 	defer stop()
 	return s.serve(ctx, server, listeners, reg, log)
