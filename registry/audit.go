@@ -108,7 +108,10 @@ func (r *Registry) refusals(tx Tx, key string) (n int, err error) {
 	for i := uint64(0); i < refusalsSeen && err == nil && i < c.Head; i++ {
 		var e Entry
 		e, _, err = get[Entry](tx, keyEntry(c.Head-i))
-		if e.Status != wire.OK && e.Key == key && e.Time.After(since) {
+		if !e.Time.After(since) {
+			break
+		}
+		if e.Status != wire.OK && e.Key == key {
 			n++
 		}
 	}
@@ -151,7 +154,7 @@ func (r *Registry) Audit(ctx context.Context, f AuditFilter) iter.Seq2[Entry, er
 		}
 		for from <= c.Head && err == nil {
 			var page []stored
-			page, err = r.entries(ctx, from, min(c.Head, from+auditPage-1))
+			page, _, err = r.entries(ctx, from, min(c.Head, from+auditPage-1))
 			from += auditPage
 			for _, s := range page {
 				e, bad := s.entry()
@@ -175,7 +178,7 @@ func (r *Registry) newest(ctx context.Context, f AuditFilter, c chain) (uint64, 
 	found := 0
 	for to := c.Head; to > c.Cut; {
 		from := max(c.Cut+1, to-min(to, auditPage)+1)
-		page, err := r.entries(ctx, from, to)
+		page, _, err := r.entries(ctx, from, to)
 		if err != nil {
 			return 0, err
 		}
@@ -218,16 +221,14 @@ func (s stored) entry() (Entry, error) {
 }
 
 // entries reads the entries from from to to, both included, but for those that
-// were dropped meanwhile.
-func (r *Registry) entries(ctx context.Context, from, to uint64) ([]stored, error) {
-	var out []stored
-	err := r.o.Meta.View(ctx, func(tx Tx) error {
+// were dropped meanwhile: c is the chain as it is with them.
+func (r *Registry) entries(ctx context.Context, from, to uint64) (out []stored, c chain, err error) {
+	err = r.o.Meta.View(ctx, func(tx Tx) (err error) {
 		out = nil
-		c, _, err := get[chain](tx, keyChain)
-		if err != nil {
+		if c, _, err = get[chain](tx, keyChain); err != nil {
 			return err
 		}
-		for seq := max(from, c.Cut+1); seq <= to; seq++ {
+		for seq := max(from, c.Cut+1); seq <= min(to, c.Head); seq++ {
 			b, err := tx.Get(keyEntry(seq))
 			if err != nil {
 				return err
@@ -236,7 +237,7 @@ func (r *Registry) entries(ctx context.Context, from, to uint64) ([]stored, erro
 		}
 		return nil
 	})
-	return out, err
+	return out, c, err
 }
 
 // AuditState is what VerifyAudit found.
@@ -257,7 +258,11 @@ func (r *Registry) VerifyAudit(ctx context.Context) (AuditState, error) {
 	prev := c.CutHash
 	for from := s.First; from <= c.Head && err == nil && s.Broken == 0; from += auditPage {
 		var page []stored
-		page, err = r.entries(ctx, from, min(c.Head, from+auditPage-1))
+		var now chain
+		page, now, err = r.entries(ctx, from, min(c.Head, from+auditPage-1))
+		if now.Cut >= from { // dropped meanwhile
+			prev, s.First = now.CutHash, now.Cut+1
+		}
 		for _, e := range page {
 			if s.Broken, s.Reason = e.follows(prev, s.First); s.Broken != 0 {
 				return s, nil
@@ -291,7 +296,7 @@ func (s stored) follows(prev digest.Digest, first uint64) (broken uint64, reason
 // AuditHash returns the hash of the entry seq, which the next entry holds. It
 // never changes: keep it elsewhere, and ask again later.
 func (r *Registry) AuditHash(ctx context.Context, seq uint64) (digest.Digest, error) {
-	page, err := r.entries(ctx, seq, seq)
+	page, _, err := r.entries(ctx, seq, seq)
 	if err != nil {
 		return digest.Digest{}, err
 	}

@@ -400,6 +400,64 @@ func TestDroppedEntriesLeaveAWholeChain(t *testing.T) {
 	}
 }
 
+// meanwhile is a Meta beside which something happens before its nth View.
+type meanwhile struct {
+	registry.Meta
+	n  int
+	do func()
+}
+
+func (m *meanwhile) View(ctx context.Context, fn func(registry.Tx) error) error {
+	if m.n--; m.n == 0 {
+		m.do()
+	}
+	return m.Meta.View(ctx, fn)
+}
+
+// Entries that are dropped while somebody reads are not missed by him.
+func TestAuditBesideDropping(t *testing.T) {
+	for n := 1; n <= 5; n++ { // the chain, and pages of which the last is not full
+		for _, keep := range []int{1, 5, 50, 150} {
+			w, r := stocked(t)
+			configure(t, r, "web", "code:v1")
+			for i := range 290 {
+				change(t, r, "web", []string{"code:v2", "code:v1"}[i%2])
+			}
+			o := w.options()
+			o.AuditKeep = keep
+			sweeper := start(t, o)
+			for _, newest := range []int{0, 280} {
+				o = w.options()
+				o.Meta = &meanwhile{w.meta, n, func() {
+					if _, err := sweeper.Sweep(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}}
+				reader := start(t, o)
+				if newest > 0 {
+					audit(t, reader, registry.AuditFilter{Newest: newest})
+				} else if s := verify(t, reader); s.Broken != 0 {
+					t.Errorf("dropped to %d before View %d: VerifyAudit = %+v", keep, n, s)
+				}
+			}
+		}
+	}
+}
+
+func TestHashOfAnEntry(t *testing.T) {
+	_, r := stocked(t)
+	all := audit(t, r, registry.AuditFilter{})
+	for i, e := range all[1:] {
+		if d, err := r.AuditHash(t.Context(), uint64(i+1)); err != nil || d != e.Prev {
+			t.Errorf("AuditHash(%d) = %s, %v, want %s", i+1, d, err, e.Prev)
+		}
+	}
+	for _, seq := range []uint64{0, uint64(len(all) + 1), 1<<64 - 1} {
+		_, err := r.AuditHash(t.Context(), seq)
+		wantKind(t, fmt.Sprintf("AuditHash(%d)", seq), err, registry.ErrNotFound)
+	}
+}
+
 // Whoever is refused in a loop does not fill the disk, and does not keep others
 // off the record.
 func TestRefusalsOfOneKeyAreBounded(t *testing.T) {
