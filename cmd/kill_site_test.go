@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// startSite returns a site whose registry runs.
-func startSite(t *testing.T) *site {
+// startSite returns a site whose registry runs, with these flags.
+func startSite(t *testing.T, flags ...string) *site {
 	t.Helper()
 	s, err := newSite(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.close)
-	if err := s.startRegistry(nil); err != nil {
+	if err := s.startRegistry(nil, flags...); err != nil {
 		t.Fatal(err)
 	}
 	return s

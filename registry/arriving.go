@@ -22,7 +22,6 @@ type arriving struct {
 	pieces   []span     // what lies beyond, sorted, disjoint
 	length   int64
 	read     int64 // how far a reader has come
-	unlooked int64 // see spend
 	ended    bool  // nothing more comes
 	again    bool  // something was written that had been read
 	recorded bool
@@ -50,6 +49,22 @@ func arrived(f Upload, size int64) *arriving {
 	return a
 }
 
+// resumed returns what goes on arriving after the first size bytes.
+func resumed(f Upload, size int64) *arriving {
+	a := newArriving(f)
+	a.length, a.whole = size, size
+	return a
+}
+
+// window is how far ahead of the first gap an upload may be written. Whoever
+// sends many pieces at once is far below it. It bounds what is lost when the
+// registry dies: the end of the file, as far back, may have gaps.
+const window = 16 << 20
+
+// surelyWhole returns how much is without a gap, of a file of this size that
+// was being written when its writer died.
+func surelyWhole(size int64) int64 { return max(0, size-window) }
+
 // writable says why nothing more is taken, if so.
 func (a *arriving) writable() error {
 	a.mu.Lock()
@@ -58,6 +73,36 @@ func (a *arriving) writable() error {
 		return errEnded
 	}
 	return a.err
+}
+
+// near refuses a write at from that is outside the window.
+func (a *arriving) near(from int64) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if from-a.whole <= window {
+		return nil
+	}
+	return fail(ErrRefused, "upload is written at byte %d, but nothing has come after byte %d", from, a.whole).
+		hint("write it in order, %d bytes ahead at most", window)
+}
+
+// prefix returns how much is there without a gap.
+func (a *arriving) prefix() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.whole
+}
+
+// bounded returns the length. It is refused where more than a window of it, or its beginning, was never
+// written. Smaller gaps are holes, and read as zeros.
+func (a *arriving) bounded() (length int64, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err == nil && (a.whole == 0 && a.length > 0 || a.length-a.whole > window) {
+		a.err = fail(ErrRefused, "upload has a gap: byte %d was never written", a.whole).
+			hint("what is complete cannot be continued: upload all of it")
+	}
+	return a.length, a.err
 }
 
 // wrote says that the bytes from from to to are in the file.
@@ -94,7 +139,8 @@ func (a *arriving) wrote(from, to int64) error {
 	return nil
 }
 
-// truncated says that the file was given the length size.
+// truncated says that the upload has the length size. The file itself may be
+// shorter.
 func (a *arriving) truncated(size int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -166,19 +212,6 @@ func (a *arriving) position() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.read
-}
-
-// spend counts n bytes that are to be written, wherever, and reports whether it
-// is time to look at the free space.
-func (a *arriving) spend(n int64) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if n < a.unlooked {
-		a.unlooked -= n
-		return false
-	}
-	a.unlooked = freeEvery
-	return true
 }
 
 // reader returns a new reader from the start. It belongs to one goroutine.

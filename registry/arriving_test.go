@@ -252,16 +252,3 @@ func TestItIsRecordedOrFailsNeverBoth(t *testing.T) {
 		t.Errorf("settled() = %v, want the first reason", err)
 	}
 }
-
-func TestSpaceIsLookedAtByBytesWritten(t *testing.T) {
-	a := newArriving(&scratch{})
-	looks := 0
-	for range 130 {
-		if a.spend(1 << 20) {
-			looks++
-		}
-	}
-	if looks < 2 || looks > 4 {
-		t.Errorf("%d looks at 130 MiB, want one about every 64 MiB", looks)
-	}
-}

@@ -112,7 +112,7 @@ var acts = []struct {
 		return err
 	}},
 	{"let it go on", "web", "resumed, was held: Black Friday", func(ctx context.Context, r *registry.Registry, a registry.Act) error {
-		_, err := r.Resume(ctx, a, "web")
+		_, err := r.EndHold(ctx, a, "web")
 		return err
 	}},
 	{"delete a version", "base", "deleted version v1, ", func(ctx context.Context, r *registry.Registry, a registry.Act) error {

@@ -328,3 +328,43 @@ func TestCrashInDeleteVersionAndSweep(t *testing.T) {
 			wantCollected(t, w, r, 4)
 		})
 }
+
+func TestCrashInSuspendAndResume(t *testing.T) {
+	eachCrash(t,
+		func(t *testing.T, r *registry.Registry) { suspend(t, receive(t, r, "/x", "half of")) },
+		func(ctx context.Context, r *registry.Registry) error {
+			all, err := r.Uploads(ctx)
+			if err != nil {
+				return err
+			}
+			in, err := r.Resume(ctx, caller, all[0].ID)
+			if err != nil {
+				return err
+			}
+			if _, err := in.WriteAt([]byte(" it"), in.Size()); err != nil {
+				in.Abort(ctx)
+				return err
+			}
+			return in.Suspend(ctx)
+		},
+		func(t *testing.T, w *world, r *registry.Registry) {
+			all, err := r.Uploads(t.Context())
+			if err != nil || len(all) > 1 {
+				t.Fatalf("Uploads() = %+v, %v", all, err)
+			}
+			for _, u := range all { // whatever is left can go on, and what it says to hold it holds
+				in := resume(t, r, u.ID)
+				content := "half of it"
+				if in.Size() != u.Size {
+					t.Errorf("Size() = %d, listed as %d", in.Size(), u.Size)
+				}
+				write(t, in, content[u.Size:], u.Size)
+				if u = finish(t, in); u.Digest != digest.Of([]byte(content)) {
+					t.Errorf("the digest is %s, want that of %q", u.Digest, content)
+				}
+				verdict(t, r, u)
+			}
+			w.fsck(t)
+			wantCollected(t, w, r, 0)
+		})
+}

@@ -38,7 +38,7 @@ func (r *Registry) wireHold(tx Tx, name string) (*wire.Hold, error) {
 	return &wire.Hold{Reason: h.Reason, Until: h.Until}, nil
 }
 
-// Hold stops the deliveries of a configuration until that time, or until Resume
+// Hold stops the deliveries of a configuration until that time, or until EndHold
 // when until is zero. What agents have begun goes on. A hold that is there is
 // replaced. It returns the change in words.
 func (r *Registry) Hold(ctx context.Context, a Act, name, reason string, until time.Time) (string, error) {
@@ -74,9 +74,9 @@ func (r *Registry) Hold(ctx context.Context, a Act, name, reason string, until t
 	})
 }
 
-// Resume ends the hold of a configuration. Without one it does nothing. It
+// EndHold ends the hold of a configuration. Without one it does nothing. It
 // returns the change in words.
-func (r *Registry) Resume(ctx context.Context, a Act, name string) (string, error) {
+func (r *Registry) EndHold(ctx context.Context, a Act, name string) (string, error) {
 	if err := a.Caller.CheckScope(name); err != nil {
 		return "", err
 	}

@@ -54,8 +54,8 @@ func TestAHoldIsToldUntilItEnds(t *testing.T) {
 	if h := held(t, r, "web"); h != nil {
 		t.Errorf("it has not ended: %+v", h)
 	}
-	if what, err := r.Resume(t.Context(), act, "web"); err != nil || what != "was not held" {
-		t.Errorf("Resume of a hold that has ended = %q, %v", what, err)
+	if what, err := r.EndHold(t.Context(), act, "web"); err != nil || what != "was not held" {
+		t.Errorf("EndHold of a hold that has ended = %q, %v", what, err)
 	}
 
 	// One without an end, which another one replaces.
@@ -68,11 +68,11 @@ func TestAHoldIsToldUntilItEnds(t *testing.T) {
 	if h := held(t, r, "web"); h == nil || h.Reason != "second" || !h.Until.IsZero() {
 		t.Errorf("the hold is %+v", h)
 	}
-	if what, err := r.Resume(t.Context(), act, "web"); err != nil || what != "resumed, was held: second" {
-		t.Errorf("Resume = %q, %v", what, err)
+	if what, err := r.EndHold(t.Context(), act, "web"); err != nil || what != "resumed, was held: second" {
+		t.Errorf("EndHold = %q, %v", what, err)
 	}
 	if h := held(t, r, "web"); h != nil {
-		t.Errorf("after Resume it is held: %+v", h)
+		t.Errorf("after EndHold it is held: %+v", h)
 	}
 }
 
@@ -95,11 +95,11 @@ func TestADeletedConfigurationStaysHeld(t *testing.T) {
 	if err := deleteConfiguration(t.Context(), r, "web"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Resume(t.Context(), act, "web"); err != nil {
-		t.Errorf("Resume of what was deleted = %v", err)
+	if _, err := r.EndHold(t.Context(), act, "web"); err != nil {
+		t.Errorf("EndHold of what was deleted = %v", err)
 	}
-	_, err := r.Resume(t.Context(), act, "web")
-	wantKind(t, "Resume of what is neither there nor held", err, registry.ErrNotFound)
+	_, err := r.EndHold(t.Context(), act, "web")
+	wantKind(t, "EndHold of what is neither there nor held", err, registry.ErrNotFound)
 }
 
 func TestWhatHoldRefuses(t *testing.T) {

@@ -21,7 +21,10 @@ type Inbox struct {
 
 	mu      sync.Mutex           // guards the following
 	running map[string]*checking // by upload
+	live    map[string]*Incoming // being received, by upload; nil: about to be
 	closed  bool
+
+	usage usage
 }
 
 // checking is a check that runs.
@@ -35,7 +38,7 @@ var errClosing = errors.New("registry is stopping")
 
 func newInbox(r *Registry) *Inbox {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Inbox{r: r, ctx: ctx, stop: stop, running: map[string]*checking{}}
+	return &Inbox{r: r, ctx: ctx, stop: stop, running: map[string]*checking{}, live: map[string]*Incoming{}, usage: usage{live: map[string]*account{}}}
 }
 
 func (b *Inbox) close() {
@@ -184,15 +187,62 @@ func (r *Registry) Verdict(ctx context.Context, id string, progress func(done, t
 	}
 }
 
-// received returns how long the upload is so far; 0 when nobody here receives it.
-func (b *Inbox) received(id string) int64 {
+// received returns how much has come of an upload that is being received here.
+func (b *Inbox) received(id string) (n int64, ok bool) {
+	b.mu.Lock()
+	in, ok := b.live[id]
+	b.mu.Unlock()
+	if in == nil {
+		return 0, ok
+	}
+	return in.data.prefix(), true
+}
+
+func (b *Inbox) receiver(id string) *Incoming {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.live[id]
+}
+
+// claim makes the upload one that is received here, which it can be only once.
+func (b *Inbox) claim(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.live[id]; ok {
+		return false
+	}
+	b.live[id] = nil
+	return true
+}
+
+func (b *Inbox) enter(in *Incoming) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.live[in.state.ID] = in
+}
+
+// leave says that the upload is not received any more, and how many bytes stay.
+func (b *Inbox) leave(id string, left int64) {
+	b.usage.leave(id, left)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.live, id)
+}
+
+// idle waits until no check of the upload runs.
+func (b *Inbox) idle(ctx context.Context, id string) error {
 	b.mu.Lock()
 	c := b.running[id]
 	b.mu.Unlock()
 	if c == nil {
-		return 0
+		return nil
 	}
-	return c.data.size()
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // checkOf returns the check of u that runs, or starts one.

@@ -8,13 +8,14 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"deploytools/layers/digest"
 )
 
-// Incoming is one upload that is being received. It ends with the first Finish
-// or Abort. Safe for concurrent use, also while it ends.
+// Incoming is one upload that is being received. It ends with the first Finish,
+// Suspend or Abort. Safe for concurrent use, also while it ends.
 type Incoming struct {
 	r    *Registry
 	file Upload
@@ -26,7 +27,9 @@ type Incoming struct {
 	data  *arriving
 	hash  *hashing
 	check *checking
-	over  bool // Finish or Abort has begun
+	over  bool // Finish, Suspend or Abort has begun
+
+	heard atomic.Int64 // when the last write came, in nanoseconds
 }
 
 type hashing struct {
@@ -47,6 +50,9 @@ func (r *Registry) Receive(ctx context.Context, c Caller, path string) (*Incomin
 	in := &Incoming{r: r, state: UploadState{
 		ID: strings.ToLower(rand.Text()), Path: path, User: c.User, Fingerprint: c.Fingerprint, Started: r.now(),
 	}}
+	if err := r.admit(ctx, c, in.state.ID); err != nil {
+		return nil, err
+	}
 	err := r.o.Meta.Update(ctx, func(tx Tx) (err error) {
 		if in.state.Seq, err = nextSeq(tx); err != nil {
 			return err
@@ -54,6 +60,7 @@ func (r *Registry) Receive(ctx context.Context, c Caller, path string) (*Incomin
 		return put(tx, keyUpload(in.state.ID), in.state)
 	})
 	if err != nil {
+		r.inbox.leave(in.state.ID, 0)
 		return nil, err
 	}
 	if in.file, err = r.o.Spool.Create(ctx, in.state.ID); err == nil {
@@ -63,6 +70,7 @@ func (r *Registry) Receive(ctx context.Context, c Caller, path string) (*Incomin
 		}
 		in.file.Close()
 	}
+	r.inbox.leave(in.state.ID, 0)
 	return nil, errors.Join(err, r.RemoveUpload(context.WithoutCancel(ctx), in.state.ID))
 }
 
@@ -79,8 +87,12 @@ func (in *Incoming) begin() error {
 		return err
 	}
 	in.hash, in.check = h, c
+	in.touch()
+	in.r.inbox.enter(in)
 	return nil
 }
+
+func (in *Incoming) touch() { in.heard.Store(in.r.o.Now().UnixNano()) }
 
 // ID names the upload.
 func (in *Incoming) ID() string { return in.state.ID }
@@ -105,11 +117,9 @@ func (in *Incoming) ReadAt(p []byte, off int64) (int, error) {
 	return in.file.ReadAt(p, off)
 }
 
-// freeEvery is how many bytes are written between two looks at the free space.
-const freeEvery = 64 << 20
-
-// WriteAt writes p at off, in any order. Space and size limits are looked at
-// before anything is written. After an error the upload can only fail: nothing
+// WriteAt writes p at off, in any order as long as it is not far ahead of the
+// first gap. Space, quota and size limits are looked at before anything is
+// written. After an error the upload can only fail: nothing
 // more is written, and Finish returns that error.
 func (in *Incoming) WriteAt(p []byte, off int64) (int, error) {
 	in.mu.RLock()
@@ -124,6 +134,7 @@ func (in *Incoming) WriteAt(p []byte, off int64) (int, error) {
 	if len(p) == 0 {
 		return 0, nil // no file grows by it, and no engine is asked
 	}
+	in.touch()
 	n, err := in.file.WriteAt(p, off)
 	if err == nil {
 		err = in.data.wrote(off, off+int64(n))
@@ -139,8 +150,21 @@ func (in *Incoming) roomFor(n, off int64) error {
 	if end := off + n; off < 0 || end < off || end > o.MaxUpload {
 		return uploadTooLarge(o.MaxUpload)
 	}
-	if !in.data.spend(n) {
+	if n == 0 {
 		return nil
+	}
+	if err := in.data.near(off); err != nil {
+		return err
+	}
+	return in.reach(off + n)
+}
+
+// reach asks for the room that the upload takes when it ends at to.
+func (in *Incoming) reach(to int64) error {
+	o := &in.r.o
+	look, err := in.r.inbox.usage.reach(in.state.ID, to, o.Quota)
+	if err != nil || !look {
+		return err
 	}
 	free, err := o.Spool.Free(in.r.inbox.ctx)
 	if err == nil && free < o.MinFree {
@@ -171,10 +195,20 @@ func (in *Incoming) cut(size int64) error {
 	if size < 0 || size > in.r.o.MaxUpload {
 		return uploadTooLarge(in.r.o.MaxUpload)
 	}
-	if err := in.file.Truncate(size); err != nil {
+	if err := in.reach(size); err != nil {
+		return err
+	}
+	// What is never written is not in the file before the end, so that a dead
+	// registry leaves no long file with little in it.
+	have, err := in.file.Size()
+	if err == nil && size < have {
+		err = in.file.Truncate(size)
+	}
+	if err != nil {
 		return err
 	}
 	in.data.truncated(size)
+	in.r.inbox.usage.cut(in.state.ID, size)
 	return nil
 }
 
@@ -188,31 +222,31 @@ func (in *Incoming) Finish(ctx context.Context) (UploadState, error) {
 		return in.state, errEnded
 	}
 	in.over = true
+	var partials []string
 	err := in.settle()
 	if err == nil {
-		err = in.record(ctx)
+		partials, err = in.record(ctx)
 	}
 	if err != nil {
 		return in.state, errors.Join(err, in.forget(ctx))
 	}
+	in.r.inbox.leave(in.state.ID, in.state.Size)
 	if !in.data.record() {
 		in.file.Close() // the registry stops, and the check is gone
 	}
+	in.r.removeAll(context.WithoutCancel(ctx), partials) // else they expire
 	return in.state, nil
 }
 
 // settle waits until all of the upload is durable and hashed.
 func (in *Incoming) settle() error {
+	size, err := in.lengthen()
+	if err != nil {
+		return err
+	}
 	again, err := in.data.finish()
 	if err != nil {
 		return err
-	}
-	size, err := in.file.Size()
-	if err != nil {
-		return err
-	}
-	if size != in.data.size() {
-		return fmt.Errorf("internal error: upload %s is %d bytes long and not %d", in.state.ID, size, in.data.size())
 	}
 	if again {
 		in.stopReaders(errRewritten)
@@ -228,10 +262,29 @@ func (in *Incoming) settle() error {
 	return errors.Join(in.hash.err, <-synced)
 }
 
-// record makes the upload known as complete.
-func (in *Incoming) record(ctx context.Context) error {
+// lengthen gives the file the length of the upload and returns it.
+func (in *Incoming) lengthen() (int64, error) {
+	size, err := in.data.bounded()
+	if err != nil {
+		return 0, err
+	}
+	have, err := in.file.Size()
+	switch {
+	case err != nil:
+		return 0, err
+	case have < size:
+		return size, in.file.Truncate(size)
+	case have > size:
+		return 0, fmt.Errorf("internal error: upload %s is %d bytes long and not %d", in.state.ID, have, size)
+	}
+	return size, nil
+}
+
+// record makes the upload known as complete, and the one at its path. What was
+// cut off there before is of no more use.
+func (in *Incoming) record(ctx context.Context) (partials []string, err error) {
 	in.state.Complete, in.state.Written = true, in.r.now()
-	return in.r.o.Meta.Update(ctx, func(tx Tx) error {
+	err = in.r.o.Meta.Update(ctx, func(tx Tx) error {
 		if b, err := tx.Get(keyUpload(in.state.ID)); err != nil {
 			return err
 		} else if b == nil {
@@ -240,8 +293,16 @@ func (in *Incoming) record(ctx context.Context) error {
 		if err := tx.Put(keyReceived(in.state.Digest, in.state.ID), []byte{}); err != nil {
 			return err
 		}
+		_, own, err := in.r.boxOf(tx, Caller{Fingerprint: in.state.Fingerprint})
+		if err != nil {
+			return err
+		}
+		if partials, err = displace(tx, own, in.state.Path, in.state.ID); err != nil {
+			return err
+		}
 		return put(tx, keyUpload(in.state.ID), in.state)
 	})
+	return partials, err
 }
 
 var (
@@ -270,6 +331,7 @@ func (in *Incoming) Abort(ctx context.Context) error {
 
 func (in *Incoming) forget(ctx context.Context) error {
 	in.stopReaders(errAborted)
+	in.r.inbox.leave(in.state.ID, 0)
 	err := in.r.RemoveUpload(context.WithoutCancel(ctx), in.state.ID)
 	if errors.Is(err, ErrNotFound) {
 		err = nil // somebody else has removed it

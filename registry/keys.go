@@ -23,6 +23,7 @@ import (
 //	hold/NAME                    Hold of a configuration, over or not
 //	upload/ID                    UploadState
 //	received/DIGEST/ID           empty: the upload is complete and has this digest
+//	dropdir/HASH                 dropDir: a directory in a drop box; of key and path
 const (
 	keySeq         = "seq"
 	keyChain       = "chain"
@@ -37,6 +38,7 @@ const (
 	prefixHold     = "hold/"
 	prefixUpload   = "upload/"
 	prefixReceived = "received/"
+	prefixDropDir  = "dropdir/"
 )
 
 func keyVersion(component, version string) string { return prefixVersion + component + "/" + version }

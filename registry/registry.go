@@ -30,6 +30,7 @@ type Options struct {
 
 	MaxUpload int64 // bytes of one upload; 0: 16 GiB
 	MinFree   int64 // bytes that uploads leave free on the disk; 0: 1 GiB
+	Quota     Quota // of uploads
 }
 
 // CheckFunc reads the archive r to its end. It returns what it found, with the
@@ -68,6 +69,7 @@ func New(o Options) *Registry {
 	o.Grace = max(cmp.Or(o.Grace, 24*time.Hour), o.UploadExpiry)
 	o.MaxUpload = cmp.Or(o.MaxUpload, 16<<30)
 	o.MinFree = cmp.Or(o.MinFree, 1<<30)
+	o.Quota = o.Quota.orDefault()
 	r := &Registry{o: o}
 	r.inbox = newInbox(r)
 	return r

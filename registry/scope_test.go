@@ -144,11 +144,11 @@ func TestOutsideOfTheScopeIsDenied(t *testing.T) {
 		_, back := r.Rollback(t.Context(), narrow, name, 1)
 		_, remove := r.DeleteConfiguration(t.Context(), narrow, name)
 		_, hold := r.Hold(t.Context(), narrow, name, "sale", time.Time{})
-		_, resume := r.Resume(t.Context(), narrow, name)
+		_, resume := r.EndHold(t.Context(), narrow, name)
 		_, poll := r.Poll(t.Context(), narrow.Caller.Configs, wire.PollRequest{Names: []string{"web-1", name}})
 		for what, err := range map[string]error{
 			"AddConfiguration": add, "ChangeConfiguration": change, "BumpConfiguration": bump, "Rollback": back,
-			"DeleteConfiguration": remove, "Hold": hold, "Resume": resume, "Poll": poll,
+			"DeleteConfiguration": remove, "Hold": hold, "EndHold": resume, "Poll": poll,
 		} {
 			if !errors.Is(err, registry.ErrDenied) || err.Error() != `configuration "`+name+`" is not one of your key's: configs="web-*"` {
 				t.Errorf("%s(%s) = %v, want it denied", what, name, err)

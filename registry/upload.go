@@ -20,9 +20,16 @@ type UploadState struct {
 	Fingerprint string // of the uploader's key
 	Started     time.Time
 	Written     time.Time // when it was complete; zero before
-	Size        int64     // bytes; before it is complete, how long it is so far
+	Size        int64     // bytes; before it is complete, how much of it is there without a gap
 	Complete    bool
-	Digest      digest.Digest // once it is complete
+	// Suspended: it was cut off before its end, and can go on after Size.
+	Suspended bool `json:",omitempty"`
+	// Replaced: a later upload has its path, and it is known by its digest only.
+	Replaced bool `json:",omitempty"`
+	// Receiving: this process receives it now. What neither is received nor
+	// complete can be resumed, whether its end was recorded or not.
+	Receiving bool          `json:"-"`
+	Digest    digest.Digest // once it is complete
 
 	Verdict  Verdict
 	Reason   string   `json:",omitempty"` // of a refusal
@@ -35,7 +42,7 @@ type UploadState struct {
 // Verdict says whether an upload may become a version.
 type Verdict string
 
-// The verdicts. An upload without one is still being received or checked.
+// The verdicts. An upload without one is not complete, or still being checked.
 const (
 	Unchecked Verdict = ""
 	Accepted  Verdict = "accepted"
@@ -44,6 +51,40 @@ const (
 
 // Uploads returns the uploads that are there, the oldest first.
 func (r *Registry) Uploads(ctx context.Context) ([]UploadState, error) {
+	out, err := r.uploadRecords(ctx)
+	if err == nil {
+		err = r.measure(ctx, out)
+	}
+	return out, err
+}
+
+// measure fills in what records of uploads that are not complete do not say.
+func (r *Registry) measure(ctx context.Context, all []UploadState) error {
+	var spooled map[string]int64
+	for i := range all {
+		u := &all[i]
+		if u.Complete || u.Suspended {
+			continue
+		}
+		if n, ok := r.inbox.received(u.ID); ok {
+			u.Size, u.Receiving = n, true
+			continue
+		}
+		if spooled == nil {
+			spooled = map[string]int64{}
+			for f, err := range r.o.Spool.List(ctx) {
+				if err != nil {
+					return err
+				}
+				spooled[f.Name] = f.Size
+			}
+		}
+		u.Size = surelyWhole(spooled[u.ID])
+	}
+	return nil
+}
+
+func (r *Registry) uploadRecords(ctx context.Context) ([]UploadState, error) {
 	var out []UploadState
 	err := r.o.Meta.View(ctx, func(tx Tx) error {
 		out = nil
@@ -57,11 +98,6 @@ func (r *Registry) Uploads(ctx context.Context) ([]UploadState, error) {
 		return nil
 	})
 	slices.SortFunc(out, func(a, b UploadState) int { return cmp.Compare(a.Seq, b.Seq) })
-	for i, u := range out {
-		if !u.Complete { // its record says nothing of its size
-			out[i].Size = r.inbox.received(u.ID)
-		}
-	}
 	return out, err
 }
 
@@ -106,6 +142,16 @@ func (r *Registry) RemoveUpload(ctx context.Context, id string) error {
 		return err
 	}
 	return r.o.Spool.Remove(ctx, id)
+}
+
+// removeAll removes uploads; that somebody else has removed one is no error.
+func (r *Registry) removeAll(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		if err := r.RemoveUpload(ctx, id); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 func forgetUpload(tx Tx, u UploadState) error {
@@ -192,6 +238,9 @@ func (r *Registry) sweepUploads(ctx context.Context) (n int, err error) {
 		}
 	}
 	for _, id := range expired {
+		if r.inbox.busy(id) {
+			continue // resumed meanwhile
+		}
 		err := r.RemoveUpload(ctx, id)
 		if errors.Is(err, ErrNotFound) {
 			err = r.o.Spool.Remove(ctx, id)
@@ -201,5 +250,5 @@ func (r *Registry) sweepUploads(ctx context.Context) (n int, err error) {
 		}
 		n++
 	}
-	return n, nil
+	return n, r.sweepDirs(ctx, old)
 }

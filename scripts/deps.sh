@@ -4,7 +4,8 @@
 # the right to install them it prints the command.
 set -eu
 
-# Command and package that has it.
+# Command or file, and package that has it. The race detector links with the C
+# library.
 needed='
 ssh             openssh-client
 sftp            openssh-client
@@ -16,6 +17,16 @@ sshd            openssh-server
 mkfs.ext4       e2fsprogs
 mkfs.xfs        xfsprogs
 ssh-audit       ssh-audit
+curl            curl
+lftp            lftp
+rclone          rclone
+sshfs           sshfs
+psftp           putty-tools
+puttygen        putty-tools
+/usr/include/stdlib.h                            libc6-dev
+/usr/lib/python3/dist-packages/paramiko          python3-paramiko
+/usr/lib/python3/dist-packages/asyncssh          python3-asyncssh
+/usr/share/perl5/Net/SFTP/Foreign.pm             libnet-sftp-foreign-perl
 '
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -23,12 +34,8 @@ packages=()
 while read -r command package; do
 	[[ -n $command ]] || continue
 	(($# == 0)) || [[ " $* " == *" $command "* ]] || continue
-	command -v "$command" >/dev/null || packages+=("$package")
+	[[ $command == /* && -e $command ]] || command -v "$command" >/dev/null || packages+=("$package")
 done <<<"$needed"
-# The race detector links with the C library.
-if (($# == 0)) && [[ ! -e /usr/include/stdlib.h ]]; then
-	packages+=(libc6-dev)
-fi
 ((${#packages[@]})) || exit 0
 
 mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)

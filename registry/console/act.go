@@ -67,23 +67,16 @@ func (a *acting) told(what string, err error) (Result, error) {
 	return plan{DryRun: true, What: what}, nil
 }
 
-// refused puts on record that the command was refused or failed.
-func (s *Session) refused(ctx context.Context, op Op, fs *pflag.FlagSet, reason error) {
-	a := registry.Act{Caller: s.Caller, Command: s.words}
+// refused puts on record that the command was refused or failed. The flag -name
+// says what it was about.
+func (s *Session) refused(ctx context.Context, fs *pflag.FlagSet, reason error) {
+	a, name := registry.Act{Caller: s.Caller, Command: s.words}, ""
+	if f := fs.Lookup("name"); f != nil {
+		name = f.Value.String()
+	}
 	// Whoever ends the command early is on record all the same.
-	err := s.Registry.Refused(context.WithoutCancel(ctx), a, subject(op, fs), StatusOf(reason), reason.Error())
+	err := s.Registry.Refused(context.WithoutCancel(ctx), a, name, StatusOf(reason), reason.Error())
 	if err != nil {
 		fmt.Fprintf(s.Stderr, "warning: this is not on record: %s\n", Clean(err.Error()))
 	}
-}
-
-// subject is what a command was about: a configuration, or what -name says.
-func subject(op Op, fs *pflag.FlagSet) string {
-	if op, ok := op.(confined); ok {
-		return op.configuration(fs.Args())
-	}
-	if f := fs.Lookup("name"); f != nil {
-		return f.Value.String()
-	}
-	return ""
 }

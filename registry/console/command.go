@@ -55,9 +55,9 @@ const (
 )
 
 // confined is an Op about one configuration, which is looked at before it runs
-// and before it suggests anything. args are what follows the flags.
+// and before it suggests anything.
 type confined interface {
-	configuration(args []string) string // "" where none is named
+	configuration() string // as its flags name it; "" where they do not
 }
 
 // Result is what a command found out. The same value is marshalled under -json,
@@ -164,8 +164,8 @@ func (s *Session) run(ctx context.Context, words []string) error {
 	if f := fs.Lookup("json"); f.Changed {
 		s.json = f.Value.String() == "true"
 	}
-	if err := s.allowed(c, op, fs.Args()); err != nil {
-		s.refused(ctx, op, fs, err)
+	if err := s.allowed(c, op); err != nil {
+		s.refused(ctx, fs, err)
 		return err
 	}
 	result, err := op.Run(ctx, s, fs.Args())
@@ -175,19 +175,19 @@ func (s *Session) run(ctx context.Context, words []string) error {
 	if err != nil {
 		failed := c.Mutates && !isDryRun(fs) && !errors.Is(err, registry.ErrNoContent)
 		if failed || errors.Is(err, registry.ErrDenied) {
-			s.refused(ctx, op, fs, err)
+			s.refused(ctx, fs, err)
 		}
 		return err
 	}
 	err = s.show(result)
 	if errors.Is(err, registry.ErrDenied) { // of what is looked up only then
-		s.refused(ctx, op, fs, err)
+		s.refused(ctx, fs, err)
 	}
 	return err
 }
 
 // allowed returns ErrDenied for what the caller's key does not allow.
-func (s *Session) allowed(c Command, op Op, args []string) error {
+func (s *Session) allowed(c Command, op Op) error {
 	denied := func(format string, args ...any) error {
 		return &registry.Error{Kind: registry.ErrDenied, Text: fmt.Sprintf(format, args...)}
 	}
@@ -198,7 +198,7 @@ func (s *Session) allowed(c Command, op Op, args []string) error {
 		return denied("%s is for keys that may see every configuration, yours has configs=%q", c.Name, string(s.Caller.Configs))
 	}
 	if op, ok := op.(confined); ok {
-		if name := op.configuration(args); name != "" {
+		if name := op.configuration(); name != "" {
 			return s.Caller.CheckScope(name)
 		}
 	}

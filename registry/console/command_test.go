@@ -233,7 +233,7 @@ func TestRefusedArchive(t *testing.T) {
 	if status != wire.Failed || !strings.HasPrefix(stderr, `error: layer code:v1: entry "../x": outside the root: not an acceptable layer`+"\nhint: ") {
 		t.Errorf("addver: exit status %s, stderr %q", status, stderr)
 	}
-	if got := d.must("uploads"); !strings.Contains(got, `   refused   upload   entry "../x": outside the root`) {
+	if got := d.must("uploads"); !strings.Contains(got, `   refused   /upload   entry "../x": outside the root`) {
 		t.Errorf("uploads: got %q", got)
 	}
 }

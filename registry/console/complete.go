@@ -111,7 +111,7 @@ func candidatesFor(ctx context.Context, s *Session, words []string, word string)
 		}
 		flag, prefix = name, word[:strings.IndexByte(word, '=')+1]
 	}
-	if g, ok := op.(suggester); ok && s.allowed(c, op, fs.Args()) == nil {
+	if g, ok := op.(suggester); ok && s.allowed(c, op) == nil {
 		all, _ = g.suggest(ctx, s, flag) // without an answer there is nothing to offer
 	}
 	return prefix, all

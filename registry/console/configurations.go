@@ -20,7 +20,7 @@ func (c *configName) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.name, "name", "", "`name` of the configuration")
 }
 
-func (c *configName) configuration([]string) string { return c.name }
+func (c *configName) configuration() string { return c.name }
 
 func (c *configName) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
 	switch flag {
@@ -281,13 +281,6 @@ func (a *addconfOp) suggest(ctx context.Context, s *Session, flag string) ([]str
 		flag = "layer"
 	}
 	return a.configName.suggest(ctx, s, flag)
-}
-
-func (a *addconfOp) configuration(args []string) string {
-	if a.name == "" && len(args) > 0 {
-		return args[0]
-	}
-	return a.name
 }
 
 func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {

@@ -9,13 +9,6 @@ import (
 // configArg is a configName that may also be the word behind the flags.
 type configArg struct{ configName }
 
-func (c *configArg) configuration(args []string) string {
-	if c.name == "" && len(args) > 0 {
-		return args[0]
-	}
-	return c.name
-}
-
 func (c *configArg) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
 	if flag == "" {
 		flag = "name"
@@ -72,5 +65,5 @@ func (r *resumeOp) Run(ctx context.Context, s *Session, args []string) (Result, 
 	if err := r.take(args); err != nil {
 		return nil, err
 	}
-	return r.told(s.Registry.Resume(ctx, r.act(s), r.name))
+	return r.told(s.Registry.EndHold(ctx, r.act(s), r.name))
 }

@@ -68,7 +68,7 @@ func check(_ context.Context, r io.Reader) (registry.Archive, error) {
 // upload uploads content, waits for the verdict and returns its digest.
 func (d *desk) upload(content string) digest.Digest {
 	d.t.Helper()
-	in, err := d.session.Registry.Receive(d.t.Context(), d.session.Caller, "upload")
+	in, err := d.session.Registry.Receive(d.t.Context(), d.session.Caller, "/upload")
 	if err != nil {
 		d.t.Fatal(err)
 	}

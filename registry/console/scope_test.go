@@ -132,7 +132,7 @@ func TestScopeOfCompletion(t *testing.T) {
 func TestZeroReachIsTheCarefulOne(t *testing.T) {
 	d := newDesk(t)
 	d.session.Caller.Configs = "web"
-	err := d.session.allowed(Command{Name: "new", Role: registry.Viewer}, new(versionOp), nil)
+	err := d.session.allowed(Command{Name: "new", Role: registry.Viewer}, new(versionOp))
 	if StatusOf(err) != wire.Denied || err.Error() != `new is for keys that may see every configuration, yours has configs="web"` {
 		t.Errorf("allowed = %v, want it denied", err)
 	}

@@ -215,8 +215,10 @@ func (*uploadsOp) Run(ctx context.Context, s *Session, _ []string) (Result, erro
 	for _, u := range uploads {
 		verdict := string(u.Verdict)
 		switch {
-		case !u.Complete:
+		case u.Receiving:
 			verdict = "receiving"
+		case !u.Complete:
+			verdict = "partial"
 		case verdict == "":
 			verdict = "checking"
 		}

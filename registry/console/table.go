@@ -1,9 +1,17 @@
 package console
 
 import (
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+
 	"deploytools/registry"
 	"deploytools/registry/wire"
 )
+
+// sumHelp is of hidden commands, which programs run.
+const sumHelp = `Programs that copy files, such as rclone, run it to see that a file arrived as it left. Each PATH
+names a complete upload of your key, as sftp shows it. Without one, standard input is read.`
 
 // everyCommand returns the command table.
 func everyCommand() []Command {
@@ -68,10 +76,29 @@ what is not ASCII.`,
 		},
 		{
 			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer, Reach: NoConfiguration,
-			Long: `An upload is kept for 24 hours. Its digest is the first column; addver -hash makes it a version.
-The second is its size in bytes, so far where it is being received. The last one says why an archive is refused.`,
+			Long: `An upload is kept for 24 hours after its last byte. Its digest is the first column; addver -hash
+makes it a version. The second is its size in bytes, so far where it is receiving, and as much as
+can go on where it is partial: it was cut off. The last one says why an archive is refused.`,
 			Examples: []string{"uploads"},
 			New:      func() Op { return new(uploadsOp) },
+		},
+		{
+			Name: "sha256sum", Short: "print the SHA-256 of what you have uploaded", Args: "[PATH...]", Role: registry.Publisher, Reach: NoConfiguration, Stdin: true, Hidden: true,
+			Long:     sumHelp,
+			Examples: []string{"sha256sum /upload"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New: func() Op { return &sumOp{hash: sha256.New} },
+		},
+		{
+			Name: "sha1sum", Short: "print the SHA-1 of what you have uploaded", Args: "[PATH...]", Role: registry.Publisher, Reach: NoConfiguration, Stdin: true, Hidden: true,
+			Long:     sumHelp,
+			Examples: []string{"sha1sum /upload"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New: func() Op { return &sumOp{hash: sha1.New} },
+		},
+		{
+			Name: "md5sum", Short: "print the MD5 of what you have uploaded", Args: "[PATH...]", Role: registry.Publisher, Reach: NoConfiguration, Stdin: true, Hidden: true,
+			Long:     sumHelp,
+			Examples: []string{"md5sum /upload"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New: func() Op { return &sumOp{hash: md5.New} },
 		},
 		{
 			Name: "addver", Short: "make an upload a version of a component", Role: registry.Publisher, Reach: NoConfiguration, Mutates: true,

@@ -1,7 +1,6 @@
 package sftpfs
 
 import (
-	"bytes"
 	"fmt"
 	"io/fs"
 	"path"
@@ -26,40 +25,38 @@ type dropBox struct {
 // sumSuffix is that of the virtual file with the digest of an upload.
 const sumSuffix = ".sha256"
 
+// isPublished says that p belongs to the part of the tree that nobody writes.
 func (b *dropBox) isPublished(p string) bool {
-	return p == configsDir || p == filesDir || strings.HasPrefix(p, configsDir+"/") || strings.HasPrefix(p, filesDir+"/")
-}
-
-// uploads returns the complete uploads of the caller's key by path; of several
-// under one path the newest.
-func (b *dropBox) uploads() (map[string]registry.UploadState, error) {
-	all, err := b.r.Uploads(b.ctx)
-	out := make(map[string]registry.UploadState, len(all))
-	for _, u := range all {
-		if u.Complete && u.Fingerprint == b.caller.Fingerprint {
-			out[u.Path] = u
+	for _, dir := range []string{configsDir, filesDir, hashDir} {
+		if p == dir || strings.HasPrefix(p, dir+"/") {
+			return true
 		}
 	}
-	return out, err
-}
-
-// upload returns the complete upload at p.
-func (b *dropBox) upload(p string) (registry.UploadState, error) {
-	all, err := b.uploads()
-	if err != nil {
-		return registry.UploadState{}, err
-	}
-	u, ok := all[p]
-	if !ok {
-		return u, fs.ErrNotExist
-	}
-	return u, nil
+	return false
 }
 
 func (b *dropBox) writing(p string) *uploading {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.open[p]
+}
+
+// uploaded returns the complete upload at p.
+func (b *dropBox) uploaded(p string) (registry.UploadState, error) {
+	box, err := b.r.DropBox(b.ctx, b.caller)
+	if err != nil {
+		return registry.UploadState{}, err
+	}
+	u, ok := box.Files[p]
+	switch {
+	case !ok && box.IsDir(p):
+		return u, refused("is a directory")
+	case !ok:
+		return u, fs.ErrNotExist
+	case !u.Complete:
+		return u, refused("is not complete")
+	}
+	return u, nil
 }
 
 // sum returns the line of sha256sum about the upload that p, a name with
@@ -69,26 +66,28 @@ func (b *dropBox) sum(p string) ([]byte, registry.UploadState, error) {
 	if !ok {
 		return nil, registry.UploadState{}, fs.ErrNotExist
 	}
-	u, err := b.upload(of)
+	u, err := b.uploaded(of)
 	return fmt.Appendf(nil, "%s  %s\n", u.Digest, path.Base(of)), u, err
 }
 
 func (b *dropBox) read(p string) (opened, error) {
+	if _, ok := under(p, hashDir); ok {
+		return b.readHash(p)
+	}
 	if p == "/" || b.isPublished(p) {
 		return b.published.read(p)
 	}
-	u, err := b.upload(p)
+	u, err := b.uploaded(p)
 	if err == nil {
 		return b.r.OpenUpload(b.ctx, u.ID)
 	}
 	if line, _, missing := b.sum(p); missing == nil {
-		return document{bytes.NewReader(line)}, nil
+		return newDocument(line), nil
 	}
 	return nil, err
 }
 
-// write begins an upload. One that is complete is never changed: what is
-// written under its name is another one.
+// write begins an upload, or goes on with one.
 func (b *dropBox) write(p string, flags sftp.FileOpenFlags) (sftp.WriterAtReaderAt, error) {
 	in, err := b.receive(p, flags)
 	if err != nil {
@@ -98,46 +97,15 @@ func (b *dropBox) write(p string, flags sftp.FileOpenFlags) (sftp.WriterAtReader
 	return in, nil
 }
 
-func (b *dropBox) receive(p string, flags sftp.FileOpenFlags) (*uploading, error) {
-	if p == "/" {
-		return nil, refused("is a directory")
-	}
-	if b.isPublished(p) {
-		return nil, denied("%s is read-only; upload under another name", p)
-	}
-	if b.caller.Role < registry.Publisher {
-		return nil, denied("a %s cannot upload", b.caller.Role)
-	}
-	all, err := b.uploads()
-	if err != nil {
-		return nil, err
-	}
-	_, exists := all[p]
+// mayChange says why the caller cannot change what is at p.
+func (b *dropBox) mayChange(p string) error {
 	switch {
-	case b.writing(p) != nil:
-		return nil, refused("is being written")
-	case b.below(p, all) != nil:
-		return nil, refused("is a directory")
-	case !exists && !flags.Creat:
-		return nil, fs.ErrNotExist
-	case exists && flags.Excl:
-		return nil, refused("exists already")
-	case exists && (flags.Append || !flags.Creat):
-		return nil, refused("a complete upload cannot be continued")
+	case b.isPublished(p):
+		return denied("%s is read-only; upload under another name", p)
+	case b.caller.Role < registry.Publisher:
+		return denied("a %s cannot upload", b.caller.Role)
 	}
-	return b.begin(p)
-}
-
-func (b *dropBox) begin(p string) (*uploading, error) {
-	in, err := b.r.Receive(b.ctx, b.caller, p)
-	if err != nil {
-		return nil, err
-	}
-	u := &uploading{Incoming: in, box: b, path: p}
-	b.mu.Lock()
-	b.open[p] = u
-	b.mu.Unlock()
-	return u, nil
+	return nil
 }
 
 // complain tells the user why an upload did not work: OpenSSH's clients show
@@ -146,36 +114,42 @@ func (b *dropBox) complain(p string, err error) {
 	b.reporter.notices.printf("error: %s: %v", path.Base(p), reporter{}.status(err))
 }
 
-// remove forgets all uploads that have been stored under the path.
+// remove forgets what this session is writing at the path, and else all uploads
+// that have been stored under it. A client that gives up removes what it has
+// begun: what another one with the same key has uploaded meanwhile stays.
 func (b *dropBox) remove(p string) error {
 	if p == "/" || b.isPublished(p) {
 		return fs.ErrPermission
 	}
-	found := false
 	if u := b.writing(p); u != nil {
-		found = true
 		u.end()
-		if err := u.Abort(b.ctx); err != nil {
-			return err
-		}
+		return u.Abort(b.ctx)
 	}
-	all, err := b.r.Uploads(b.ctx)
-	if err != nil {
+	return b.r.RemoveFile(b.ctx, b.caller, p)
+}
+
+func (b *dropBox) mkdir(p string) error {
+	if err := b.mayChange(p); err != nil {
 		return err
 	}
-	for _, u := range all {
-		if u.Path != p || !u.Complete || u.Fingerprint != b.caller.Fingerprint {
-			continue
-		}
-		found = true
-		if err := b.r.RemoveUpload(b.ctx, u.ID); err != nil && !isNotFound(err) {
-			return err
-		}
+	return b.r.MakeDir(b.ctx, b.caller, p)
+}
+
+func (b *dropBox) rmdir(p string) error {
+	if p == "/" || b.isPublished(p) {
+		return fs.ErrPermission
 	}
-	if !found {
-		return fs.ErrNotExist
+	return b.r.RemoveDir(b.ctx, b.caller, p)
+}
+
+func (b *dropBox) rename(from, to string, replace bool) error {
+	if from == "/" || b.isPublished(from) {
+		return fs.ErrPermission
 	}
-	return nil
+	if err := b.mayChange(to); err != nil {
+		return err
+	}
+	return b.r.Move(b.ctx, b.caller, from, to, replace)
 }
 
 func (b *dropBox) resize(p string, size int64) error {
@@ -185,7 +159,7 @@ func (b *dropBox) resize(p string, size int64) error {
 	if u := b.writing(p); u != nil {
 		return u.Truncate(size)
 	}
-	if u, err := b.upload(p); err != nil {
+	if u, err := b.uploaded(p); err != nil {
 		return err
 	} else if u.Size != size {
 		return denied("a complete upload cannot be changed")
@@ -201,81 +175,20 @@ func (b *dropBox) attributes(p string) error {
 	return err
 }
 
-func (b *dropBox) stat(p string) (fs.FileInfo, error) {
-	if p == "/" || b.isPublished(p) {
-		return b.published.stat(p)
-	}
-	if u := b.writing(p); u != nil {
-		return u.entry(), nil
-	}
-	all, err := b.uploads()
+// blockBytes is the unit in which clients are told about space.
+const blockBytes = 4096
+
+// space tells what the caller's uploads may still take, which is what the disk
+// has at most.
+func (b *dropBox) space() (*sftp.StatVFS, error) {
+	room, err := b.r.Room(b.ctx, b.caller)
 	if err != nil {
 		return nil, err
 	}
-	if u, ok := all[p]; ok {
-		return uploadEntry(u), nil
-	}
-	if b.below(p, all) != nil {
-		return directory(path.Base(p), 0o700), nil
-	}
-	line, u, err := b.sum(p)
-	if err != nil {
-		return nil, err
-	}
-	return entry{path.Base(p), 0o600, int64(len(line)), u.Written}, nil
-}
-
-func uploadEntry(u registry.UploadState) entry {
-	return entry{path.Base(u.Path), 0o600, u.Size, u.Written}
-}
-
-func (b *dropBox) list(p string) ([]fs.FileInfo, error) {
-	if b.isPublished(p) {
-		return b.published.list(p)
-	}
-	all, err := b.uploads()
-	if err != nil {
-		return nil, err
-	}
-	entries := b.below(p, all)
-	if p == "/" {
-		return append(top(), entries...), nil
-	}
-	if entries == nil {
-		if _, err := b.stat(p); err != nil {
-			return nil, err
-		}
-		return nil, refused("is not a directory")
-	}
-	return entries, nil
-}
-
-// below returns what the directory p holds: nil when nothing makes it one.
-// Names of uploads may have slashes, and so imply directories.
-func (b *dropBox) below(p string, all map[string]registry.UploadState) []fs.FileInfo {
-	children := map[string]fs.FileInfo{}
-	add := func(at string, e entry) {
-		rest, ok := under(at, strings.TrimSuffix(p, "/"))
-		if !ok {
-			return
-		}
-		if dir, _, nested := strings.Cut(rest, "/"); nested {
-			children[dir] = directory(dir, 0o700)
-		} else if _, ok := children[rest]; !ok {
-			children[rest] = e
-		}
-	}
-	b.mu.Lock()
-	for at, u := range b.open {
-		add(at, u.entry())
-	}
-	b.mu.Unlock()
-	for at, u := range all {
-		add(at, uploadEntry(u))
-	}
-	var out []fs.FileInfo
-	for _, e := range children {
-		out = append(out, e)
-	}
-	return out
+	free, entries := uint64(room.Free)/blockBytes, uint64(max(0, room.MaxEntries-room.Entries))
+	return &sftp.StatVFS{
+		Bsize: blockBytes, Frsize: blockBytes, Namemax: maxPath,
+		Blocks: free + (uint64(room.Used)+blockBytes-1)/blockBytes, Bfree: free, Bavail: free,
+		Files: uint64(room.MaxEntries), Ffree: entries, Favail: entries,
+	}, nil
 }

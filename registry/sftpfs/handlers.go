@@ -46,10 +46,14 @@ type tree interface {
 	read(path string) (opened, error)
 	write(path string, flags sftp.FileOpenFlags) (sftp.WriterAtReaderAt, error)
 	remove(path string) error
+	mkdir(path string) error
+	rmdir(path string) error
+	rename(from, to string, replace bool) error
 	resize(path string, size int64) error
 	attributes(path string) error // says whether setting them is borne
 	stat(path string) (fs.FileInfo, error)
 	list(path string) ([]fs.FileInfo, error)
+	space() (*sftp.StatVFS, error)
 }
 
 // opened is a file that is open for reading.
@@ -142,6 +146,12 @@ func (h *handlers) Filecmd(r *sftp.Request) (err error) {
 	switch r.Method {
 	case "Remove":
 		return h.tree.remove(r.Filepath)
+	case "Mkdir":
+		return h.tree.mkdir(r.Filepath)
+	case "Rmdir":
+		return h.tree.rmdir(r.Filepath)
+	case "Rename":
+		return h.rename(r, false)
 	case "Setstat":
 		a := r.Attributes()
 		if a == nil { // shorter than its flags say: pkg/sftp#661
@@ -152,7 +162,29 @@ func (h *handlers) Filecmd(r *sftp.Request) (err error) {
 		}
 		return h.tree.resize(r.Filepath, int64(a.Size)) // one beyond int64 is negative, and refused
 	}
-	return fs.ErrPermission
+	return fs.ErrPermission // links
+}
+
+func (h *handlers) rename(r *sftp.Request, replace bool) error {
+	if err := checkPath(r.Target); err != nil {
+		return err
+	}
+	return h.tree.rename(r.Filepath, r.Target, replace)
+}
+
+// PosixRename renames a file to a name that may be taken.
+func (h *handlers) PosixRename(r *sftp.Request) (err error) {
+	defer h.reporter.guard(&err)
+	if err := checkPath(r.Filepath); err != nil {
+		return err
+	}
+	return h.rename(r, true)
+}
+
+// StatVFS tells how much may be written.
+func (h *handlers) StatVFS(*sftp.Request) (out *sftp.StatVFS, err error) {
+	defer h.reporter.guard(&err)
+	return h.tree.space()
 }
 
 // Filelist answers stat and opens a directory.

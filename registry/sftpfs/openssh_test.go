@@ -65,19 +65,20 @@ func TestOpenSSHUploads(t *testing.T) { // U-04, B-31
 		stdin string
 		want  string
 	}{
-		"sftp put":          {[]string{"sftp"}, "put web.tar.gz\n", stored("web.tar.gz", "content")},
-		"sftp put -p":       {[]string{"sftp"}, "put -p web.tar.gz\n", stored("web.tar.gz", "content")},
-		"sftp put name":     {[]string{"sftp", "-b", "-"}, "put web.tar.gz other\nput web.tar.gz other\n", stored("other", "content")},
-		"sftp put big":      {[]string{"sftp", "-b", "-"}, "put -p big\n", stored("big", big)},
-		"sftp put slow":     {[]string{"sftp", "-R", "1", "-B", "1000", "-b", "-"}, "put web.tar.gz\n", stored("web.tar.gz", "content")},
-		"scp":               {[]string{"scp", "web.tar.gz", "host:"}, "", stored("web.tar.gz", "content")},
-		"scp name":          {[]string{"scp", "web.tar.gz", "host:code"}, "", stored("code", "content")},
-		"scp -p":            {[]string{"scp", "-p", "big", "host:"}, "", stored("big", big)},
-		"scp path":          {[]string{"scp", "web.tar.gz", "host:/code"}, "", stored("code", "content")},
-		"scp directory":     {[]string{"scp", "web.tar.gz", "host:/incoming/"}, "", stored("incoming", "content")},
-		"scp several":       {[]string{"scp", "web.tar.gz", "big", "host:"}, "", stored("web.tar.gz", "content") + stored("big", big)},
-		"scp with a space":  {[]string{"scp", "with space", "host:"}, "", stored("with space", "x")},
-		"scp over the same": {[]string{"scp", "web.tar.gz", "big", "web.tar.gz", "host:one"}, "", ""},
+		"sftp put":              {[]string{"sftp"}, "put web.tar.gz\n", stored("web.tar.gz", "content")},
+		"sftp put -p":           {[]string{"sftp"}, "put -p web.tar.gz\n", stored("web.tar.gz", "content")},
+		"sftp put name":         {[]string{"sftp", "-b", "-"}, "put web.tar.gz other\nput web.tar.gz other\n", stored("other", "content")},
+		"sftp put big":          {[]string{"sftp", "-b", "-"}, "put -p big\n", stored("big", big)},
+		"sftp put slow":         {[]string{"sftp", "-R", "1", "-B", "1000", "-b", "-"}, "put web.tar.gz\n", stored("web.tar.gz", "content")},
+		"scp":                   {[]string{"scp", "web.tar.gz", "host:"}, "", stored("web.tar.gz", "content")},
+		"scp name":              {[]string{"scp", "web.tar.gz", "host:code"}, "", stored("code", "content")},
+		"scp -p":                {[]string{"scp", "-p", "big", "host:"}, "", stored("big", big)},
+		"scp path":              {[]string{"scp", "web.tar.gz", "host:/code"}, "", stored("code", "content")},
+		"scp directory":         {[]string{"scp", "web.tar.gz", "host:/incoming/"}, "", stored("incoming", "content")},
+		"scp several":           {[]string{"scp", "web.tar.gz", "big", "host:"}, "", stored("web.tar.gz", "content") + stored("big", big)},
+		"scp with a space":      {[]string{"scp", "with space", "host:"}, "", stored("with space", "x")},
+		"scp makes a directory": {[]string{"scp", "web.tar.gz", "big", "host:one"}, "", stored("web.tar.gz", "content") + stored("big", big)},
+		"scp over the same":     {[]string{"scp", "web.tar.gz", "big", "web.tar.gz", "host:"}, "", stored("web.tar.gz", "content") + stored("big", big)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newClients(t)
@@ -98,7 +99,7 @@ func TestOpenSSHLooksAndRemoves(t *testing.T) {
 	c := newClients(t)
 	c.run(false, "", "scp", "web.tar.gz", "big", "host:")
 	stdout, _ := c.batch(false, "ls -1", "ls -l web.tar.gz", "get web.tar.gz.sha256", "get big back", "rm web.tar.gz", "ls -1")
-	if !strings.Contains(stdout, "\nbig\nconfigs\nfiles\nweb.tar.gz\n") || !strings.HasSuffix(stdout, "\nbig\nconfigs\nfiles\n") {
+	if !strings.Contains(stdout, "\nbig\nby-hash\nconfigs\nfiles\nweb.tar.gz\n") || !strings.HasSuffix(stdout, "\nbig\nby-hash\nconfigs\nfiles\n") {
 		t.Errorf("sftp prints\n%s", stdout)
 	}
 	for name, want := range map[string]string{

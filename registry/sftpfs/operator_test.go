@@ -29,7 +29,7 @@ func TestPutIsStoredAndTold(t *testing.T) { // U-05
 	if got := read(t, c, "/web.tar.gz"); got != "content" {
 		t.Errorf("web.tar.gz holds %q", got)
 	}
-	want := "drwxr-x--- 0 1970-01-01 00:00:00 configs\ndrwx------ 0 1970-01-01 00:00:00 files\n-rw------- 7 2026-11-21 20:00:00 web.tar.gz\n"
+	want := "drwx------ 0 1970-01-01 00:00:00 by-hash\ndrwxr-x--- 0 1970-01-01 00:00:00 configs\ndrwx------ 0 1970-01-01 00:00:00 files\n-rw------- 7 2026-11-21 20:00:00 web.tar.gz\n"
 	if got := ls(t, c, "."); got != want {
 		t.Errorf("ls:\n%swant\n%s", got, want)
 	}
@@ -120,8 +120,8 @@ func TestAttributesWhileWriting(t *testing.T) {
 	}
 }
 
-// B-32: what was cut off is never an upload.
-func TestACutUploadIsGone(t *testing.T) {
+// B-32: what was cut off is never claimed. It can go on.
+func TestACutUploadIsAPart(t *testing.T) {
 	r := open(t, options())
 	c, n, cut := session(t, r, ann)
 	put(t, c, "whole", "whole")
@@ -134,8 +134,8 @@ func TestACutUploadIsGone(t *testing.T) {
 	}
 	cut()
 	all, err := r.Uploads(t.Context())
-	if err != nil || len(all) != 1 || all[0].Path != "/whole" {
-		t.Errorf("Uploads() = %+v, %v, want only the whole one", all, err)
+	if err != nil || len(all) != 2 || all[1].Path != "/half" || all[1].Complete || all[1].Size != 7 {
+		t.Errorf("Uploads() = %+v, %v, want the whole one and a part", all, err)
 	}
 	_, err = r.AddVersion(t.Context(), registry.Act{Caller: ann}, registry.NewVersion{Component: "code", Version: "v1", Digest: digest.Of([]byte("half of"))}, nil)
 	if !errors.Is(err, registry.ErrNotFound) {
@@ -231,7 +231,7 @@ func TestOpenFlags(t *testing.T) {
 		{"no create", "nope", os.O_WRONLY, false},
 		{"create only, there", "there", os.O_WRONLY | os.O_CREATE | os.O_EXCL, false},
 		{"append", "there", os.O_WRONLY | os.O_CREATE | os.O_APPEND, false},
-		{"write in place", "there", os.O_WRONLY, false},
+		{"append without create", "there", os.O_WRONLY | os.O_APPEND, false},
 		{"the root", "/", os.O_WRONLY | os.O_CREATE, false},
 		{"a directory", "dir", os.O_WRONLY | os.O_CREATE, false},
 	} {
@@ -272,6 +272,8 @@ func must(n int, _ error) int { return n }
 
 func TestRemoveWhileWriting(t *testing.T) {
 	r := open(t, options())
+	other, _, _ := session(t, r, ann)
+	put(t, other, "f", "another's")
 	c, _, _ := session(t, r, ann)
 	f, err := c.Create("f")
 	if err != nil {
@@ -286,8 +288,8 @@ func TestRemoveWhileWriting(t *testing.T) {
 	if err := f.Close(); err == nil {
 		t.Error("Close after Remove succeeds")
 	}
-	if all, err := r.Uploads(t.Context()); len(all) != 0 || err != nil {
-		t.Errorf("Uploads() = %+v, %v", all, err)
+	if got := read(t, c, "f"); got != "another's" {
+		t.Errorf("f holds %q, want what was there before", got)
 	}
 }
 
@@ -367,10 +369,10 @@ func TestAListingOfMany(t *testing.T) {
 		put(t, c, fmt.Sprintf("f%03d", i), fmt.Sprint(i))
 	}
 	infos, err := c.ReadDir("/")
-	if err != nil || len(infos) != 252 {
-		t.Fatalf("ReadDir has %d entries, %v, want 252", len(infos), err)
+	if err != nil || len(infos) != 253 {
+		t.Fatalf("ReadDir has %d entries, %v, want 253", len(infos), err)
 	}
-	for i, info := range infos[1:251] { // configs, f000..., files
+	for i, info := range infos[2:252] { // by-hash, configs, f000..., files
 		if want := fmt.Sprintf("f%03d", i); info.Name() != want {
 			t.Fatalf("entry %d is %s, want %s", i, info.Name(), want)
 		}
@@ -425,6 +427,8 @@ func TestAnUploadOutlivesARestart(t *testing.T) {
 	if got := read(t, c, "files/"+digest.Of([]byte("content")).String()); got != "content" {
 		t.Errorf("the layer holds %q", got)
 	}
+	goOn(t, c, "half", 4, "half of it")
+	addver(t, r, "code", "v2", "half of it")
 	if left, err := os.ReadDir(dir + "/uploads"); len(left) != 0 || err != nil {
 		t.Errorf("uploads/ holds %v, %v", left, err)
 	}

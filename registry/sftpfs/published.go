@@ -90,6 +90,8 @@ func layerEntry(l registry.StoredLayer) entry { return entry{l.Digest.String(), 
 
 type document struct{ *bytes.Reader }
 
+func newDocument(b []byte) document { return document{bytes.NewReader(b)} }
+
 func (document) Close() error { return nil }
 
 func (t published) read(p string) (opened, error) {
@@ -107,7 +109,7 @@ func (t published) read(p string) (opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	return document{bytes.NewReader(b)}, nil
+	return newDocument(b), nil
 }
 
 func (published) isDir(p string) bool { return p == "/" || p == configsDir || p == filesDir }
@@ -170,6 +172,10 @@ type readOnly struct{ published }
 func (readOnly) write(string, sftp.FileOpenFlags) (sftp.WriterAtReaderAt, error) {
 	return nil, fs.ErrPermission
 }
-func (readOnly) remove(string) error        { return fs.ErrPermission }
-func (readOnly) resize(string, int64) error { return fs.ErrPermission }
-func (readOnly) attributes(string) error    { return fs.ErrPermission }
+func (readOnly) remove(string) error              { return fs.ErrPermission }
+func (readOnly) mkdir(string) error               { return fs.ErrPermission }
+func (readOnly) rmdir(string) error               { return fs.ErrPermission }
+func (readOnly) rename(_, _ string, _ bool) error { return fs.ErrPermission }
+func (readOnly) resize(string, int64) error       { return fs.ErrPermission }
+func (readOnly) attributes(string) error          { return fs.ErrPermission }
+func (readOnly) space() (*sftp.StatVFS, error)    { return nil, sftp.ErrSSHFxOpUnsupported }

@@ -119,6 +119,19 @@ func TestDamagedHostKeyIsNeverReplaced(t *testing.T) {
 	}
 }
 
+// A key to come that cannot be read is said at the start, and not when everybody
+// relies on it.
+func TestKeyToComeHasToBeGood(t *testing.T) {
+	for name, want := range map[string]string{"host_key_next": "host_key_next: the file is empty: mend the file", "host_key_next.pub": "", "other": "", ".host_key_next.swp": ""} {
+		dir := t.TempDir()
+		writeFile(t, filepath.Join(dir, name), nil)
+		keys, err := LoadHostKeys(dir, slog.New(slog.DiscardHandler))
+		if want == "" && (err != nil || len(keys) != 1) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("with %s: %d keys, %v, want %q", name, len(keys), err, want)
+		}
+	}
+}
+
 func TestHostKeyNeedsItsDirectory(t *testing.T) {
 	_, err := LoadHostKeys(filepath.Join(t.TempDir(), "none"), slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "none/host_key") {

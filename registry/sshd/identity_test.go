@@ -150,6 +150,37 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// An agent's certificate names the agents' user name, and its authority stands
+// where agents do.
+func TestCertificateOfAnAgent(t *testing.T) {
+	ca := newKey(t)
+	agents := parse(t, registry.Agent, "cert-authority,configs=web "+line(ca, "ca"))
+	d := newDaemon(t, func(o *Options) { o.Agents = func() *keys.Set { return agents } })
+	for _, test := range []struct {
+		user    string
+		change  func(*ssh.Certificate)
+		allowed bool
+	}{
+		{user: AgentUser, change: func(c *ssh.Certificate) { c.ValidPrincipals = []string{AgentUser} }, allowed: true},
+		{user: AgentUser, change: func(c *ssh.Certificate) {
+			c.ValidPrincipals, c.CriticalOptions["force-command"] = []string{AgentUser}, keys.CommandSFTP
+		}, allowed: true},
+		{user: AgentUser, change: func(c *ssh.Certificate) {
+			c.ValidPrincipals, c.CriticalOptions["force-command"] = []string{AgentUser}, "help"
+		}},
+		{user: AgentUser},
+		{user: "anna"},
+	} {
+		id, err := d.identify(at(test.user, "10.0.0.9"), certified(t, ca, test.change), moment)
+		if (err == nil) != test.allowed {
+			t.Errorf("%s: %v, want access: %t", test.user, err, test.allowed)
+		}
+		if err == nil && (id.caller.Role != registry.Agent || id.caller.Configs != "web") {
+			t.Errorf("%s: %+v, want an agent of web", test.user, id.caller)
+		}
+	}
+}
+
 // One bit of a certificate changed, and it is worth nothing.
 func TestCertificateThatWasTamperedWith(t *testing.T) {
 	ca := newKey(t)

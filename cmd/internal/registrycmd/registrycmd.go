@@ -74,6 +74,7 @@ type settings struct {
 	maxUpload   int64
 	minFree     int64
 	auditKeep   int
+	quota       registry.Quota
 	layers      layers.Options
 	addrFile    string
 	logFormat   string
@@ -89,6 +90,9 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.IntVar(&s.maxVersions, "maxver", 10, "`number` of newest versions of a component to keep; 0 keeps all. Versions that a configuration references, now or in its newest 10 revisions, always stay")
 	fs.DurationVar(&s.idle, "deadline", 30*time.Minute, "`time` after which an idle connection is closed; 0 is never. What makes progress is never cut")
 	fs.Int64Var(&s.maxUpload, "max-upload", 16<<30, "greatest size of one upload, in `bytes`")
+	fs.Int64Var(&s.quota.Operator, "operator-quota", 64<<30, "`bytes` that all uploads of one key may take until they are versions")
+	fs.Int64Var(&s.quota.Total, "total-quota", 256<<30, "`bytes` that the uploads of all keys may take until they are versions")
+	fs.IntVar(&s.quota.Entries, "max-uploads", 1000, "`number` of uploads and directories that one key may have")
 	fs.Int64Var(&s.minFree, "min-free", 1<<30, "`bytes` that uploads leave free on the disk")
 	fs.IntVar(&s.auditKeep, "audit-keep", 0, "`number` of newest entries of the audit log to keep; 0 keeps all. One takes about half a kilobyte")
 	layerflags.Define(fs, &s.layers)
@@ -167,6 +171,8 @@ func (s *settings) check() error {
 		return cli.Usage("-audit-keep cannot be negative")
 	case s.minFree <= 0:
 		return cli.Usage("-min-free should be positive")
+	case s.quota.Operator <= 0 || s.quota.Total <= 0 || s.quota.Entries <= 0:
+		return cli.Usage("-operator-quota, -total-quota and -max-uploads should be positive")
 	}
 	return nil
 }
@@ -200,7 +206,7 @@ func (s *settings) open(log *slog.Logger) (*registry.Registry, func(), error) {
 	}
 	reg := registry.New(registry.Options{
 		Meta: meta, Blobs: blobs, Spool: spool, Check: checkFunc(s.layers),
-		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree, AuditKeep: s.auditKeep,
+		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree, Quota: s.quota, AuditKeep: s.auditKeep,
 	})
 	return reg, func() {
 		reg.Close()
