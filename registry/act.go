@@ -39,6 +39,11 @@ func checkText(what, s string) error {
 // done is what an act did: the object that it is about, and the change in words.
 type done struct{ name, what string }
 
+// fileAct is the act of c that SFTP asks for, as a command.
+func fileAct(c Caller, words ...string) Act {
+	return Act{Caller: c, Command: append([]string{"sftp"}, words...)}
+}
+
 // actWrites is how many writes of an Update the record of the act takes.
 const actWrites = 2
 

@@ -224,7 +224,7 @@ func TestAFailedActIsNotOnRecordAsDone(t *testing.T) {
 // Whatever is done to the log, verifying it names the first entry that is not
 // as it was.
 func TestVerifyNamesTheFirstBrokenEntry(t *testing.T) {
-	const n = 9 // as stocked
+	const n = 18 // as stocked: uploads and versions
 	key := func(i int) string { return fmt.Sprintf("audit/%016x", i) }
 	edit := func(i int) func(registry.Tx) error {
 		return func(tx registry.Tx) error {
@@ -249,8 +249,8 @@ func TestVerifyNamesTheFirstBrokenEntry(t *testing.T) {
 		"last missing":       {func(tx registry.Tx) error { return tx.Delete(key(n)) }, n},
 		"no entry any more":  {func(tx registry.Tx) error { return tx.Put(key(2), []byte("{")) }, 2},
 		"another's place":    {func(tx registry.Tx) error { b, _ := tx.Get(key(3)); return tx.Put(key(6), b) }, 6},
-		"the end cut off":    {func(tx registry.Tx) error { return errors.Join(tx.Delete(key(8)), tx.Delete(key(9))) }, 8},
-		"its end is unknown": {func(tx registry.Tx) error { return tx.Put("chain", []byte(`{"Head":9}`)) }, n},
+		"the end cut off":    {func(tx registry.Tx) error { return errors.Join(tx.Delete(key(n-1)), tx.Delete(key(n))) }, n - 1},
+		"its end is unknown": {func(tx registry.Tx) error { return tx.Put("chain", []byte(`{"Head":18}`)) }, n},
 	} {
 		w, r := stocked(t)
 		if err := w.meta.Update(t.Context(), test.do); err != nil {

@@ -265,8 +265,8 @@ func TestAuditText(t *testing.T) {
 	d.session.Caller = registry.Caller{User: "eve", Role: registry.Viewer, Fingerprint: "SHA256:eve", Remote: "198.51.100.9"}
 	d.run("delconf -name project1 -force")
 	d.session.Caller.Role = registry.Admin
-	const want = "7   2026-11-21T18:07:00Z   ann (ann@desk)   SHA256:abc   192.0.2.7   changeconf -name project1 -component code -version v00 -note 'v01 loses sessions'   done: revision 2: code v01 -> v00   note: v01 loses sessions\n" +
-		"8   2026-11-21T18:08:00Z   eve   SHA256:eve   198.51.100.9   delconf -name project1 -force   refused, 5: delconf needs the role admin, your key has viewer\n"
+	const want = "12   2026-11-21T18:07:00Z   ann (ann@desk)   SHA256:abc   192.0.2.7   changeconf -name project1 -component code -version v00 -note 'v01 loses sessions'   done: revision 2: code v01 -> v00   note: v01 loses sessions\n" +
+		"13   2026-11-21T18:08:00Z   eve   SHA256:eve   198.51.100.9   delconf -name project1 -force   refused, 5: delconf needs the role admin, your key has viewer\n"
 	if got := d.must("audit -n 2"); got != want {
 		t.Errorf("audit: got\n%s\nwant\n%s", got, want)
 	}
@@ -282,16 +282,16 @@ func TestAuditVerify(t *testing.T) {
 	}
 	d.walk()
 	got := d.must("audit -verify")
-	seen, ok := strings.CutPrefix(strings.TrimSuffix(got, "\n"), "entries 1 to 6 are as they were written\nkeep this elsewhere, for -seen: ")
+	seen, ok := strings.CutPrefix(strings.TrimSuffix(got, "\n"), "entries 1 to 11 are as they were written\nkeep this elsewhere, for -seen: ")
 	if !ok {
 		t.Fatalf("audit -verify: got %q", got)
 	}
 	d.must("bumpconf -name project1 -component config")
 	d.must("audit -verify -seen " + seen)
-	if _, stderr, status := d.run("audit -verify -seen 5" + seen[1:]); status != wire.Failed || !strings.Contains(stderr, "error: audit log is broken: entry 5 has the hash ") {
+	if _, stderr, status := d.run("audit -verify -seen 5" + seen[2:]); status != wire.Failed || !strings.Contains(stderr, "error: audit log is broken: entry 5 has the hash ") {
 		t.Errorf("audit -verify -seen of another log: exit status %s, stderr %q", status, stderr)
 	}
-	if _, stderr, status := d.run("audit -verify -seen 99" + seen[1:]); status != wire.NotFound || stderr != "error: the audit log has no entry 99\n" {
+	if _, stderr, status := d.run("audit -verify -seen 99" + seen[2:]); status != wire.NotFound || stderr != "error: the audit log has no entry 99\n" {
 		t.Errorf("audit -verify -seen of no entry: exit status %s, stderr %q", status, stderr)
 	}
 	err := d.meta.Update(t.Context(), func(tx registry.Tx) error {
@@ -305,7 +305,7 @@ func TestAuditVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "error: audit log is broken: entry 3 of 1 to 7: it is not the one that entry 4 was written after\n"
+	const want = "error: audit log is broken: entry 3 of 1 to 12: it is not the one that entry 4 was written after\n"
 	if stdout, stderr, status := d.run("audit -verify"); status != wire.Failed || stdout != "" || stderr != want {
 		t.Errorf("audit -verify: exit status %s, stdout %q, stderr %q, want %q", status, stdout, stderr, want)
 	}

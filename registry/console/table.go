@@ -193,7 +193,7 @@ rollback works; -force deletes it all the same, and -note says why.`,
 		},
 		{
 			Name: "audit", Short: "list who changed what, and what was refused", Role: registry.Admin, Rows: true,
-			Long: `One line for each command that changed something, and for each one that was refused to
+			Long: `One line for each command and upload that changed something, and for each that was refused to
 a key or failed, the oldest first: number, time, user, fingerprint of the key, address,
 the command, and what came of it. Of one key about 60 refusals a minute are kept; the
 daemon's log has them all. Dry runs are no changes.
