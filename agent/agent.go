@@ -27,6 +27,8 @@ var (
 	ErrBroken = errors.New("broken: neither the new nor the old version works")
 	// ErrHeld: a hold keeps the registry's configuration from this host.
 	ErrHeld = errors.New("held")
+	// ErrRegistryHolds: a hold at the registry does.
+	ErrRegistryHolds = errors.New("held by the registry")
 	// ErrNotNow: the check script asks for patience.
 	ErrNotNow = errors.New("not now")
 )
@@ -47,6 +49,7 @@ type Agent struct {
 	waits    *backoff
 	away     time.Time         // since when the registry cannot be asked; zero: it can be
 	said     map[string]string // last text said, by subject
+	held     string            // the registry's hold in words, as of the last poll; "": none
 	collect  collector
 
 	retry    bool // a person asks for it, in Broken
@@ -270,15 +273,18 @@ func (a *Agent) say(subject, message, detail string, keys ...any) {
 
 func (a *Agent) unsay(subject string) { delete(a.said, subject) }
 
-// line makes one line without control characters of an error's text, at most
-// 4 KiB of it: for the record, and for the environment of a hook.
-func line(err error) string {
+// line is oneLine of an error's text.
+func line(err error) string { return oneLine(err.Error()) }
+
+// oneLine makes one line without control characters of a text, at most 4 KiB of
+// it: for the record, for the environment of a hook, and for the status.
+func oneLine(text string) string {
 	s := strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, err.Error())
+	}, text)
 	if len(s) > 4096 {
 		s = strings.ToValidUTF8(s[:4096], "") + "..."
 	}

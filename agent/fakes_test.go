@@ -42,6 +42,7 @@ func archive(f files) []byte {
 type fakeRegistry struct {
 	mu      sync.Mutex
 	now     *wire.Configuration // nil: no such configuration
+	hold    *wire.Hold
 	history uint64
 	blobs   map[digest.Digest][]byte
 	down    error                                                  // of every call
@@ -92,7 +93,7 @@ func (r *fakeRegistry) Poll(_ context.Context, name string) (wire.PollState, err
 	if r.down != nil || r.now == nil {
 		return wire.PollState{Name: name}, r.down
 	}
-	return wire.PollState{Name: name, Revision: r.now.Revision, Digest: r.now.Digest}, nil
+	return wire.PollState{Name: name, Revision: r.now.Revision, Digest: r.now.Digest, Hold: r.hold}, nil
 }
 
 func (r *fakeRegistry) Configuration(context.Context, string) (*wire.Configuration, error) {

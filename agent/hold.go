@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"deploytools/registry/wire"
 )
@@ -101,6 +103,28 @@ func (a *Agent) command(ctx context.Context, do func() error) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// heed notes whether the registry holds the configuration, and logs when that
+// changes. Such a hold is the registry's to begin and to end: it is not on our
+// record, and no clock of ours is asked.
+func (a *Agent) heed(st wire.PollState) {
+	held := ""
+	if h := st.Hold; h != nil {
+		held = cmp.Or(oneLine(h.Reason), "no reason given")
+		if !h.Until.IsZero() {
+			held += ", until " + h.Until.UTC().Format(time.RFC3339)
+		}
+	}
+	switch {
+	case held == a.held:
+		return
+	case held == "":
+		a.log().Info("hold of the registry ended", "configuration", a.o.Name, "revision", st.Revision)
+	default:
+		a.log().Warn("held by the registry", "configuration", a.o.Name, "revision", st.Revision, "error", held)
+	}
+	a.held = held
 }
 
 // watchLink sets a hold when `current` was moved by hand, and ends one whose

@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"deploytools/registry/wire"
 )
 
 func TestDocumentsOfOtherRootsDoNotHinderAHold(t *testing.T) {
@@ -50,4 +52,74 @@ func TestResumeMovesCurrentBack(t *testing.T) {
 			h.invariants()
 		})
 	}
+}
+
+func TestHoldOfTheRegistry(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		var statuses []string
+		h.o.Observe.Notify = func(s string) { statuses = append(statuses, s) }
+		stop := h.serve()
+		pass(time.Minute)
+		until := time.Now().Add(-time.Hour) // by our clock it is over: the registry's counts
+		h.src.set(func() { h.src.hold = &wire.Hold{Reason: "sale,\nask\x1b ann", Until: until} })
+		pass(time.Hour)
+		h.src.put("v2", one("2"))
+		pass(time.Hour)
+		want := "sale, ask  ann, until " + until.UTC().Format(time.RFC3339)
+		if got := statuses[len(statuses)-1]; got != "web: Idle, revision 1 verified, held by the registry: "+want {
+			t.Errorf("the status is %q", got)
+		}
+		if h.live() != "v1" || h.lines("WARN", "held by the registry") != 1 || h.agent.Record().Hold != nil {
+			t.Errorf("%q is live, hold on record %v\n%s", h.live(), h.agent.Record().Hold, h.logged)
+		}
+		must(h.agent.Resume(t.Context())) // which ends our own holds only
+		pass(time.Minute)
+		if h.live() != "v1" {
+			t.Errorf("%q is live after Resume on the host", h.live())
+		}
+		h.src.set(func() { h.src.hold = nil })
+		pass(time.Minute)
+		if h.live() != "v2" || h.lines("INFO", "hold of the registry ended") != 1 {
+			t.Errorf("%q is live after the hold\n%s", h.live(), h.logged)
+		}
+		stop()
+	})
+}
+
+// What was begun goes on: a host is not left half way.
+func TestHoldOfTheRegistryStopsNoDeployment(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.Verify.Soak = time.Hour
+		h.src.put("v1", one("1"))
+		stop := h.serve()
+		pass(30 * time.Minute)
+		h.src.set(func() { h.src.hold = &wire.Hold{Reason: "sale"} })
+		pass(2 * time.Hour)
+		stop()
+		if h.live() != "v1" {
+			t.Errorf("%q is live\n%s", h.live(), h.logged)
+		}
+	})
+}
+
+func TestOnceTellsTheHoldOfTheRegistry(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.src.hold = &wire.Hold{Reason: "sale"}
+		h.want("", ErrRegistryHolds) // a first deployment, too
+		h.src.hold = nil
+		h.want("v1", nil)
+		h.src.hold = &wire.Hold{Reason: "sale"}
+		h.want("v1", nil) // nothing is kept from it
+		h.src.put("v2", one("2"))
+		h.want("v1", ErrRegistryHolds)
+		h.src.now.Hold = h.src.hold // as configs/NAME.json has it
+		h.src.hold = nil
+		h.want("v2", nil)
+		if c := h.agent.Record().Live.Configuration; c.Hold != nil {
+			t.Errorf("the record keeps the hold %+v", c.Hold)
+		}
+	})
 }

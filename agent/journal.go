@@ -117,5 +117,8 @@ func (a *Agent) status() string {
 	default:
 		s += fmt.Sprintf(", revision %d %s", r.Live.Configuration.Revision, r.Live.Verification)
 	}
+	if a.held != "" {
+		s += ", held by the registry: " + a.held
+	}
 	return s
 }

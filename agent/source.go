@@ -73,7 +73,9 @@ func (a *Agent) configuration(ctx context.Context, st wire.PollState) (*wire.Con
 	if c.Name != a.o.Name || c.Digest != st.Digest || c.Revision != st.Revision {
 		return nil, fmt.Errorf("configuration %q, revision %d: is not the revision %d that was announced", c.Name, c.Revision, st.Revision)
 	}
-	return c, nil
+	here := *c
+	here.Hold = nil // about now, and not about what is deployed
+	return &here, nil
 }
 
 // transfer fetches a blob from offset. It has no deadline while bytes come.

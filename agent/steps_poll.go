@@ -19,6 +19,7 @@ func (a *Agent) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.heed(st)
 	if err := a.watchLink(st); err != nil {
 		return err
 	}
@@ -63,7 +64,13 @@ func (a *Agent) expectNothing(st wire.PollState) bool {
 		}
 		return true
 	}
-	return r.Live != nil && r.Live.Configuration.Digest == st.Digest && r.Live.Configuration.Revision == st.Revision
+	if r.Live != nil && r.Live.Configuration.Digest == st.Digest && r.Live.Configuration.Revision == st.Revision {
+		return true
+	}
+	if a.held != "" && a.result == nil {
+		a.result = fmt.Errorf("%w: %s", ErrRegistryHolds, a.held)
+	}
+	return a.held != ""
 }
 
 // letGo drops the marks of what a registry without revisions has changed: no

@@ -17,7 +17,7 @@ func TestCollectionWaitsForTheGrace(t *testing.T) {
 	w := newWorld()
 	r := w.open(t)
 	add(t, r, "code", "v1", "content")
-	if err := r.DeleteVersion(t.Context(), "code", "v1"); err != nil {
+	if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	w.now = w.now.Add(24*time.Hour - time.Second)
@@ -35,7 +35,7 @@ func TestWhatIsTakenBackStays(t *testing.T) {
 	w := newWorld()
 	r := w.open(t)
 	add(t, r, "code", "v1", "content")
-	if err := r.DeleteVersion(t.Context(), "code", "v1"); err != nil {
+	if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	addver(t, r, "code", "v2", "content") // within the grace: no upload is needed
@@ -48,11 +48,11 @@ func TestSharedContentStays(t *testing.T) {
 	r := w.open(t)
 	add(t, r, "code", "v1", "content")
 	addver(t, r, "code", "v2", "content")
-	if err := r.DeleteVersion(t.Context(), "code", "v1"); err != nil {
+	if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	wantCollected(t, w, r, 2)
-	if err := r.DeleteVersion(t.Context(), "code", "v2"); err != nil {
+	if err := deleteVersion(t.Context(), r, "code", "v2"); err != nil {
 		t.Fatal(err)
 	}
 	wantCollected(t, w, r, 0)
@@ -70,7 +70,7 @@ func TestASharedManifestStays(t *testing.T) {
 	r := start(t, o)
 	add(t, r, "code", "v1", "packed")
 	add(t, r, "code", "v2", "packed well")
-	if err := r.DeleteVersion(t.Context(), "code", "v1"); err != nil {
+	if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	wantCollected(t, w, r, 2)
@@ -100,7 +100,7 @@ func TestAManifestThatIsGoneIsMadeAgain(t *testing.T) {
 	w := newWorld()
 	r := w.open(t)
 	v := add(t, r, "code", "v1", "content").Version
-	if err := r.DeleteVersion(t.Context(), "code", "v1"); err != nil {
+	if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	// A crash after the manifest was collected, and before the layer was.
@@ -111,7 +111,7 @@ func TestAManifestThatIsGoneIsMadeAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.AddVersion(t.Context(), caller, "code", "v2", v.Digest, nil)
+	_, err = addVersion(t.Context(), r, "code", "v2", v.Digest)
 	wantKind(t, "AddVersion without the manifest", err, registry.ErrNotFound)
 	w.fsck(t)
 	add(t, r, "code", "v2", "content")
@@ -128,7 +128,7 @@ func TestALayerAndItsManifestAreDoomedTogether(t *testing.T) {
 		verdict(t, r, upload(t, r, "content"))
 		w.now = w.now.Add(23 * time.Hour)
 		o, _ := w.crashing(n)
-		if _, err := start(t, o).AddVersion(t.Context(), caller, "code", "v1", d, nil); err == nil {
+		if _, err := addVersion(t.Context(), start(t, o), "code", "v1", d); err == nil {
 			t.Fatal("AddVersion never stops between the layer and the version")
 		}
 		if stored, err := r.HasLayer(t.Context(), d); err != nil || !stored {
@@ -164,7 +164,7 @@ func TestWhatIsBeingDeletedIsNotTakenBack(t *testing.T) {
 		o.Blobs = blocked
 		r := start(t, o)
 		d := add(t, r, "code", "v1", "content").Version.Digest
-		if err := r.DeleteVersion(t.Context(), "code", "v1"); err != nil {
+		if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 			t.Fatal(err)
 		}
 		w.now = w.now.Add(48 * time.Hour)
@@ -177,7 +177,7 @@ func TestWhatIsBeingDeletedIsNotTakenBack(t *testing.T) {
 		if ok, err := r.HasLayer(t.Context(), d); ok || err != nil {
 			t.Errorf("HasLayer = %t, %v while it is being collected", ok, err)
 		}
-		if _, err := r.AddVersion(t.Context(), caller, "code", "v2", d, nil); err == nil {
+		if _, err := addVersion(t.Context(), r, "code", "v2", d); err == nil {
 			t.Error("AddVersion takes back what is being deleted")
 		}
 		close(blocked.proceed)
@@ -201,7 +201,7 @@ func TestABlobDoomedAnewHasItsWholeGrace(t *testing.T) {
 		contents := []string{"one", "two", "three", "four"}
 		for _, c := range contents {
 			add(t, r, "code", c, c)
-			if err := r.DeleteVersion(t.Context(), "code", c); err != nil {
+			if err := deleteVersion(t.Context(), r, "code", c); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -214,9 +214,9 @@ func TestABlobDoomedAnewHasItsWholeGrace(t *testing.T) {
 		synctest.Wait()
 		saved := 0
 		for _, c := range contents { // added and deleted again: doomed anew
-			if _, err := r.AddVersion(t.Context(), caller, "code", c, digest.Of([]byte(c)), nil); err == nil {
+			if _, err := addVersion(t.Context(), r, "code", c, digest.Of([]byte(c))); err == nil {
 				saved++
-				if err := r.DeleteVersion(t.Context(), "code", c); err != nil {
+				if err := deleteVersion(t.Context(), r, "code", c); err != nil {
 					t.Error(err)
 				}
 			}
@@ -260,13 +260,13 @@ func TestCollectionBesideEverything(t *testing.T) {
 						case 0:
 							r.Sweep(t.Context())
 						case 1:
-							r.DeleteVersion(t.Context(), "code", content)
+							deleteVersion(t.Context(), r, "code", content)
 						default:
 							if in, err := r.Receive(t.Context(), caller, "/x"); err == nil {
 								in.WriteAt([]byte(content), 0)
 								in.Finish(t.Context())
 							}
-							r.AddVersion(t.Context(), caller, "code", content, digest.Of([]byte(content)), nil)
+							addVersion(t.Context(), r, "code", content, digest.Of([]byte(content)))
 						}
 					}
 				})

@@ -16,6 +16,7 @@ type Revision struct {
 	Deleted bool   `json:",omitempty"` // this revision took the configuration away
 	By      string // who made it
 	What    string // the change in words, such as "code v01 -> v02"
+	Note    string `json:",omitempty"` // why
 }
 
 // LayerRef names a layer that a change asks for.
@@ -35,7 +36,9 @@ func (l LayerRef) String() string { return l.Component + ":" + l.Version }
 // Change says what a command did to a configuration.
 type Change struct {
 	Name     string
-	Old, New *Revision // Old is nil for a new configuration; New is Old where nothing changed
+	Old, New *Revision  // Old is nil for a new configuration; New is Old where nothing changed
+	What     string     // in words
+	Hold     *wire.Hold // that keeps agents from it; nil: none
 }
 
 // Changed reports whether there is a new revision.
@@ -57,7 +60,10 @@ func configOf(tx Tx, name string) (*Revision, error) {
 func (r *Registry) Configuration(ctx context.Context, name string) (*Revision, error) {
 	var out *Revision
 	err := r.o.Meta.View(ctx, func(tx Tx) (err error) {
-		out, err = configOf(tx, name)
+		if out, err = configOf(tx, name); err != nil {
+			return err
+		}
+		out.Hold, err = r.wireHold(tx, name)
 		return err
 	})
 	return out, err
@@ -68,9 +74,10 @@ func (r *Registry) Configurations(ctx context.Context) ([]Revision, error) {
 	var out []Revision
 	err := r.o.Meta.View(ctx, func(tx Tx) error {
 		out = nil
-		return eachConfig(tx, func(rev Revision) error {
+		return eachConfig(tx, func(rev Revision) (err error) {
+			rev.Hold, err = r.wireHold(tx, rev.Name)
 			out = append(out, rev)
-			return nil
+			return err
 		})
 	})
 	return out, err
@@ -104,68 +111,64 @@ func userOf(tx Tx, match func(wire.Layer) bool) (name string, err error) {
 	return name, err
 }
 
-// versionsInWindow returns the versions of component that some configuration
-// references in one of its newest Options.RollbackWindow revisions.
-func (r *Registry) versionsInWindow(tx Tx, component string) (map[string]bool, error) {
-	used := map[string]bool{}
-	err := eachConfig(tx, func(current Revision) error {
-		for n := current.Revision; n > 0 && n+uint64(r.o.RollbackWindow) > current.Revision; n-- {
-			rev, ok, err := get[Revision](tx, keyRevision(current.Name, n))
-			if err != nil {
-				return err
-			}
-			if !ok {
-				continue
-			}
-			for _, l := range rev.Layers {
-				if l.Name == component {
-					used[l.Version] = true
-				}
-			}
-		}
-		return nil
-	})
-	return used, err
-}
-
-// change makes a new revision of name, which is one of the caller's. next is given the newest revision, nil
-// when there is none, and returns the layers to have and the change in words.
-func (r *Registry) change(ctx context.Context, c Caller, name string, next func(tx Tx, old *Revision) ([]wire.Layer, string, error)) (Change, error) {
-	if err := c.CheckScope(name); err != nil {
+// change makes a new revision of name, which is one of the caller's. next is
+// given the newest revision, nil when there is none, and returns the layers to
+// have and the change in words.
+func (r *Registry) change(ctx context.Context, a Act, name string, next func(tx Tx, old *Revision) ([]wire.Layer, string, error)) (Change, error) {
+	if err := a.Caller.CheckScope(name); err != nil {
 		return Change{}, err
 	}
 	var out Change
-	err := r.o.Meta.Update(ctx, func(tx Tx) error {
+	what, err := r.act(ctx, a, func(tx Tx) (done, error) {
 		out = Change{Name: name}
 		last, ok, err := get[Revision](tx, keyConfig(name))
+		if err == nil {
+			err = a.expects(name, last.Revision)
+		}
+		if err == nil {
+			out.Hold, err = r.wireHold(tx, name)
+		}
 		if err != nil {
-			return err
+			return done{}, err
 		}
 		if ok && !last.Deleted {
 			out.Old = &last
 		}
 		layers, what, err := next(tx, out.Old)
 		if err != nil {
-			return err
+			return done{}, err
 		}
-		rev := Revision{Configuration: wire.Configuration{Name: name, Mtime: r.now(), Layers: layers, Revision: last.Revision + 1}, By: c.String(), What: what}
+		rev := Revision{Configuration: wire.Configuration{Name: name, Mtime: r.now(), Layers: layers, Revision: last.Revision + 1}, By: a.Caller.String(), What: what, Note: a.Note}
 		rev.Seal()
 		if out.Old != nil && out.Old.Digest == rev.Digest {
 			out.New = out.Old
-			return nil
+			return done{name, fmt.Sprintf("revision %d has these layers already", last.Revision)}, nil
 		}
 		if err := rev.Check(); err != nil {
-			return err
+			return done{}, err
 		}
 		out.New = &rev
-		return errors.Join(put(tx, keyConfig(name), rev), put(tx, keyRevision(name, rev.Revision), rev))
+		return done{name, fmt.Sprintf("revision %d: %s", rev.Revision, what)}, putRevision(tx, rev)
 	})
+	out.What = what
 	return out, err
+}
+
+// expects fails if the configuration is not at the revision that a wants.
+func (a Act) expects(name string, revision uint64) error {
+	if a.Expect == 0 || a.Expect == revision {
+		return nil
+	}
+	return fail(ErrConflict, "configuration %q is at revision %d, not at %d", name, revision, a.Expect).hint("history -name %s shows what changed meanwhile", name)
+}
+
+func putRevision(tx Tx, rev Revision) error {
+	return errors.Join(put(tx, keyConfig(rev.Name), rev), put(tx, keyRevision(rev.Name, rev.Revision), rev))
 }
 
 // AddConfiguration makes the configuration name of these layers, in this
 // order. One of this name that exists is only replaced if replace says so.
-func (r *Registry) AddConfiguration(ctx context.Context, c Caller, name string, refs []LayerRef, replace bool) (Change, error) {
+func (r *Registry) AddConfiguration(ctx context.Context, a Act, name string, refs []LayerRef, replace bool) (Change, error) {
 	if err := checkConfigName(name); err != nil {
 		return Change{}, err
 	}
@@ -177,7 +180,7 @@ func (r *Registry) AddConfiguration(ctx context.Context, c Caller, name string, 
 			return Change{}, fail(ErrUsage, "duplicate component %q", l.Component)
 		}
 	}
-	return r.change(ctx, c, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
 		if old != nil && !replace {
 			return nil, "", fail(ErrConflict, "configuration %q already exists", name).
 				hint("change a layer with changeconf, or give -replace to replace all of them")
@@ -218,11 +221,11 @@ func resolve(tx Tx, refs []LayerRef) ([]wire.Layer, error) {
 
 // ChangeConfiguration gives layers that the configuration has other versions,
 // all in one revision.
-func (r *Registry) ChangeConfiguration(ctx context.Context, c Caller, name string, refs []LayerRef) (Change, error) {
+func (r *Registry) ChangeConfiguration(ctx context.Context, a Act, name string, refs []LayerRef) (Change, error) {
 	if len(refs) == 0 {
 		return Change{}, fail(ErrUsage, "nothing to do").hint("give -component and -version, or -layer COMPONENT:VERSION")
 	}
-	return r.change(ctx, c, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
 		if old == nil {
 			return nil, "", fail(ErrNotFound, "configuration %q not found", name)
 		}
@@ -256,11 +259,11 @@ func withLayers(old, news []wire.Layer) ([]wire.Layer, string, error) {
 
 // BumpConfiguration gives the layers of these components the versions that
 // were added last, all in one revision.
-func (r *Registry) BumpConfiguration(ctx context.Context, c Caller, name string, components []string) (Change, error) {
+func (r *Registry) BumpConfiguration(ctx context.Context, a Act, name string, components []string) (Change, error) {
 	if len(components) == 0 {
 		return Change{}, fail(ErrUsage, "nothing to do").hint("give -component NAME")
 	}
-	return r.change(ctx, c, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
 		if old == nil {
 			return nil, "", fail(ErrNotFound, "configuration %q not found", name)
 		}
@@ -281,8 +284,8 @@ func (r *Registry) BumpConfiguration(ctx context.Context, c Caller, name string,
 
 // Rollback makes a new revision with the layers of revision to; 0 means the
 // one before the newest. The versions it needs must still be there.
-func (r *Registry) Rollback(ctx context.Context, c Caller, name string, to uint64) (Change, error) {
-	return r.change(ctx, c, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+func (r *Registry) Rollback(ctx context.Context, a Act, name string, to uint64) (Change, error) {
+	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
 		last, _, err := get[Revision](tx, keyConfig(name))
 		if err != nil {
 			return nil, "", err
@@ -322,21 +325,25 @@ func (r *Registry) Rollback(ctx context.Context, c Caller, name string, to uint6
 }
 
 // DeleteConfiguration takes the configuration away. Hosts keep what they run;
-// its history stays, and Rollback brings it back.
-func (r *Registry) DeleteConfiguration(ctx context.Context, c Caller, name string) error {
-	if err := c.CheckScope(name); err != nil {
-		return err
+// its history stays, and Rollback brings it back. It returns the change in
+// words.
+func (r *Registry) DeleteConfiguration(ctx context.Context, a Act, name string) (string, error) {
+	if err := a.Caller.CheckScope(name); err != nil {
+		return "", err
 	}
-	return r.o.Meta.Update(ctx, func(tx Tx) error {
+	return r.act(ctx, a, func(tx Tx) (done, error) {
 		last, ok, err := get[Revision](tx, keyConfig(name))
+		if err == nil && (!ok || last.Deleted) {
+			err = fail(ErrNotFound, "%q configuration not found", name)
+		}
+		if err == nil {
+			err = a.expects(name, last.Revision)
+		}
 		if err != nil {
-			return err
+			return done{}, err
 		}
-		if !ok || last.Deleted {
-			return fail(ErrNotFound, "%q configuration not found", name)
-		}
-		last.Revision, last.Mtime, last.Deleted, last.By, last.What = last.Revision+1, r.now(), true, c.String(), "deleted"
-		return errors.Join(put(tx, keyConfig(name), last), put(tx, keyRevision(name, last.Revision), last))
+		last.Revision, last.Mtime, last.Deleted, last.By, last.What, last.Note = last.Revision+1, r.now(), true, a.Caller.String(), "deleted", a.Note
+		return done{name, fmt.Sprintf("revision %d: deleted", last.Revision)}, putRevision(tx, last)
 	})
 }
 

@@ -27,7 +27,7 @@ func refs(t *testing.T, layers ...string) []registry.LayerRef {
 
 func configure(t *testing.T, r *registry.Registry, name string, layers ...string) registry.Change {
 	t.Helper()
-	c, err := r.AddConfiguration(t.Context(), caller, name, refs(t, layers...), false)
+	c, err := r.AddConfiguration(t.Context(), act, name, refs(t, layers...), false)
 	if err != nil {
 		t.Fatalf("AddConfiguration(%s) = %v", name, err)
 	}
@@ -36,7 +36,7 @@ func configure(t *testing.T, r *registry.Registry, name string, layers ...string
 
 func change(t *testing.T, r *registry.Registry, name string, layers ...string) registry.Change {
 	t.Helper()
-	c, err := r.ChangeConfiguration(t.Context(), caller, name, refs(t, layers...))
+	c, err := r.ChangeConfiguration(t.Context(), act, name, refs(t, layers...))
 	if err != nil {
 		t.Fatalf("ChangeConfiguration(%s) = %v", name, err)
 	}
@@ -45,7 +45,7 @@ func change(t *testing.T, r *registry.Registry, name string, layers ...string) r
 
 func rollback(t *testing.T, r *registry.Registry, name string, to uint64) registry.Change {
 	t.Helper()
-	c, err := r.Rollback(t.Context(), caller, name, to)
+	c, err := r.Rollback(t.Context(), act, name, to)
 	if err != nil {
 		t.Fatalf("Rollback(%s, %d) = %v", name, to, err)
 	}
@@ -79,13 +79,18 @@ func wantLayers(t *testing.T, r *registry.Registry, name, want string) {
 // stocked is a registry with versions v1 to v3 of base, code and data.
 func stocked(t *testing.T) (*world, *registry.Registry) {
 	w := newWorld()
+	return w, w.stock(t)
+}
+
+func (w *world) stock(t *testing.T) *registry.Registry {
+	t.Helper()
 	r := w.open(t)
 	for _, c := range []string{"base", "code", "data"} {
 		for _, v := range []string{"v1", "v2", "v3"} {
 			add(t, r, c, v, c+v)
 		}
 	}
-	return w, r
+	return r
 }
 
 func TestLayersKeepTheirOrder(t *testing.T) { // U-08
@@ -114,7 +119,7 @@ func TestWhatAddConfigurationRefuses(t *testing.T) {
 		{"a b", "code:v1", registry.ErrUsage, ""},
 		{"web", "code:v2", registry.ErrConflict, `configuration "web" already exists`},
 	} {
-		_, err := r.AddConfiguration(t.Context(), caller, test.name, refs(t, strings.Fields(test.layers)...), false)
+		_, err := r.AddConfiguration(t.Context(), act, test.name, refs(t, strings.Fields(test.layers)...), false)
 		wantKind(t, fmt.Sprintf("AddConfiguration(%q, %s)", test.name, test.layers), err, test.kind)
 		if err != nil && test.text != "" && err.Error() != test.text {
 			t.Errorf("AddConfiguration(%q, %s) = %q, want %q", test.name, test.layers, err, test.text)
@@ -134,7 +139,7 @@ func TestWhatAddConfigurationRefuses(t *testing.T) {
 func TestReplaceIsOneRevisionMore(t *testing.T) { // U-09
 	_, r := stocked(t)
 	configure(t, r, "web", "code:v1")
-	c, err := r.AddConfiguration(t.Context(), caller, "web", refs(t, "base:v1", "code:v2"), true)
+	c, err := r.AddConfiguration(t.Context(), act, "web", refs(t, "base:v1", "code:v2"), true)
 	if err != nil || c.Old == nil || c.New.Revision != 2 {
 		t.Errorf("AddConfiguration with replace = %+v, %v", c, err)
 	}
@@ -167,7 +172,7 @@ func TestWhatChangeConfigurationRefuses(t *testing.T) {
 		{"web", "code:v2 code:v3", `duplicate component "code"`},
 		{"nope", "code:v1", `configuration "nope" not found`},
 	} {
-		_, err := r.ChangeConfiguration(t.Context(), caller, test.name, refs(t, strings.Fields(test.layers)...))
+		_, err := r.ChangeConfiguration(t.Context(), act, test.name, refs(t, strings.Fields(test.layers)...))
 		if err == nil || err.Error() != test.text {
 			t.Errorf("ChangeConfiguration(%s, %s) = %v, want %s", test.name, test.layers, err, test.text)
 		}
@@ -192,18 +197,18 @@ func TestBumpTakesWhatWasAddedLast(t *testing.T) { // U-11, B-06
 	configure(t, r, "web", "base:v1", "code:v1")
 	add(t, r, "code", "v10", "ten")
 	add(t, r, "code", "v9", "nine")
-	c, err := r.BumpConfiguration(t.Context(), caller, "web", []string{"code", "base"})
+	c, err := r.BumpConfiguration(t.Context(), act, "web", []string{"code", "base"})
 	if err != nil || !c.Changed() {
 		t.Fatalf("BumpConfiguration = %+v, %v", c, err)
 	}
 	wantLayers(t, r, "web", "base:v3 code:v9")
-	if c, err = r.BumpConfiguration(t.Context(), caller, "web", []string{"code"}); err != nil || c.Changed() {
+	if c, err = r.BumpConfiguration(t.Context(), act, "web", []string{"code"}); err != nil || c.Changed() {
 		t.Errorf("BumpConfiguration again = %+v, %v, want no change", c, err)
 	}
 	for component, text := range map[string]string{
 		"zz": `no versions for component "zz" found`, "data": `configuration has no layer for component "data"`,
 	} {
-		if _, err := r.BumpConfiguration(t.Context(), caller, "web", []string{component}); err == nil || err.Error() != text {
+		if _, err := r.BumpConfiguration(t.Context(), act, "web", []string{component}); err == nil || err.Error() != text {
 			t.Errorf("BumpConfiguration(%s) = %v, want %s", component, err, text)
 		}
 	}
@@ -212,7 +217,7 @@ func TestBumpTakesWhatWasAddedLast(t *testing.T) { // U-11, B-06
 func TestRollbackTwiceIsForward(t *testing.T) {
 	_, r := stocked(t)
 	configure(t, r, "web", "code:v1")
-	_, err := r.Rollback(t.Context(), caller, "web", 0)
+	_, err := r.Rollback(t.Context(), act, "web", 0)
 	wantKind(t, "Rollback of the only revision", err, registry.ErrNotFound)
 	if want := `configuration "web" has no earlier revision to go back to`; err.Error() != want {
 		t.Errorf("Rollback of the only revision = %v, want %s", err, want)
@@ -224,10 +229,10 @@ func TestRollbackTwiceIsForward(t *testing.T) {
 	wantLayers(t, r, "web", "code:v2")
 	rollback(t, r, "web", 1)
 	wantLayers(t, r, "web", "code:v1")
-	if _, err := r.Rollback(t.Context(), caller, "web", 99); err == nil {
+	if _, err := r.Rollback(t.Context(), act, "web", 99); err == nil {
 		t.Error("Rollback to a revision that never was succeeds")
 	}
-	_, err = r.Rollback(t.Context(), caller, "nope", 0)
+	_, err = r.Rollback(t.Context(), act, "nope", 0)
 	wantKind(t, "Rollback of nothing", err, registry.ErrNotFound)
 }
 
@@ -235,13 +240,13 @@ func TestRollbackNeedsItsVersions(t *testing.T) {
 	_, r := stocked(t)
 	configure(t, r, "web", "code:v1")
 	change(t, r, "web", "code:v2")
-	if err := r.DeleteVersion(t.Context(), "code", "v1"); err != nil {
+	if _, err := r.DeleteVersion(t.Context(), act, "code", "v1", true); err != nil {
 		t.Fatal(err)
 	}
-	_, err := r.Rollback(t.Context(), caller, "web", 0)
+	_, err := r.Rollback(t.Context(), act, "web", 0)
 	wantKind(t, "Rollback to a deleted version", err, registry.ErrNotFound)
 	add(t, r, "code", "v1", "not what it was")
-	_, err = r.Rollback(t.Context(), caller, "web", 0)
+	_, err = r.Rollback(t.Context(), act, "web", 0)
 	wantKind(t, "Rollback to another version of the same name", err, registry.ErrConflict)
 	wantLayers(t, r, "web", "code:v2")
 }
@@ -249,19 +254,19 @@ func TestRollbackNeedsItsVersions(t *testing.T) {
 func TestADeletedConfigurationComesBack(t *testing.T) {
 	w, r := stocked(t)
 	configure(t, r, "web", "code:v1")
-	if err := r.DeleteConfiguration(t.Context(), caller, "web"); err != nil {
+	if err := deleteConfiguration(t.Context(), r, "web"); err != nil {
 		t.Fatal(err)
 	}
 	_, err := r.Configuration(t.Context(), "web")
 	wantKind(t, "Configuration", err, registry.ErrNotFound)
-	if err := r.DeleteConfiguration(t.Context(), caller, "web"); err == nil || err.Error() != `"web" configuration not found` {
+	if err := deleteConfiguration(t.Context(), r, "web"); err == nil || err.Error() != `"web" configuration not found` {
 		t.Errorf("DeleteConfiguration again = %v", err)
 	}
 	if c := rollback(t, r, "web", 0); c.New.Revision != 3 {
 		t.Errorf("Rollback = %+v, want revision 3", c.New)
 	}
 	wantLayers(t, r, "web", "code:v1")
-	if err := r.DeleteConfiguration(t.Context(), caller, "web"); err != nil {
+	if err := deleteConfiguration(t.Context(), r, "web"); err != nil {
 		t.Fatal(err)
 	}
 	if c := configure(t, r, "web", "code:v2"); c.New.Revision != 5 {
@@ -326,8 +331,8 @@ func TestNoLayerDangles(t *testing.T) {
 			configure(t, r, "web", "code:v1")
 			var wg sync.WaitGroup
 			var changed, deleted error
-			wg.Go(func() { _, changed = r.ChangeConfiguration(t.Context(), caller, "web", refs(t, "code:v2")) })
-			wg.Go(func() { deleted = r.DeleteVersion(t.Context(), "code", "v2") })
+			wg.Go(func() { _, changed = r.ChangeConfiguration(t.Context(), act, "web", refs(t, "code:v2")) })
+			wg.Go(func() { deleted = deleteVersion(t.Context(), r, "code", "v2") })
 			wg.Wait()
 			if (changed == nil) == (deleted == nil) {
 				t.Errorf("the change: %v, the deletion: %v; want one of them to fail", changed, deleted)
@@ -342,7 +347,7 @@ func TestPollTellsTheNewest(t *testing.T) {
 	configure(t, r, "web", "code:v1")
 	c := change(t, r, "web", "code:v2")
 	configure(t, r, "gone", "code:v1")
-	if err := r.DeleteConfiguration(t.Context(), caller, "gone"); err != nil {
+	if err := deleteConfiguration(t.Context(), r, "gone"); err != nil {
 		t.Fatal(err)
 	}
 	got, err := r.Poll(t.Context(), "", wire.PollRequest{Names: []string{"web", "gone", "never"}})

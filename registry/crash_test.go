@@ -218,7 +218,7 @@ func wantCollected(t *testing.T, w *world, r *registry.Registry, want int) {
 // addAgain makes the version, uploading it again if it must.
 func addAgain(t *testing.T, r *registry.Registry, component, version, content string) {
 	t.Helper()
-	_, err := r.AddVersion(t.Context(), caller, component, version, digest.Of([]byte(content)), nil)
+	_, err := addVersion(t.Context(), r, component, version, digest.Of([]byte(content)))
 	if err != nil {
 		t.Errorf("AddVersion after the crash = %v: neither the upload nor the version is there", err)
 	}
@@ -231,7 +231,7 @@ func TestCrashInAddVersion(t *testing.T) {
 			verdict(t, r, upload(t, r, "content"))
 		},
 		func(ctx context.Context, r *registry.Registry) error {
-			_, err := r.AddVersion(ctx, caller, "code", "v1", digest.Of([]byte("content")), nil)
+			_, err := addVersion(ctx, r, "code", "v1", digest.Of([]byte("content")))
 			return err
 		},
 		func(t *testing.T, w *world, r *registry.Registry) {
@@ -247,7 +247,7 @@ func TestCrashInAddVersionThenSweep(t *testing.T) {
 	eachCrash(t,
 		func(t *testing.T, r *registry.Registry) { upload(t, r, "content") }, // and no verdict perhaps
 		func(ctx context.Context, r *registry.Registry) error {
-			_, err := r.AddVersion(ctx, caller, "code", "v1", digest.Of([]byte("content")), nil)
+			_, err := addVersion(ctx, r, "code", "v1", digest.Of([]byte("content")))
 			return err
 		},
 		func(t *testing.T, w *world, r *registry.Registry) {
@@ -293,7 +293,7 @@ func TestCrashInReceive(t *testing.T) {
 					return
 				}
 			}
-			_, err = r.AddVersion(t.Context(), caller, "code", "v1", digest.Of([]byte("content")), nil)
+			_, err = addVersion(t.Context(), r, "code", "v1", digest.Of([]byte("content")))
 			wantKind(t, "AddVersion of what was never complete", err, registry.ErrNotFound)
 			wantCollected(t, w, r, 0)
 		})
@@ -306,7 +306,7 @@ func TestCrashInDeleteVersionAndSweep(t *testing.T) {
 			add(t, r, "code", "v2", "two")
 		},
 		func(ctx context.Context, r *registry.Registry) error {
-			if err := r.DeleteVersion(ctx, "code", "v1"); err != nil {
+			if err := deleteVersion(ctx, r, "code", "v1"); err != nil {
 				return err
 			}
 			time.Sleep(1000 * time.Hour)
@@ -321,7 +321,7 @@ func TestCrashInDeleteVersionAndSweep(t *testing.T) {
 			add(t, r, "code", "v3", "one") // the content may be half gone: it has to come back whole
 			w.fsck(t)
 			if len(versions) == 2 {
-				if err := r.DeleteVersion(t.Context(), "code", "v1"); err != nil {
+				if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 					t.Error(err)
 				}
 			}

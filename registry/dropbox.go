@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"path"
 	"strings"
 	"time"
@@ -181,11 +182,11 @@ func (r *Registry) RemoveDir(ctx context.Context, c Caller, p string) error {
 // directory that it was in stays.
 func (r *Registry) RemoveFile(ctx context.Context, c Caller, p string) error {
 	var ids []string
-	err := r.o.Meta.Update(ctx, func(tx Tx) error {
+	_, err := r.act(ctx, fileAct(c, "remove", p), func(tx Tx) (done, error) {
 		b, all, err := r.boxOf(tx, c)
 		ids = nil
 		if err != nil {
-			return err
+			return done{}, err
 		}
 		for _, u := range all {
 			if u.Path == p && !u.Receiving {
@@ -193,12 +194,12 @@ func (r *Registry) RemoveFile(ctx context.Context, c Caller, p string) error {
 			}
 		}
 		if _, ok := b.Files[p]; ids == nil && ok {
-			return errBeingWritten
+			return done{}, errBeingWritten
 		}
 		if ids == nil {
-			return fail(ErrNotFound, "upload %s not found", p)
+			return done{}, fail(ErrNotFound, "upload %s not found", p)
 		}
-		return r.putDir(tx, c, path.Dir(p))
+		return done{what: fmt.Sprintf("removed %d uploads", len(ids))}, r.putDir(tx, c, path.Dir(p))
 	})
 	if err != nil {
 		return err
@@ -207,31 +208,31 @@ func (r *Registry) RemoveFile(ctx context.Context, c Caller, p string) error {
 }
 
 // maxMoved bounds the writes of one Update.
-const maxMoved = MaxWrites / 3
+const maxMoved = (MaxWrites - actWrites) / 3
 
 // Move gives what is at from the path to. replace says whether it may take the
 // place of an upload; the content of that can still become a version.
 func (r *Registry) Move(ctx context.Context, c Caller, from, to string, replace bool) error {
 	var partials []string
-	err := r.o.Meta.Update(ctx, func(tx Tx) (err error) {
+	_, err := r.act(ctx, fileAct(c, "rename", from, to), func(tx Tx) (done, error) {
 		partials = nil
 		b, all, err := r.boxOf(tx, c)
 		if err != nil {
-			return err
+			return done{}, err
 		}
 		if _, ok := b.Files[from]; !ok && !b.IsDir(from) {
-			return fail(ErrNotFound, "upload %s not found", from)
+			return done{}, fail(ErrNotFound, "upload %s not found", from)
 		}
 		if from == to {
-			return nil
+			return done{what: "nothing to rename"}, nil
 		}
 		if err := b.mayMove(from, to, replace); err != nil {
-			return err
+			return done{}, err
 		}
 		if partials, err = displace(tx, all, to, ""); err != nil {
-			return err
+			return done{}, err
 		}
-		return r.move(tx, c, b, all, from, to)
+		return done{what: "renamed"}, r.move(tx, c, b, all, from, to)
 	})
 	if err != nil {
 		return err

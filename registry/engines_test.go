@@ -21,6 +21,28 @@ import (
 // caller is who does things in these tests.
 var caller = registry.Caller{User: "ann", Role: registry.Admin, Fingerprint: "SHA256:ann", Comment: "ann@desk"}
 
+// act is what they do.
+var act = registry.Act{Caller: caller, Command: []string{"test"}}
+
+func addVersion(ctx context.Context, r *registry.Registry, component, version string, d digest.Digest) (registry.Added, error) {
+	return r.AddVersion(ctx, act, registry.NewVersion{Component: component, Version: version, Digest: d}, nil)
+}
+
+func deleteVersion(ctx context.Context, r *registry.Registry, component, version string) error {
+	_, err := r.DeleteVersion(ctx, act, component, version, false)
+	return err
+}
+
+func deleteComponent(ctx context.Context, r *registry.Registry, component string) error {
+	_, err := r.DeleteComponent(ctx, act, component)
+	return err
+}
+
+func deleteConfiguration(ctx context.Context, r *registry.Registry, name string) error {
+	_, err := r.DeleteConfiguration(ctx, act, name)
+	return err
+}
+
 // world is what survives a registry: its engines, and the time.
 type world struct {
 	meta  registry.Meta
@@ -178,7 +200,7 @@ func verdict(t *testing.T, r *registry.Registry, u registry.UploadState) registr
 // addver makes a version of content that is uploaded.
 func addver(t *testing.T, r *registry.Registry, component, version, content string) registry.Added {
 	t.Helper()
-	a, err := r.AddVersion(t.Context(), caller, component, version, digest.Of([]byte(content)), nil)
+	a, err := addVersion(t.Context(), r, component, version, digest.Of([]byte(content)))
 	if err != nil {
 		t.Fatalf("AddVersion(%s:%s) = %v", component, version, err)
 	}
@@ -221,6 +243,14 @@ func (w *world) fsck(t *testing.T) {
 		}
 		blobs[b.Digest.String()] = true
 	}
+	if s := verify(t, w.open(t)); s.Broken != 0 {
+		t.Errorf("fsck: audit log: %+v", s)
+	}
+	recorded := map[string]bool{}
+	for _, e := range audit(t, w.open(t), registry.AuditFilter{}) {
+		result, _, _ := strings.Cut(e.Result, ", removed ")
+		recorded[e.Name+" "+result] = true
+	}
 	has := func(prefix string) bool {
 		for k := range keys {
 			if strings.HasPrefix(k, prefix) {
@@ -247,6 +277,9 @@ func (w *world) fsck(t *testing.T) {
 					t.Errorf("fsck: version %s lacks %s", rest, d)
 				}
 			}
+			if !recorded[fmt.Sprintf("%s added version %s, %s", v.Component, v.Version, v.Digest)] {
+				t.Errorf("fsck: version %s is not on record", rest)
+			}
 			if order := fmt.Sprintf("order/%s/%016x", v.Component, v.Seq); keys[order] == "" {
 				t.Errorf("fsck: version %s lacks %s", rest, order)
 			}
@@ -262,6 +295,9 @@ func (w *world) fsck(t *testing.T) {
 			var rev registry.Revision
 			if err := json.Unmarshal([]byte(text), &rev); err != nil {
 				t.Fatalf("fsck: %s: %v", k, err)
+			}
+			if !recorded[fmt.Sprintf("%s revision %d: %s", rev.Name, rev.Revision, rev.What)] {
+				t.Errorf("fsck: revision %d of %s is not on record", rev.Revision, rev.Name)
 			}
 			for _, l := range rev.Layers {
 				if !rev.Deleted && !strings.Contains(keys["version/"+l.Name+"/"+l.Version], l.Hash.String()) {

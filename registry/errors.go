@@ -18,6 +18,9 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrDenied: the caller may not do this. Nothing was changed.
 	ErrDenied = errors.New("permission denied")
+	// ErrNoContent is an ErrNotFound: the content of a new version was neither
+	// uploaded nor is it stored. To try is how deployctl asks whether it is.
+	ErrNoContent = fmt.Errorf("no such content: %w", ErrNotFound)
 	// ErrRefused: an archive is not acceptable as a layer; it will never become
 	// a version.
 	ErrRefused = errors.New("not an acceptable layer")

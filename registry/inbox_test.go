@@ -48,7 +48,7 @@ func TestARefusalKeepsItsReason(t *testing.T) {
 		if u.Verdict != registry.Refused || !strings.Contains(u.Reason, "begins with bad") {
 			t.Errorf("Verdict = %+v", u)
 		}
-		_, err := r.AddVersion(t.Context(), caller, "code", "v1", u.Digest, nil)
+		_, err := addVersion(t.Context(), r, "code", "v1", u.Digest)
 		wantKind(t, "AddVersion of a refused upload", err, registry.ErrRefused)
 		w.wantClosed(t)
 		w.fsck(t)

@@ -17,8 +17,9 @@ import (
 // Incoming is one upload that is being received. It ends with the first Finish,
 // Suspend or Abort. Safe for concurrent use, also while it ends.
 type Incoming struct {
-	r    *Registry
-	file Upload
+	r      *Registry
+	caller Caller
+	file   Upload
 
 	// Writes hold mu for reading, whatever cuts or ends the upload for writing:
 	// the length of the file and what data knows of it never part.
@@ -47,7 +48,7 @@ func hashOf(r io.Reader) (digest.Digest, error) {
 // Receive begins an upload by c under the name path, which says nothing about
 // where it is kept. The archive is hashed and checked while it arrives.
 func (r *Registry) Receive(ctx context.Context, c Caller, path string) (*Incoming, error) {
-	in := &Incoming{r: r, state: UploadState{
+	in := &Incoming{r: r, caller: c, state: UploadState{
 		ID: strings.ToLower(rand.Text()), Path: path, User: c.User, Fingerprint: c.Fingerprint, Started: r.now(),
 	}}
 	if err := r.admit(ctx, c, in.state.ID); err != nil {
@@ -300,7 +301,11 @@ func (in *Incoming) record(ctx context.Context) (partials []string, err error) {
 		if partials, err = displace(tx, own, in.state.Path, in.state.ID); err != nil {
 			return err
 		}
-		return put(tx, keyUpload(in.state.ID), in.state)
+		if err := put(tx, keyUpload(in.state.ID), in.state); err != nil {
+			return err
+		}
+		what := fmt.Sprintf("uploaded %d bytes, %s", in.state.Size, in.state.Digest)
+		return in.r.record(tx, fileAct(in.caller, "put", in.state.Path), done{what: what})
 	})
 	return partials, err
 }

@@ -18,11 +18,15 @@ import (
 //	doomed/DIGEST                doom: collect the blob when nothing took it back
 //	config/NAME                  Revision: the newest one, deleted or not
 //	revision/NAME/REVISION       Revision
+//	audit/SEQ                    Entry
+//	chain                        chain: the ends of the audit log
+//	hold/NAME                    Hold of a configuration, over or not
 //	upload/ID                    UploadState
 //	received/DIGEST/ID           empty: the upload is complete and has this digest
 //	dropdir/HASH                 dropDir: a directory in a drop box; of key and path
 const (
 	keySeq         = "seq"
+	keyChain       = "chain"
 	prefixVersion  = "version/"
 	prefixOrder    = "order/"
 	prefixBlob     = "blob/"
@@ -30,6 +34,8 @@ const (
 	prefixDoomed   = "doomed/"
 	prefixConfig   = "config/"
 	prefixRevision = "revision/"
+	prefixAudit    = "audit/"
+	prefixHold     = "hold/"
 	prefixUpload   = "upload/"
 	prefixReceived = "received/"
 	prefixDropDir  = "dropdir/"
@@ -48,6 +54,8 @@ func keyConfig(name string) string { return prefixConfig + name }
 func keyRevision(name string, n uint64) string {
 	return fmt.Sprintf("%s%s/%016x", prefixRevision, name, n)
 }
+func keyEntry(seq uint64) string                    { return fmt.Sprintf("%s%016x", prefixAudit, seq) }
+func keyHold(name string) string                    { return prefixHold + name }
 func keyUpload(id string) string                    { return prefixUpload + id }
 func keyReceived(d digest.Digest, id string) string { return prefixReceived + d.String() + "/" + id }
 

@@ -31,6 +31,9 @@ func (r *Registry) Poll(ctx context.Context, scope Scope, q wire.PollRequest) (w
 			}
 			if ok && !rev.Deleted {
 				s.Revision, s.Digest = rev.Revision, rev.Digest
+				if s.Hold, err = r.wireHold(tx, name); err != nil {
+					return err
+				}
 			}
 			out.Configurations = append(out.Configurations, s)
 		}

@@ -26,6 +26,8 @@ type Options struct {
 	UploadExpiry   time.Duration // after the last write; 0: 24 hours
 	Grace          time.Duration // of a blob that nothing references; 0: 24 hours; at least UploadExpiry
 
+	AuditKeep int // newest entries of the audit log that are kept; 0: all
+
 	MaxUpload int64 // bytes of one upload; 0: 16 GiB
 	MinFree   int64 // bytes that uploads leave free on the disk; 0: 1 GiB
 	Quota     Quota // of uploads
@@ -82,6 +84,9 @@ func (r *Registry) Close() { r.inbox.close() }
 func (r *Registry) Storing(ctx context.Context) error {
 	return r.o.Meta.Update(ctx, func(Tx) error { return nil })
 }
+
+// Now returns the time by the clock of the records.
+func (r *Registry) Now() time.Time { return r.now() }
 
 // now returns the time as records keep it.
 func (r *Registry) now() time.Time { return r.o.Now().UTC().Round(0) }

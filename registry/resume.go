@@ -33,7 +33,7 @@ func (r *Registry) Resume(ctx context.Context, c Caller, id string) (*Incoming, 
 	if err := r.admit(ctx, c, id); err != nil {
 		return nil, err
 	}
-	in := &Incoming{r: r, state: UploadState{ID: id}}
+	in := &Incoming{r: r, caller: c, state: UploadState{ID: id}}
 	if err := in.goOn(ctx, c); err != nil {
 		r.inbox.leave(in.state.ID, 0)
 		return nil, err

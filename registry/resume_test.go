@@ -62,7 +62,7 @@ func TestAnUploadGoesOn(t *testing.T) {
 				if u.Complete || u.Receiving || !u.Suspended || u.Size != 7 {
 					t.Errorf("the upload is %+v, want 7 bytes that can go on", u)
 				}
-				_, err := r.AddVersion(t.Context(), caller, "code", "v1", digest.Of([]byte("half of")), nil)
+				_, err := addVersion(t.Context(), r, "code", "v1", digest.Of([]byte("half of")))
 				wantKind(t, "AddVersion of a part", err, registry.ErrNotFound)
 				in = resume(t, r, u.ID)
 				if n := in.Size(); n != 7 {
@@ -120,7 +120,7 @@ func TestWhatIsRefusedGoesOnInPlace(t *testing.T) {
 		_, err := r.Resume(t.Context(), caller, good.ID)
 		wantKind(t, "Resume of an acceptable upload", err, registry.ErrConflict)
 		in := resume(t, r, bad.ID)
-		_, err = r.AddVersion(t.Context(), caller, "code", "v1", bad.Digest, nil)
+		_, err = addVersion(t.Context(), r, "code", "v1", bad.Digest)
 		wantKind(t, "AddVersion of what goes on", err, registry.ErrNotFound)
 		write(t, in, "fine", 0)
 		if u := verdict(t, r, finish(t, in)); u.Verdict != registry.Accepted || u.Digest != digest.Of([]byte("fine")) || u.Reason != "" {

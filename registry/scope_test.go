@@ -81,7 +81,7 @@ func TestScopeShowsLayersOfItsConfigurations(t *testing.T) {
 	}
 	configure(t, r, "web", "code:v1")
 	for _, v := range []string{"v2", "v3"} {
-		if _, err := r.ChangeConfiguration(t.Context(), caller, "web", []registry.LayerRef{{"code", v}}); err != nil {
+		if _, err := r.ChangeConfiguration(t.Context(), act, "web", []registry.LayerRef{{"code", v}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -111,7 +111,14 @@ func TestScopeShowsLayersOfItsConfigurations(t *testing.T) {
 			}
 		}
 	}
-	if err := r.DeleteConfiguration(t.Context(), caller, "db"); err != nil {
+	for scope, allowed := range map[registry.Scope]bool{"": true, "web": true, "db": false} {
+		for _, err := range r.Files(t.Context(), scope, registry.Side{Name: "code:v3", Digest: digests["v3"]}) {
+			if (err == nil) != allowed || err != nil && !errors.Is(err, registry.ErrDenied) {
+				t.Errorf("scope %q: Files = %v", scope, err)
+			}
+		}
+	}
+	if err := deleteConfiguration(t.Context(), r, "db"); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := r.OpenLayer(t.Context(), "db", digests["db"]); !errors.Is(err, registry.ErrNotFound) {
@@ -127,18 +134,21 @@ func TestOutsideOfTheScopeIsDenied(t *testing.T) {
 	add(t, r, "code", "v2", "v2")
 	configure(t, r, "db", "code:v1")
 	configure(t, r, "web-1", "code:v1")
-	narrow := caller
-	narrow.Configs = "web-*"
+	narrow := act
+	narrow.Caller.Configs = "web-*"
 	refs := []registry.LayerRef{{"code", "v2"}}
 	for _, name := range []string{"db", "none", "web"} {
 		_, add := r.AddConfiguration(t.Context(), narrow, name, refs, true)
 		_, change := r.ChangeConfiguration(t.Context(), narrow, name, refs)
 		_, bump := r.BumpConfiguration(t.Context(), narrow, name, []string{"code"})
 		_, back := r.Rollback(t.Context(), narrow, name, 1)
-		_, poll := r.Poll(t.Context(), narrow.Configs, wire.PollRequest{Names: []string{"web-1", name}})
+		_, remove := r.DeleteConfiguration(t.Context(), narrow, name)
+		_, hold := r.Hold(t.Context(), narrow, name, "sale", time.Time{})
+		_, resume := r.EndHold(t.Context(), narrow, name)
+		_, poll := r.Poll(t.Context(), narrow.Caller.Configs, wire.PollRequest{Names: []string{"web-1", name}})
 		for what, err := range map[string]error{
 			"AddConfiguration": add, "ChangeConfiguration": change, "BumpConfiguration": bump, "Rollback": back,
-			"DeleteConfiguration": r.DeleteConfiguration(t.Context(), narrow, name), "Poll": poll,
+			"DeleteConfiguration": remove, "Hold": hold, "EndHold": resume, "Poll": poll,
 		} {
 			if !errors.Is(err, registry.ErrDenied) || err.Error() != `configuration "`+name+`" is not one of your key's: configs="web-*"` {
 				t.Errorf("%s(%s) = %v, want it denied", what, name, err)
@@ -154,7 +164,7 @@ func TestOutsideOfTheScopeIsDenied(t *testing.T) {
 	if _, err := r.AddConfiguration(t.Context(), narrow, "web-2", refs, false); err != nil {
 		t.Errorf("AddConfiguration in the scope = %v", err)
 	}
-	if got, err := r.Poll(t.Context(), narrow.Configs, wire.PollRequest{Names: []string{"web-1"}}); err != nil || got.Configurations[0].Revision != 2 {
+	if got, err := r.Poll(t.Context(), narrow.Caller.Configs, wire.PollRequest{Names: []string{"web-1"}}); err != nil || got.Configurations[0].Revision != 2 {
 		t.Errorf("Poll in the scope = %+v, %v", got, err)
 	}
 }

@@ -190,10 +190,12 @@ func (r *Registry) uploadsOf(ctx context.Context, d digest.Digest) ([]UploadStat
 type Swept struct {
 	Uploads int
 	Blobs   int
+	Entries int // of the audit log
 }
 
 // Sweep removes uploads that nobody has written to for Options.UploadExpiry and
-// blobs that nothing has referenced for Options.Grace. Call it now and then; it
+// blobs that nothing has referenced for Options.Grace, and drops entries of the
+// audit log beyond Options.AuditKeep. Call it now and then; it
 // may run beside anything else, and again after a crash.
 func (r *Registry) Sweep(ctx context.Context) (Swept, error) {
 	var s Swept
@@ -202,7 +204,10 @@ func (r *Registry) Sweep(ctx context.Context) (Swept, error) {
 	if err != nil {
 		return s, fmt.Errorf("cannot remove old uploads: %w", err)
 	}
-	s.Blobs, err = r.collect(ctx)
+	if s.Blobs, err = r.collect(ctx); err != nil {
+		return s, err
+	}
+	s.Entries, err = r.dropEntries(ctx)
 	return s, err
 }
 

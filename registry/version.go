@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,8 @@ type Version struct {
 	Seq       uint64        // orders all versions: a greater one was added later
 	Added     time.Time
 	By        string
+	Note      string            `json:",omitempty"`
+	Meta      map[string]string `json:",omitempty"` // where it comes from, such as commit or ci
 }
 
 func (v Version) layer() wire.Layer {
@@ -33,50 +36,65 @@ func (v Version) layer() wire.Layer {
 	}
 }
 
+// NewVersion is a version to add.
+type NewVersion struct {
+	Component, Version string
+	Digest             digest.Digest     // of the content
+	Meta               map[string]string // kept with it
+	MustBeNew          bool              // the same content under the same name is an error, too
+}
+
 // Added says what AddVersion did.
 type Added struct {
 	Version  Version
 	Existed  bool     // with the same content: nothing was changed
 	Warnings []string // about the archive
 	Trimmed  []string // older versions that Options.MaxVersions removed
+	What     string   // all of it in words
 }
 
-// AddVersion makes component:version of content that was uploaded, or that
-// some version has already. It waits for the verdict on an upload; progress is
-// as for Verdict. Adding the same content under the same name again changes
-// nothing and is no error; other content is ErrConflict, because versions never
-// change.
+// AddVersion makes a version of content that was uploaded, or that some version
+// has already. It waits for the verdict on an upload; progress is as for Verdict.
+// Adding the same content under the same name again changes nothing and is no
+// error; other content is ErrConflict, because versions never change.
 //
 // The order on disk: the blob is doomed, then stored durably, then referenced.
-// A crash on the way leaves either the upload or a blob that is collected.
-func (r *Registry) AddVersion(ctx context.Context, c Caller, component, version string, d digest.Digest, progress func(done, total int64)) (Added, error) {
-	if err := checkVersionName(component, version); err != nil {
+// A crash on the way leaves either the upload or a blob that is collected. A dry
+// run leaves the upload as it is.
+func (r *Registry) AddVersion(ctx context.Context, a Act, n NewVersion, progress func(done, total int64)) (Added, error) {
+	if err := n.check(); err != nil {
 		return Added{}, err
 	}
-	v, ok, err := r.lookUp(ctx, component, version)
-	switch {
-	case err != nil:
-		return Added{}, err
-	case ok && v.Digest == d:
-		r.dropUploads(ctx, d)
-		return Added{Version: v, Existed: true}, nil
-	case ok:
-		return Added{}, versionExists(version)
+	old, exists, err := r.lookUp(ctx, n.Component, n.Version)
+	if err == nil && exists {
+		err = n.mayBe(old)
 	}
-	warnings, err := r.store(ctx, component+":"+version, d, progress)
 	if err != nil {
 		return Added{}, err
 	}
-	a, err := r.recordVersion(ctx, c, component, version, d)
+	var got stocked
+	if !exists {
+		if got, err = r.store(ctx, a, n, progress); err != nil {
+			return Added{}, err
+		}
+	}
+	out, err := r.recordVersion(ctx, a, n, got.planned)
 	if err != nil {
 		return Added{}, err
 	}
-	a.Warnings = warnings
-	r.dropUploads(ctx, d)
-	if a.Trimmed, err = r.trim(ctx, component); err != nil {
-		a.Warnings = append(a.Warnings, fmt.Sprintf("older versions were not removed: %v", err))
+	out.Warnings = append(got.warnings, out.Warnings...)
+	if !a.DryRun {
+		r.dropUploads(ctx, n.Digest)
 	}
-	return a, nil
+	return out, nil
+}
+
+// mayBe fails unless the version old, which exists, is n.
+func (n NewVersion) mayBe(old Version) error {
+	if old.Digest == n.Digest && !n.MustBeNew {
+		return nil
+	}
+	return fail(ErrConflict, "version %q already exists", n.Version).hint("versions never change: choose another name")
 }
 
 // dropUploads removes the uploads of content that is stored: they are of no
@@ -91,22 +109,31 @@ func (r *Registry) dropUploads(ctx context.Context, d digest.Digest) {
 	}
 }
 
-func versionExists(version string) error {
-	return fail(ErrConflict, "version %q already exists", version).hint("versions never change: choose another name")
-}
+// maxMeta is how many things may be kept with a version.
+const maxMeta = 32
 
-func checkVersionName(component, version string) error {
-	if component == "" || version == "" {
+func (n NewVersion) check() error {
+	switch {
+	case n.Component == "" || n.Version == "":
 		return fail(ErrUsage, "name, version and hash should all be set")
-	}
-	if strings.Contains(component, ":") {
+	case strings.Contains(n.Component, ":"):
 		return fail(ErrUsage, "name cannot contain : symbol")
+	case len(n.Meta) > maxMeta:
+		return fail(ErrUsage, "more than %d keys of meta", maxMeta)
 	}
-	if err := wire.CheckName(component); err != nil {
+	if err := wire.CheckName(n.Component); err != nil {
 		return fail(ErrUsage, "component %v", err)
 	}
-	if err := wire.CheckVersion(version); err != nil {
+	if err := wire.CheckVersion(n.Version); err != nil {
 		return fail(ErrUsage, "version %v", err)
+	}
+	for key, value := range n.Meta {
+		if err := wire.CheckName(key); err != nil {
+			return fail(ErrUsage, "meta %v", err)
+		}
+		if err := checkText("meta "+key, value); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -119,34 +146,50 @@ func (r *Registry) lookUp(ctx context.Context, component, version string) (v Ver
 	return v, ok, err
 }
 
-// store makes sure that d is a checked blob; layer names it in errors.
-func (r *Registry) store(ctx context.Context, layer string, d digest.Digest, progress func(done, total int64)) ([]string, error) {
+// stocked says how the content of a new version came to be stored.
+type stocked struct {
+	warnings []string    // about the archive
+	planned  *storedBlob // in a dry run: what would be stored
+}
+
+// store makes sure that the content of n is a checked blob.
+func (r *Registry) store(ctx context.Context, a Act, n NewVersion, progress func(done, total int64)) (stocked, error) {
+	d := n.Digest
 	if stored, err := r.HasLayer(ctx, d); err != nil || stored {
-		return nil, err
+		return stocked{}, err
 	}
 	uploads, err := r.uploadsOf(ctx, d)
 	if err != nil {
-		return nil, err
+		return stocked{}, err
 	}
-	err = fail(ErrNotFound, "no uploaded file with given hash found").hint("upload it first: sftp put FILE, or deployctl addver --file FILE")
+	err = fail(ErrNoContent, "no uploaded file with given hash found").hint("upload it first: sftp put FILE, or deployctl addver --file FILE")
 	for _, u := range uploads {
 		var verdict UploadState
 		if verdict, err = r.Verdict(ctx, u.ID, progress); err != nil {
 			continue
 		}
 		if verdict.Verdict == Refused {
-			return nil, fail(ErrRefused, "layer %s: %s", layer, verdict.Reason).hint("deployctl lint shows the same before an upload")
+			return stocked{}, fail(ErrRefused, "layer %s:%s: %s", n.Component, n.Version, verdict.Reason).hint("deployctl lint shows the same before an upload")
+		}
+		if a.DryRun {
+			b := verdict.blob()
+			return stocked{verdict.Warnings, &b}, nil
 		}
 		if err = r.adopt(ctx, verdict); err == nil {
-			return verdict.Warnings, nil
+			return stocked{warnings: verdict.Warnings}, nil
 		}
 	}
 	// Somebody else may have stored it meanwhile, and with that used the
 	// upload up.
 	if stored, failed := r.HasLayer(ctx, d); failed != nil || stored {
-		return nil, failed
+		return stocked{}, failed
 	}
-	return nil, err
+	return stocked{}, err
+}
+
+// blob is the record of the upload's content once that is a blob.
+func (u UploadState) blob() storedBlob {
+	return storedBlob{Size: u.Size, Unpacked: u.Unpacked, Entries: u.Entries, Manifest: u.Manifest}
 }
 
 // adopt turns an accepted upload into a blob that is doomed until a version
@@ -174,7 +217,7 @@ func (r *Registry) adopt(ctx context.Context, u UploadState) error {
 		if err := forgetUpload(tx, u); err != nil {
 			return err
 		}
-		return put(tx, keyBlob(u.Digest), storedBlob{Size: u.Size, Unpacked: u.Unpacked, Entries: u.Entries, Manifest: u.Manifest})
+		return put(tx, keyBlob(u.Digest), u.blob())
 	})
 }
 
@@ -202,45 +245,74 @@ func (r *Registry) storeUpload(ctx context.Context, u UploadState) error {
 	return r.o.Spool.Remove(ctx, u.ID)
 }
 
-// recordVersion writes the version, now that its blob is stored.
-func (r *Registry) recordVersion(ctx context.Context, c Caller, component, version string, d digest.Digest) (Added, error) {
-	var a Added
-	err := r.o.Meta.Update(ctx, func(tx Tx) error {
-		a = Added{}
-		old, ok, err := get[Version](tx, keyVersion(component, version))
+// recordVersion writes the version, now that its blob is stored, or planned to
+// be, and removes those that Options.MaxVersions has no room for any more.
+func (r *Registry) recordVersion(ctx context.Context, a Act, n NewVersion, planned *storedBlob) (Added, error) {
+	var out Added
+	what, err := r.act(ctx, a, func(tx Tx) (done, error) {
+		out = Added{}
+		old, exists, err := get[Version](tx, keyVersion(n.Component, n.Version))
+		if err == nil && exists {
+			err = n.mayBe(old)
+		}
 		if err != nil {
-			return err
+			return done{}, err
 		}
-		if ok && old.Digest != d {
-			return versionExists(version)
+		if exists {
+			out = Added{Version: old, Existed: true}
+			if len(n.Meta) > 0 && !maps.Equal(n.Meta, old.Meta) {
+				out.Warnings = []string{"its meta stays as it was"}
+			}
+			return done{n.Component, fmt.Sprintf("version %s exists already, with the same content", n.Version)}, nil
 		}
-		if ok {
-			a = Added{Version: old, Existed: true}
-			return nil
+		if planned != nil {
+			if err := r.plan(tx, n.Digest, *planned); err != nil {
+				return done{}, err
+			}
 		}
-		b, ok, err := get[storedBlob](tx, keyBlob(d))
-		if err != nil {
-			return err
+		if out.Version, err = r.newVersion(tx, a, n); err != nil {
+			return done{}, err
 		}
-		if !ok {
-			return collected(d)
+		did := done{n.Component, fmt.Sprintf("added version %s, %s", n.Version, n.Digest)}
+		if out.Trimmed, err = r.trim(tx, n.Component); len(out.Trimmed) > 0 {
+			did.what += ", removed " + strings.Join(out.Trimmed, " ")
 		}
-		seq, err := nextSeq(tx)
-		if err != nil {
-			return err
-		}
-		a.Version = Version{
-			Component: component, Version: version, Digest: d, Size: b.Size, Unpacked: b.Unpacked, Entries: b.Entries,
-			Manifest: b.Manifest, Seq: seq, Added: r.now(), By: c.String(),
-		}
-		return errors.Join(
-			put(tx, keyVersion(component, version), a.Version),
-			put(tx, keyOrder(component, seq), version),
-			reference(tx, d, component, version),
-			reference(tx, b.Manifest, component, version),
-		)
+		return did, err
 	})
-	return a, err
+	out.What = what
+	return out, err
+}
+
+// plan puts the content d in place for a dry run.
+func (r *Registry) plan(tx Tx, d digest.Digest, b storedBlob) error {
+	if _, stored, err := get[storedBlob](tx, keyBlob(d)); err != nil || stored {
+		return err
+	}
+	return errors.Join(notDeleting(tx, d), r.condemn(tx, d), put(tx, keyBlob(d), b))
+}
+
+func (r *Registry) newVersion(tx Tx, a Act, n NewVersion) (Version, error) {
+	b, ok, err := get[storedBlob](tx, keyBlob(n.Digest))
+	if err == nil && !ok {
+		err = collected(n.Digest)
+	}
+	if err != nil {
+		return Version{}, err
+	}
+	seq, err := nextSeq(tx)
+	if err != nil {
+		return Version{}, err
+	}
+	v := Version{
+		Component: n.Component, Version: n.Version, Digest: n.Digest, Size: b.Size, Unpacked: b.Unpacked, Entries: b.Entries,
+		Manifest: b.Manifest, Seq: seq, Added: r.now(), By: a.Caller.String(), Note: a.Note, Meta: n.Meta,
+	}
+	return v, errors.Join(
+		put(tx, keyVersion(n.Component, n.Version), v),
+		put(tx, keyOrder(n.Component, seq), n.Version),
+		reference(tx, n.Digest, n.Component, n.Version),
+		reference(tx, b.Manifest, n.Component, n.Version),
+	)
 }
 
 // eraseVersion removes every trace of v but its blobs, which are doomed if
@@ -298,93 +370,43 @@ func (r *Registry) Components(ctx context.Context) ([]string, error) {
 	return out, err
 }
 
-// DeleteVersion removes a version that no configuration uses.
-func (r *Registry) DeleteVersion(ctx context.Context, component, version string) error {
-	return r.o.Meta.Update(ctx, func(tx Tx) error {
-		v, ok, err := get[Version](tx, keyVersion(component, version))
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return fail(ErrNotFound, "no version %q for component %q found", version, component)
-		}
-		name, err := userOf(tx, func(l wire.Layer) bool { return l.Name == component && l.Version == version })
-		if err != nil {
-			return err
-		}
-		if name != "" {
-			return fail(ErrConflict, "version is used by configuration %q", name)
-		}
-		return r.eraseVersion(tx, v)
-	})
-}
+// Writes that one Update takes: to erase a version, and to add one, planned as
+// for a dry run.
+const (
+	writesToErase = 6
+	writesToAdd   = 10
+)
 
-// erasePerUpdate bounds the writes of one Update: a version takes at most six.
-const erasePerUpdate = MaxWrites / 6
-
-// DeleteComponent removes all versions of a component that no configuration
-// uses. A component with many goes in several steps, the oldest first.
-func (r *Registry) DeleteComponent(ctx context.Context, component string) error {
-	for found := false; ; found = true {
-		left := 0
-		err := r.o.Meta.Update(ctx, func(tx Tx) error {
-			versions, err := versionsIn(tx, component)
-			if err != nil {
-				return err
-			}
-			if len(versions) == 0 && !found {
-				return fail(ErrNotFound, "no component %q found", component)
-			}
-			name, err := userOf(tx, func(l wire.Layer) bool { return l.Name == component })
-			if err != nil {
-				return err
-			}
-			if name != "" {
-				return fail(ErrConflict, "component is used by configuration %q", name)
-			}
-			n := min(len(versions), erasePerUpdate)
-			left = len(versions) - n
-			for _, v := range versions[:n] {
-				if err := r.eraseVersion(tx, v); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil || left == 0 {
-			return err
-		}
-	}
-}
+// Versions that one Update erases, alone and beside the one that it adds.
+const (
+	erasePerUpdate = (MaxWrites - actWrites) / writesToErase
+	trimPerUpdate  = (MaxWrites - actWrites - writesToAdd) / writesToErase
+)
 
 // trim removes versions of component beyond the newest Options.MaxVersions,
 // but for those that a configuration references, now or within its rollback
-// window. It returns their names.
-func (r *Registry) trim(ctx context.Context, component string) ([]string, error) {
+// window. It returns their names. With very many it leaves some to the next one.
+func (r *Registry) trim(tx Tx, component string) ([]string, error) {
 	if r.o.MaxVersions <= 0 {
 		return nil, nil
 	}
+	versions, err := versionsIn(tx, component)
+	if err != nil || len(versions) <= r.o.MaxVersions {
+		return nil, err
+	}
+	used, err := r.neededOf(tx, component)
+	if err != nil {
+		return nil, err
+	}
 	var gone []string
-	err := r.o.Meta.Update(ctx, func(tx Tx) error {
-		gone = nil
-		versions, err := versionsIn(tx, component)
-		if err != nil || len(versions) <= r.o.MaxVersions {
-			return err
+	for _, v := range versions[:len(versions)-r.o.MaxVersions] {
+		if _, needed := used[v.Version]; needed || len(gone) == trimPerUpdate {
+			continue
 		}
-		used, err := r.versionsInWindow(tx, component)
-		if err != nil {
-			return err
+		if err := r.eraseVersion(tx, v); err != nil {
+			return nil, err
 		}
-		for _, v := range versions[:len(versions)-r.o.MaxVersions] {
-			if used[v.Version] || len(gone) == erasePerUpdate {
-				continue
-			}
-			if err := r.eraseVersion(tx, v); err != nil {
-				return err
-			}
-			gone = append(gone, v.Version)
-		}
-		return nil
-	})
-	return gone, err
+		gone = append(gone, v.Version)
+	}
+	return gone, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +38,7 @@ func TestAVersionOfAnUpload(t *testing.T) {
 		Manifest: got.Manifest, Seq: 2, // the upload had 1
 		Added: w.now, By: "ann@desk",
 	}
-	if got != want || got.Manifest.IsZero() {
+	if !reflect.DeepEqual(got, want) || got.Manifest.IsZero() {
 		t.Errorf("AddVersion = %+v, want %+v", got, want)
 	}
 	blob, info, err := r.OpenLayer(t.Context(), "", got.Digest)
@@ -80,7 +81,7 @@ func TestVersionsNeverChange(t *testing.T) {
 	w := newWorld()
 	r := w.open(t)
 	first := add(t, r, "code", "v1", "content")
-	if again := addver(t, r, "code", "v1", "content"); !again.Existed || again.Version != first.Version {
+	if again := addver(t, r, "code", "v1", "content"); !again.Existed || !reflect.DeepEqual(again.Version, first.Version) {
 		t.Errorf("AddVersion with the same content = %+v, want the first version", again)
 	}
 	upload(t, r, "content")
@@ -89,7 +90,7 @@ func TestVersionsNeverChange(t *testing.T) {
 	}
 	w.wantSpooled(t, 0)
 	other := upload(t, r, "other content")
-	_, err := r.AddVersion(t.Context(), caller, "code", "v1", other.Digest, nil)
+	_, err := addVersion(t.Context(), r, "code", "v1", other.Digest)
 	wantKind(t, "AddVersion with other content", err, registry.ErrConflict)
 	if err == nil || err.Error() != `version "v1" already exists` {
 		t.Errorf("AddVersion with other content = %v", err)
@@ -116,7 +117,7 @@ func TestWhatAddVersionRefuses(t *testing.T) {
 		{"code", "v/1", registry.ErrUsage, ""},
 		{"code", "v1", registry.ErrNotFound, "no uploaded file with given hash found"},
 	} {
-		_, err := r.AddVersion(t.Context(), caller, test.component, test.version, digest.Of([]byte("x")), nil)
+		_, err := addVersion(t.Context(), r, test.component, test.version, digest.Of([]byte("x")))
 		wantKind(t, fmt.Sprintf("AddVersion(%q, %q)", test.component, test.version), err, test.kind)
 		if err != nil && test.text != "" && err.Error() != test.text {
 			t.Errorf("AddVersion(%q, %q) = %q, want %q", test.component, test.version, err, test.text)
@@ -143,7 +144,7 @@ func TestEqualContentFromManyAtOnce(t *testing.T) {
 							u, err = in.Finish(t.Context())
 						}
 						if err == nil {
-							_, err = r.AddVersion(t.Context(), caller, "code", fmt.Sprint("v", i), u.Digest, nil)
+							_, err = addVersion(t.Context(), r, "code", fmt.Sprint("v", i), u.Digest)
 						}
 						if err != nil {
 							t.Errorf("%s: job %d: %v", name, i, err)
@@ -181,21 +182,21 @@ func TestVersionsInUseAreKept(t *testing.T) {
 	add(t, r, "code", "v1", "one")
 	add(t, r, "code", "v2", "two")
 	configure(t, r, "web", "code:v1")
-	err := r.DeleteVersion(t.Context(), "code", "v1")
+	err := deleteVersion(t.Context(), r, "code", "v1")
 	wantKind(t, "DeleteVersion", err, registry.ErrConflict)
 	if err == nil || err.Error() != `version is used by configuration "web"` {
 		t.Errorf("DeleteVersion = %v", err)
 	}
-	err = r.DeleteComponent(t.Context(), "code")
+	err = deleteComponent(t.Context(), r, "code")
 	wantKind(t, "DeleteComponent", err, registry.ErrConflict)
 	wantVersions(t, r, "code", "v1", "v2")
-	if err := r.DeleteVersion(t.Context(), "code", "v2"); err != nil {
+	if err := deleteVersion(t.Context(), r, "code", "v2"); err != nil {
 		t.Errorf("DeleteVersion = %v", err)
 	}
 	wantVersions(t, r, "code", "v1")
 	for err, text := range map[error]string{
-		r.DeleteVersion(t.Context(), "code", "zz"): `no version "zz" for component "code" found`,
-		r.DeleteComponent(t.Context(), "zzz"):      `no component "zzz" found`,
+		deleteVersion(t.Context(), r, "code", "zz"): `no version "zz" for component "code" found`,
+		deleteComponent(t.Context(), r, "zzz"):      `no component "zzz" found`,
 	} {
 		if err == nil || err.Error() != text {
 			t.Errorf("%v, want %s", err, text)
@@ -233,7 +234,7 @@ func TestDeleteComponentWithManyVersions(t *testing.T) {
 		add(t, r, "code", fmt.Sprint("v", i), fmt.Sprint("content ", i))
 	}
 	add(t, r, "codec", "v1", "kept")
-	if err := r.DeleteComponent(t.Context(), "code"); err != nil {
+	if err := deleteComponent(t.Context(), r, "code"); err != nil {
 		t.Fatalf("DeleteComponent = %v", err)
 	}
 	if got, err := r.Components(t.Context()); len(got) != 1 || err != nil {
@@ -263,7 +264,7 @@ func TestTrimKeepsWhatARollbackNeeds(t *testing.T) {
 	}
 	wantVersions(t, r, "code", "v3", "v4", "v5", "v6")
 	for _, to := range []uint64{5, 4} {
-		if _, err := r.Rollback(t.Context(), caller, "web", to); err != nil {
+		if _, err := r.Rollback(t.Context(), act, "web", to); err != nil {
 			t.Errorf("Rollback to %d = %v", to, err)
 		}
 	}
@@ -295,7 +296,7 @@ func TestAddAndDeleteOfOneContentAtOnce(t *testing.T) {
 			add(t, r, "code", "v1", "content")
 			var wg sync.WaitGroup
 			wg.Go(func() {
-				if err := r.DeleteVersion(t.Context(), "code", "v1"); err != nil {
+				if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 					t.Error(err)
 				}
 			})
@@ -321,7 +322,7 @@ func TestAddVersionStopsWaitingWhenItsCallerDoes(t *testing.T) {
 	u := upload(t, r, "content")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := r.AddVersion(ctx, caller, "code", "v1", u.Digest, nil); err == nil {
+	if _, err := addVersion(ctx, r, "code", "v1", u.Digest); err == nil {
 		t.Error("AddVersion with a cancelled context succeeds")
 	}
 	addver(t, r, "code", "v1", "content")

@@ -1,5 +1,7 @@
 package manifest
 
+import "iter"
+
 // Change is one path in which two trees differ. Old is nil where the path was
 // added, New where it was removed.
 type Change struct {
@@ -7,24 +9,66 @@ type Change struct {
 	Old, New *Entry
 }
 
-// Diff returns the changes that lead from old to new, by path. Both must be
-// sorted; the result points into them.
-func Diff(old, new Manifest) []Change {
-	var out []Change
-	for i, j := 0, 0; i < len(old) || j < len(new); {
-		switch {
-		case j == len(new) || i < len(old) && old[i].Path < new[j].Path:
-			out = append(out, Change{old[i].Path, &old[i], nil})
-			i++
-		case i == len(old) || new[j].Path < old[i].Path:
-			out = append(out, Change{new[j].Path, nil, &new[j]})
-			j++
-		default:
-			if old[i] != new[j] {
-				out = append(out, Change{old[i].Path, &old[i], &new[j]})
+// All yields the entries.
+func (m Manifest) All() iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for _, e := range m {
+			if !yield(e, nil) {
+				return
 			}
-			i, j = i+1, j+1
 		}
 	}
-	return out
+}
+
+// Diff yields the changes that lead from old to new, by path, and holds no more
+// of either than an entry. Both must be sorted. The first error of one of them
+// ends the loop.
+func Diff(old, new iter.Seq2[Entry, error]) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		was, stopWas := puller(old)
+		defer stopWas()
+		is, stopIs := puller(new)
+		defer stopIs()
+		a, failed := was()
+		b, err := is()
+		for a != nil || b != nil || failed != nil || err != nil {
+			if failed != nil {
+				err = failed
+			}
+			if err != nil {
+				yield(Change{}, err)
+				return
+			}
+			var c Change
+			switch {
+			case b == nil || a != nil && a.Path < b.Path:
+				c = Change{a.Path, a, nil}
+			case a == nil || b.Path < a.Path:
+				c = Change{b.Path, nil, b}
+			default:
+				c = Change{a.Path, a, b}
+			}
+			if (c.Old == nil || c.New == nil || *a != *b) && !yield(c, nil) {
+				return
+			}
+			if c.Old != nil {
+				a, failed = was()
+			}
+			if c.New != nil {
+				b, err = is()
+			}
+		}
+	}
+}
+
+// puller returns a function that returns the next entry, or nil at the end.
+func puller(seq iter.Seq2[Entry, error]) (next func() (*Entry, error), stop func()) {
+	pull, stop := iter.Pull2(seq)
+	return func() (*Entry, error) {
+		e, err, ok := pull()
+		if err != nil || !ok {
+			return nil, err
+		}
+		return &e, nil
+	}, stop
 }

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,27 +96,44 @@ func (m Manifest) Digest() digest.Digest {
 // maxLine holds a path and a link's target of 4095 bytes each, all escaped.
 const maxLine = 32 << 10
 
-// Decode reads the text form. Whatever Encode cannot have written is
-// ErrInvalid, named with its line.
-func Decode(r io.Reader) (Manifest, error) {
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 4096), maxLine)
-	if !s.Scan() || s.Text() != Header {
-		return nil, cmp.Or(s.Err(), fmt.Errorf("line 1 is not %q: %w", Header, ErrInvalid))
-	}
-	var m Manifest
-	for line := 2; s.Scan(); line++ {
-		e, err := parse(s.Text())
-		if err == nil && len(m) > 0 && m[len(m)-1].Path >= e.Path {
-			err = errors.New("not sorted by path")
+// Read yields the entries of the text form as it reads them. Whatever Encode
+// cannot have written ends the loop with ErrInvalid, named with its line.
+func Read(r io.Reader) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		s := bufio.NewScanner(r)
+		s.Buffer(make([]byte, 4096), maxLine)
+		if !s.Scan() || s.Text() != Header {
+			yield(Entry{}, cmp.Or(s.Err(), fmt.Errorf("line 1 is not %q: %w", Header, ErrInvalid)))
+			return
 		}
+		last := ""
+		for line := 2; s.Scan(); line++ {
+			e, err := parse(s.Text())
+			if err == nil && e.Path <= last {
+				err = errors.New("not sorted by path")
+			}
+			if err != nil {
+				yield(Entry{}, fmt.Errorf("line %d: %w: %w", line, err, ErrInvalid))
+				return
+			}
+			if last = e.Path; !yield(e, nil) {
+				return
+			}
+		}
+		if err := s.Err(); err != nil {
+			yield(Entry{}, fmt.Errorf("%w: %w", err, ErrInvalid))
+		}
+	}
+}
+
+// Decode is Read of all entries.
+func Decode(r io.Reader) (Manifest, error) {
+	var m Manifest
+	for e, err := range Read(r) {
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w: %w", line, err, ErrInvalid)
+			return nil, err
 		}
 		m = append(m, e)
-	}
-	if err := s.Err(); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, ErrInvalid)
 	}
 	return m, nil
 }

@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"errors"
+	"iter"
 	"strings"
 	"testing"
 
@@ -76,15 +77,59 @@ func TestDecodeRefusesWhatEncodeCannotWrite(t *testing.T) {
 	}
 }
 
-func TestDiffNamesEachChangedPathOnce(t *testing.T) {
-	old := Manifest{{Path: "a", Type: Dir}, {Path: "b", Type: Dir}, {Path: "c", Type: Dir, Mode: 0o700}}
-	now := Manifest{{Path: "0", Type: Dir}, {Path: "b", Type: Dir}, {Path: "c", Type: Dir, Mode: 0o755}, {Path: "d", Type: Dir}}
-	want := []Change{{"0", nil, &now[0]}, {"a", &old[0], nil}, {"c", &old[2], &now[2]}, {"d", nil, &now[3]}}
-	if diff := cmp.Diff(want, Diff(old, now)); diff != "" {
-		t.Errorf("Diff: -want +got\n%s", diff)
+func diff(t *testing.T, old, new iter.Seq2[Entry, error]) []Change {
+	t.Helper()
+	var out []Change
+	for c, err := range Diff(old, new) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, c)
 	}
-	if got := Diff(now, now); got != nil {
+	return out
+}
+
+func TestDiffNamesEachChangedPathOnce(t *testing.T) {
+	old := Manifest{{Path: "a", Type: Dir}, {Path: "b", Type: Dir}, {Path: "c", Type: Dir, Mode: 0o700}, {Path: "e", Type: Dir, GID: 1}}
+	now := Manifest{{Path: "0", Type: Dir}, {Path: "b", Type: Dir}, {Path: "c", Type: Dir, Mode: 0o755}, {Path: "d", Type: Dir}, {Path: "e", Type: Dir, GID: 2}}
+	want := []Change{{"0", nil, &now[0]}, {"a", &old[0], nil}, {"c", &old[2], &now[2]}, {"d", nil, &now[3]}, {"e", &old[3], &now[4]}}
+	if d := cmp.Diff(want, diff(t, old.All(), now.All())); d != "" {
+		t.Errorf("Diff: -want +got\n%s", d)
+	}
+	if got := diff(t, now.All(), now.All()); got != nil {
 		t.Errorf("Diff of equal trees = %v", got)
+	}
+	if got := diff(t, nothing, now.All()); len(got) != 5 || got[0].Old != nil {
+		t.Errorf("Diff from nothing = %v", got)
+	}
+	if got := diff(t, now.All(), nothing); len(got) != 5 || got[0].New != nil {
+		t.Errorf("Diff to nothing = %v", got)
+	}
+	for range Diff(now.All(), nothing) {
+		break // ends both streams
+	}
+}
+
+var nothing = Manifest(nil).All()
+
+// What cannot be read to its end is not taken for shorter than it is.
+func TestDiffEndsWithTheFirstError(t *testing.T) {
+	torn := func() iter.Seq2[Entry, error] { return Read(strings.NewReader(sampleText + "x")) }
+	for name, changes := range map[string]iter.Seq2[Change, error]{
+		"old": Diff(torn(), sample.All()), "new": Diff(sample.All(), torn()), "both": Diff(torn(), torn()), "alone": Diff(nothing, torn()),
+	} {
+		n, last := 0, error(nil)
+		for c, err := range changes {
+			if last != nil {
+				t.Errorf("%s: the loop goes on with %v", name, c)
+			}
+			if last = err; err == nil {
+				n++
+			}
+		}
+		if !errors.Is(last, ErrInvalid) || n > len(sample) {
+			t.Errorf("%s: %d changes, then %v, want ErrInvalid", name, n, last)
+		}
 	}
 }
 

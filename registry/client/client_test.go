@@ -84,6 +84,11 @@ func TestPollOfOriginalRegistryReadsTheConfiguration(t *testing.T) {
 			t.Errorf("Poll = %v, %v, want %v", got, err, want)
 		}
 	}
+	conf.Hold = &wire.Hold{Reason: "sale"}
+	s.files.set("configs/site.json", encode(t, conf))
+	if got, err := c.Poll(t.Context(), "site"); err != nil || got.Hold == nil || *got.Hold != *conf.Hold {
+		t.Errorf("Poll of what is held = %+v, %v", got, err)
+	}
 	if got, err := c.Poll(t.Context(), "other"); got != (wire.PollState{Name: "other"}) || err != nil {
 		t.Errorf("Poll(other) = %v, %v, want no digest", got, err)
 	}

@@ -54,7 +54,7 @@ func (c *Client) pollByReading(ctx context.Context, cn *conn, name string) (wire
 	if err != nil {
 		return state, err
 	}
-	state.Revision, state.Digest = conf.Revision, conf.Digest
+	state.Revision, state.Digest, state.Hold = conf.Revision, conf.Digest, conf.Hold
 	return state, nil
 }
 

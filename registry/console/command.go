@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -22,9 +23,10 @@ type Command struct {
 	Args              string        // what follows the flags; "" means nothing
 	Role              registry.Role // the least that may run it
 	Reach             Reach         // what a key with configs= may do with it
-	Mutates           bool
-	Stdin             bool // it reads standard input; the others are given none
-	Hidden            bool // in no list and no document
+	Mutates           bool          // it changes something, which goes on record
+	Rows              bool          // under -json it prints an object for each row
+	Stdin             bool          // it reads standard input; the others are given none
+	Hidden            bool          // in no list and no document
 	Examples          []string
 	Statuses          []wire.Status // that it returns, besides 0, 1 and 2
 	New               func() Op     // fresh flag values every time
@@ -64,6 +66,23 @@ type Result interface {
 	Text(w io.Writer) error
 }
 
+// rows is a Result of many, which are printed as they come: a line each, or a
+// JSON object each.
+type rows iter.Seq2[Result, error]
+
+// Text prints the rows up to the first error.
+func (r rows) Text(w io.Writer) error {
+	for row, err := range r {
+		if err != nil {
+			return err
+		}
+		if err := row.Text(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // suggester is an optional ability of an Op: to complete the value of a flag.
 type suggester interface {
 	suggest(ctx context.Context, s *Session, flag string) ([]string, error)
@@ -82,8 +101,9 @@ type Session struct {
 	// script too, but not of empty ones.
 	Ran func(line string, took time.Duration, status wire.Status)
 
-	json     bool // commands print JSON unless told otherwise
-	scripted bool // Stdin is the script that runs
+	json     bool     // commands print JSON unless told otherwise
+	words    []string // of the command that runs
+	scripted bool     // Stdin is the script that runs
 }
 
 // Exec runs one command line as ssh sends it, and reports errors on Stderr. An
@@ -120,6 +140,7 @@ func (s *Session) run(ctx context.Context, words []string) error {
 		return usage("no command is given")
 	}
 	// Errors of the command line itself should have the form asked for, too.
+	s.words = words
 	before := s.json
 	s.json = before || slices.Contains(words, "-json") || slices.Contains(words, "--json")
 	c, ok := Lookup(words[0])
@@ -144,6 +165,7 @@ func (s *Session) run(ctx context.Context, words []string) error {
 		s.json = f.Value.String() == "true"
 	}
 	if err := s.allowed(c, op); err != nil {
+		s.refused(ctx, fs, err)
 		return err
 	}
 	result, err := op.Run(ctx, s, fs.Args())
@@ -151,9 +173,17 @@ func (s *Session) run(ctx context.Context, words []string) error {
 		e.Hint = hint
 	}
 	if err != nil {
+		failed := c.Mutates && !isDryRun(fs) && !errors.Is(err, registry.ErrNoContent)
+		if failed || errors.Is(err, registry.ErrDenied) {
+			s.refused(ctx, fs, err)
+		}
 		return err
 	}
-	return s.show(result)
+	err = s.show(result)
+	if errors.Is(err, registry.ErrDenied) { // of what is looked up only then
+		s.refused(ctx, fs, err)
+	}
+	return err
 }
 
 // allowed returns ErrDenied for what the caller's key does not allow.
@@ -180,8 +210,23 @@ func (c Command) flagSet(op Op) *pflag.FlagSet {
 	fs := pflag.NewFlagSet(c.Name, pflag.ContinueOnError)
 	fs.SortFlags = false
 	op.Flags(fs)
-	fs.Bool("json", false, "print one JSON object")
+	c.flagJSON(fs)
 	return fs
+}
+
+func (c Command) flagJSON(fs *pflag.FlagSet) {
+	text := "print one JSON object"
+	if c.Rows {
+		text += " a line"
+	}
+	fs.Bool("json", false, text)
+}
+
+// Describe defines the flags of the command, for help: what they are set to is
+// lost.
+func (c Command) Describe(fs *pflag.FlagSet) {
+	c.New().Flags(fs)
+	c.flagJSON(fs)
 }
 
 // Page returns the help of the command.
@@ -200,7 +245,18 @@ func (c Command) Page() Page {
 // show prints the result. Names in it hold the rule for names; whatever else a
 // client chose (paths, comments) is cleaned where it is put in.
 func (s *Session) show(result Result) error {
+	all, isRows := result.(rows)
 	switch {
+	case isRows && s.json:
+		for row, err := range all {
+			if err != nil {
+				return err
+			}
+			if err := encodeJSON(s.Stdout, row); err != nil {
+				return err
+			}
+		}
+		return nil
 	case s.json && result == nil:
 		_, err := fmt.Fprintln(s.Stdout, `{"schema":1}`)
 		return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -82,12 +84,21 @@ func (*componentsOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	return newNameList(names), err
 }
 
-type showcompOp struct{ componentName }
+type showcompOp struct {
+	componentName
+	verbose bool
+}
+
+func (c *showcompOp) Flags(fs *pflag.FlagSet) {
+	c.componentName.Flags(fs)
+	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show digests, who added them, notes and meta too")
+}
 
 type versionList struct {
 	Schema    Schema       `json:"schema"`
 	Component string       `json:"component"`
 	Versions  []versionRow `json:"versions"`
+	verbose   bool
 }
 
 type versionRow struct {
@@ -98,14 +109,30 @@ type versionRow struct {
 	Size     int64         `json:"size"`
 	Unpacked int64         `json:"unpacked"`
 	Entries  int64         `json:"entries"`
+
+	Note string            `json:"note,omitempty"`
+	Meta map[string]string `json:"meta,omitempty"`
 }
 
 func (l versionList) Text(w io.Writer) error {
 	t := table(w)
 	for _, v := range l.Versions {
-		fmt.Fprintf(t, "%s\t%s\t\n", timeText(v.Added), v.Version)
+		fmt.Fprintf(t, "%s\t%s\t", timeText(v.Added), v.Version)
+		if l.verbose {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t", v.Digest, v.By, v.metaText(), v.Note)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
+}
+
+// metaText returns the meta in one cell, sorted.
+func (v versionRow) metaText() string {
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(v.Meta)) {
+		out = append(out, key+"="+v.Meta[key])
+	}
+	return strings.Join(out, " ")
 }
 
 func (c *showcompOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
@@ -113,16 +140,21 @@ func (c *showcompOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 		return nil, err
 	}
 	versions, err := s.Registry.Versions(ctx, c.name)
-	out := versionList{Component: c.name}
+	out := versionList{Component: c.name, verbose: c.verbose}
 	for _, v := range versions {
-		out.Versions = append(out.Versions, versionRow{v.Version, v.Added, Clean(v.By), v.Digest, v.Size, v.Unpacked, v.Entries})
+		out.Versions = append(out.Versions, versionRow{
+			Version: v.Version, Added: v.Added, By: Clean(v.By), Digest: v.Digest, Size: v.Size, Unpacked: v.Unpacked,
+			Entries: v.Entries, Note: v.Note, Meta: v.Meta,
+		})
 	}
 	return out, err
 }
 
 type addverOp struct {
 	componentName
+	acting
 	version, hash string
+	meta          []string
 	mustBeNew     bool
 }
 
@@ -130,7 +162,9 @@ func (a *addverOp) Flags(fs *pflag.FlagSet) {
 	a.componentName.Flags(fs)
 	fs.StringVar(&a.version, "version", "", "`name` of the new version")
 	fs.StringVar(&a.hash, "hash", "", "`digest` of the content: SHA-256, 64 hexadecimal digits")
+	fs.StringArrayVar(&a.meta, "meta", nil, "`key=value` to keep with the version, such as commit=1f3a9c7; may be repeated")
 	fs.BoolVar(&a.mustBeNew, "must-be-new", false, "fail if the version exists with the same content")
+	a.acting.Flags(fs)
 }
 
 func (a *addverOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
@@ -153,13 +187,36 @@ type added struct {
 	Version  string        `json:"version"`
 	Digest   digest.Digest `json:"digest"`
 	Existed  bool          `json:"existed"`
+	DryRun   bool          `json:"dry_run,omitempty"`
+	What     string        `json:"what,omitempty"`
 	Warnings []string      `json:"warnings,omitempty"`
 	Removed  []string      `json:"removed,omitempty"` // older versions
 }
 
 // Text prints nothing: a version that was added is no news. What is news goes
 // to Stderr.
-func (added) Text(io.Writer) error { return nil }
+func (a added) Text(w io.Writer) error {
+	if a.DryRun {
+		return plan{What: a.What}.Text(w)
+	}
+	return nil
+}
+
+// parseMeta reads words of the form key=value.
+func parseMeta(words []string) (map[string]string, error) {
+	var out map[string]string
+	for _, word := range words {
+		key, value, ok := strings.Cut(word, "=")
+		if _, twice := out[key]; !ok || twice {
+			return nil, usage("-meta %q: should be key=value, each key once", word)
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[key] = value
+	}
+	return out, nil
+}
 
 func (a *addverOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	if a.name == "" || a.version == "" || a.hash == "" {
@@ -169,53 +226,67 @@ func (a *addverOp) Run(ctx context.Context, s *Session, _ []string) (Result, err
 	if err != nil {
 		return nil, usage("hash should be a hex representation of content sha256 sum, 64 chars long")
 	}
-	got, err := s.Registry.AddVersion(ctx, s.Caller, a.name, a.version, d, func(done, total int64) {
+	n := registry.NewVersion{Component: a.name, Version: a.version, Digest: d, MustBeNew: a.mustBeNew}
+	if n.Meta, err = parseMeta(a.meta); err != nil {
+		return nil, err
+	}
+	got, err := s.Registry.AddVersion(ctx, a.act(s), n, func(done, total int64) {
 		fmt.Fprintf(s.Stderr, "checking the archive: %d of %d bytes\n", done, total)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if got.Existed && a.mustBeNew {
-		return nil, &registry.Error{Kind: registry.ErrConflict, Text: fmt.Sprintf("version %q already exists", a.version)}
-	}
-	if got.Existed {
+	out := added{Name: a.name, Version: a.version, Digest: d, Existed: got.Existed, Warnings: got.Warnings, Removed: got.Trimmed}
+	if a.dryRun {
+		out.DryRun, out.What = true, got.What
+	} else if got.Existed {
 		fmt.Fprintf(s.Stderr, "note: version %s of %s exists already, with the same content\n", a.version, a.name)
 	}
-	out := added{Name: a.name, Version: a.version, Digest: d, Existed: got.Existed, Warnings: got.Warnings, Removed: got.Trimmed}
 	for _, warning := range got.Warnings {
 		fmt.Fprintf(s.Stderr, "warning: %s\n", Clean(warning))
 	}
 	for _, version := range got.Trimmed {
-		fmt.Fprintf(s.Stderr, "note: removed the old version %s, which nothing uses\n", version)
+		if !a.dryRun {
+			fmt.Fprintf(s.Stderr, "note: removed the old version %s, which nothing uses\n", version)
+		}
 	}
 	return out, nil
 }
 
 type delverOp struct {
 	componentName
+	acting
 	version string
+	force   bool
 }
 
 func (d *delverOp) Flags(fs *pflag.FlagSet) {
 	d.componentName.Flags(fs)
 	fs.StringVar(&d.version, "version", "", "`name` of the version")
+	fs.BoolVar(&d.force, "force", false, "delete it even if a configuration needs it to be rolled back; needs -note")
+	d.acting.Flags(fs)
 }
 
 func (d *delverOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if d.name == "" || d.version == "" {
+	switch {
+	case d.name == "" || d.version == "":
 		return nil, usage("name and version should both be set")
+	case d.force && d.note == "":
+		return nil, usage("-force needs -note, which says why")
 	}
-	return nil, s.Registry.DeleteVersion(ctx, d.name, d.version)
+	return d.told(s.Registry.DeleteVersion(ctx, d.act(s), d.name, d.version, d.force))
 }
 
 type delcompOp struct {
 	componentName
+	acting
 	force bool
 }
 
 func (d *delcompOp) Flags(fs *pflag.FlagSet) {
 	d.componentName.Flags(fs)
 	fs.BoolVar(&d.force, "force", false, "yes, delete it")
+	d.acting.Flags(fs)
 }
 
 // noForce keeps the text of the original tool set.
@@ -225,8 +296,8 @@ func (d *delcompOp) Run(ctx context.Context, s *Session, _ []string) (Result, er
 	if err := given(d.name); err != nil {
 		return nil, err
 	}
-	if !d.force {
+	if !d.force && !d.dryRun {
 		return nil, usage(noForce)
 	}
-	return nil, s.Registry.DeleteComponent(ctx, d.name)
+	return d.told(s.Registry.DeleteComponent(ctx, d.act(s), d.name))
 }

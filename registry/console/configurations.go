@@ -100,11 +100,12 @@ func (*configurationsOp) Run(ctx context.Context, s *Session, _ []string) (Resul
 
 type showconfOp struct {
 	configName
-	verbose bool
+	verbose, digests bool
 }
 
 func (c *showconfOp) Flags(fs *pflag.FlagSet) {
 	c.configName.Flags(fs)
+	fs.BoolVar(&c.digests, "digests", false, "show the digest of each layer beside its version")
 	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show when it was changed, and its hash")
 }
 
@@ -117,7 +118,16 @@ type configuration struct {
 	Hash     digest.Digest `json:"hash"`
 	Digest   digest.Digest `json:"digest"`
 	Layers   []layerRow    `json:"layers"`
-	verbose  bool
+	Note     string        `json:"note,omitempty"`
+	Held     *heldRow      `json:"held,omitempty"`
+
+	verbose, digests bool
+}
+
+// heldRow is a hold that is in force.
+type heldRow struct {
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until,omitzero"`
 }
 
 type layerRow struct {
@@ -128,8 +138,19 @@ type layerRow struct {
 	Size      int64         `json:"size"`
 }
 
+// String returns the hold in words.
+func (h heldRow) String() string {
+	if h.Until.IsZero() {
+		return h.Reason
+	}
+	return h.Reason + ", until " + timeText(h.Until)
+}
+
 func configurationOf(rev *registry.Revision) configuration {
-	c := configuration{Name: rev.Name, Revision: rev.Revision, Changed: rev.Mtime, By: Clean(rev.By), Hash: rev.Hash, Digest: rev.Digest}
+	c := configuration{Name: rev.Name, Revision: rev.Revision, Changed: rev.Mtime, By: Clean(rev.By), Hash: rev.Hash, Digest: rev.Digest, Note: rev.Note}
+	if rev.Hold != nil {
+		c.Held = &heldRow{rev.Hold.Reason, rev.Hold.Until}
+	}
 	for _, l := range rev.Layers {
 		c.Layers = append(c.Layers, layerRow{l.Name, l.Version, l.Ctime, l.Hash, l.Size})
 	}
@@ -138,11 +159,22 @@ func configurationOf(rev *registry.Revision) configuration {
 
 func (c configuration) Text(w io.Writer) error {
 	if c.verbose {
-		fmt.Fprintf(w, "Name:\t%s\nMtime:\t%s\nHash:\t%s\n\n", c.Name, timeText(c.Changed), c.Hash)
+		fmt.Fprintf(w, "Name:\t%s\nMtime:\t%s\nHash:\t%s\n", c.Name, timeText(c.Changed), c.Hash)
+		if c.Note != "" {
+			fmt.Fprintf(w, "Note:\t%s\n", c.Note)
+		}
+		if c.Held != nil {
+			fmt.Fprintf(w, "Held:\t%s\n", c.Held)
+		}
+		fmt.Fprintln(w)
 	}
 	t := table(w)
 	for _, l := range c.Layers {
-		fmt.Fprintf(t, "%s\t%s\t%s\t\n", l.Component, l.Version, timeText(l.Added))
+		fmt.Fprintf(t, "%s\t%s\t%s\t", l.Component, l.Version, timeText(l.Added))
+		if c.digests {
+			fmt.Fprintf(t, "%s\t", l.Digest)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }
@@ -156,7 +188,7 @@ func (c *showconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 		return nil, err
 	}
 	out := configurationOf(rev)
-	out.verbose = c.verbose
+	out.verbose, out.digests = c.verbose, c.digests
 	return out, nil
 }
 
@@ -168,22 +200,31 @@ type changed struct {
 	Changed  bool   `json:"changed"`
 	What     string `json:"what,omitempty"`
 	Rollback string `json:"rollback,omitempty"` // a command
+	DryRun   bool   `json:"dry_run,omitempty"`
+	plan     string
 }
 
 // Text keeps the shape of the original tool set.
 func (c changed) Text(w io.Writer) error {
-	if c.Rollback == "" {
+	switch {
+	case c.DryRun:
+		return plan{What: c.plan}.Text(w)
+	case c.Rollback == "":
 		return nil
 	}
 	_, err := fmt.Fprintf(w, "to roll back run:\n\t%s\n", c.Rollback)
 	return err
 }
 
-func changedOf(c registry.Change, err error) (Result, error) {
+// changed returns what a command prints that gives a configuration other layers.
+func (e *expecting) changed(s *Session, c registry.Change, err error) (Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := changed{Name: c.Name, Revision: c.New.Revision, Changed: c.Changed()}
+	if c.Hold != nil {
+		fmt.Fprintf(s.Stderr, "note: %s is held: %s; agents start nothing new\n", c.Name, heldRow{c.Hold.Reason, c.Hold.Until})
+	}
+	out := changed{Name: c.Name, Revision: c.New.Revision, Changed: c.Changed(), DryRun: e.dryRun, plan: c.What}
 	if out.Changed {
 		out.What = c.New.What
 		out.Rollback = wayBack(c)
@@ -223,6 +264,7 @@ func wayBack(c registry.Change) string {
 
 type addconfOp struct {
 	configName
+	expecting
 	layers  []string
 	replace bool
 }
@@ -231,6 +273,7 @@ func (a *addconfOp) Flags(fs *pflag.FlagSet) {
 	a.configName.Flags(fs)
 	fs.StringArrayVar(&a.layers, "layer", nil, "layer, as `component:version`; repeat it for each one, from bottom to top")
 	fs.BoolVar(&a.replace, "replace", false, "replace all layers of a configuration that exists")
+	a.expecting.Flags(fs)
 }
 
 func (a *addconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
@@ -252,11 +295,13 @@ func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result,
 	if err != nil {
 		return nil, err
 	}
-	return changedOf(s.Registry.AddConfiguration(ctx, s.Caller, a.name, refs, a.replace))
+	change, err := s.Registry.AddConfiguration(ctx, a.act(s), a.name, refs, a.replace)
+	return a.changed(s, change, err)
 }
 
 type changeconfOp struct {
 	configName
+	expecting
 	component, version string
 	layers             []string
 }
@@ -266,6 +311,7 @@ func (c *changeconfOp) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.component, "component", "", "`name` of the component whose layer changes")
 	fs.StringVar(&c.version, "version", "", "`version` that the layer is to have")
 	fs.StringArrayVar(&c.layers, "layer", nil, "layer to have, as `component:version`; may be repeated")
+	c.expecting.Flags(fs)
 }
 
 func (c *changeconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
@@ -289,59 +335,68 @@ func (c *changeconfOp) Run(ctx context.Context, s *Session, _ []string) (Result,
 	if c.component != "" {
 		refs = append(refs, registry.LayerRef{Component: c.component, Version: c.version})
 	}
-	return changedOf(s.Registry.ChangeConfiguration(ctx, s.Caller, c.name, refs))
+	change, err := s.Registry.ChangeConfiguration(ctx, c.act(s), c.name, refs)
+	return c.changed(s, change, err)
 }
 
 type bumpconfOp struct {
 	configName
+	expecting
 	components []string
 }
 
 func (b *bumpconfOp) Flags(fs *pflag.FlagSet) {
 	b.configName.Flags(fs)
 	fs.StringArrayVar(&b.components, "component", nil, "`name` of the component whose layer changes; may be repeated")
+	b.expecting.Flags(fs)
 }
 
 func (b *bumpconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	if err := given(b.name); err != nil {
 		return nil, err
 	}
-	return changedOf(s.Registry.BumpConfiguration(ctx, s.Caller, b.name, b.components))
+	change, err := s.Registry.BumpConfiguration(ctx, b.act(s), b.name, b.components)
+	return b.changed(s, change, err)
 }
 
 type rollbackOp struct {
 	configName
+	expecting
 	to uint64
 }
 
 func (r *rollbackOp) Flags(fs *pflag.FlagSet) {
 	r.configName.Flags(fs)
 	fs.Uint64Var(&r.to, "to", 0, "`revision` whose layers to take; 0 is the one before the newest")
+	r.expecting.Flags(fs)
 }
 
 func (r *rollbackOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	if err := given(r.name); err != nil {
 		return nil, err
 	}
-	return changedOf(s.Registry.Rollback(ctx, s.Caller, r.name, r.to))
+	change, err := s.Registry.Rollback(ctx, r.act(s), r.name, r.to)
+	return r.changed(s, change, err)
 }
 
 type delconfOp struct {
 	configName
+	expecting
 	force bool
 }
 
 func (d *delconfOp) Flags(fs *pflag.FlagSet) {
 	d.configName.Flags(fs)
 	fs.BoolVar(&d.force, "force", false, "yes, delete it")
+	d.expecting.Flags(fs)
 }
 
 func (d *delconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	if err := given(d.name); err != nil {
 		return nil, err
 	}
-	if !d.force {
+	if !d.force && !d.dryRun {
 		return nil, usage(noForce)
 	}
-	return nil, s.Registry.DeleteConfiguration(ctx, s.Caller, d.name)
+	return d.told(s.Registry.DeleteConfiguration(ctx, d.act(s), d.name))
 }

@@ -30,12 +30,17 @@ type revisionRow struct {
 	Deleted  bool          `json:"deleted"`
 	Digest   digest.Digest `json:"digest"`
 	Layers   []layerRow    `json:"layers"`
+	Note     string        `json:"note,omitempty"`
 }
 
 func (h history) Text(w io.Writer) error {
 	t := table(w)
 	for _, r := range h.Revisions {
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t\n", r.Revision, timeText(r.Changed), r.By, r.What)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t", r.Revision, timeText(r.Changed), r.By, r.What)
+		if r.Note != "" {
+			fmt.Fprintf(t, "%s\t", r.Note)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }
@@ -48,7 +53,7 @@ func (h *historyOp) Run(ctx context.Context, s *Session, _ []string) (Result, er
 	out := history{Name: h.name}
 	for _, rev := range revs {
 		c := configurationOf(&rev)
-		out.Revisions = append(out.Revisions, revisionRow{rev.Revision, rev.Mtime, c.By, rev.What, rev.Deleted, rev.Digest, c.Layers})
+		out.Revisions = append(out.Revisions, revisionRow{rev.Revision, rev.Mtime, c.By, rev.What, rev.Deleted, rev.Digest, c.Layers, rev.Note})
 	}
 	return out, err
 }
@@ -108,9 +113,15 @@ func (d *diffconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	if err := given(d.name); err != nil {
 		return nil, err
 	}
+	return d.compare(ctx, s)
+}
+
+// compare compares the two revisions.
+func (d *diffconfOp) compare(ctx context.Context, s *Session) (difference, error) {
+	out := difference{Name: d.name, Layers: []layerDelta{}}
 	revs, err := s.Registry.History(ctx, d.name)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	to := d.to
 	if to == 0 {
@@ -120,14 +131,14 @@ func (d *diffconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	if from == 0 {
 		from = to - 1
 	}
-	out := difference{Name: d.name, From: from, To: to, Layers: []layerDelta{}}
+	out.From, out.To = from, to
 	was, err := layersAt(revs, d.name, from)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	is, err := layersAt(revs, d.name, to)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	out.compare(was, is)
 	return out, nil

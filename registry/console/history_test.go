@@ -71,7 +71,7 @@ func TestDiffconf(t *testing.T) {
 func TestDiffconfShowsOtherContent(t *testing.T) {
 	d := newDesk(t).walk()
 	d.must("changeconf -name project1 -component code -version v00")
-	d.must("delver -name code -version v01")
+	d.must("delver -name code -version v01 -force -note test")
 	hash := d.upload("other").String()
 	d.must("addver -name code -version v01 -hash " + hash)
 	d.must("changeconf -name project1 -component code -version v01")

@@ -20,6 +20,7 @@ import (
 // desk is a registry in memory, and one person at its console.
 type desk struct {
 	t              testing.TB
+	meta           registry.Meta
 	session        Session
 	stdout, stderr bytes.Buffer
 	minutes        syncatomic.Int64 // since its clock began
@@ -29,11 +30,11 @@ type desk struct {
 // goes on by a minute with each line that runs.
 func newDesk(t testing.TB) *desk {
 	t.Helper()
-	d := &desk{t: t}
+	d := &desk{t: t, meta: enginetest.NewMeta(enginetest.MetaOptions{Rerun: 2})}
 	start := time.Date(2026, 11, 21, 18, 0, 0, 0, time.UTC)
 	blobs, spool := enginetest.NewBlobs()
 	r := registry.New(registry.Options{
-		Meta: enginetest.NewMeta(enginetest.MetaOptions{Rerun: 2}), Blobs: blobs, Spool: spool, Check: check,
+		Meta: d.meta, Blobs: blobs, Spool: spool, Check: check,
 		Now: func() time.Time { return start.Add(time.Duration(d.minutes.Load()) * time.Minute) },
 	})
 	t.Cleanup(r.Close)
@@ -46,7 +47,8 @@ func newDesk(t testing.TB) *desk {
 }
 
 // check takes any content for an archive with one file of this content, but
-// refuses what begins with "bad".
+// refuses what begins with "bad", and takes a manifest for an archive of what it
+// lists.
 func check(_ context.Context, r io.Reader) (registry.Archive, error) {
 	content, err := io.ReadAll(r)
 	if err != nil {
@@ -55,6 +57,9 @@ func check(_ context.Context, r io.Reader) (registry.Archive, error) {
 	a := registry.Archive{Size: int64(len(content)), Unpacked: int64(len(content)), Entries: 1}
 	if bytes.HasPrefix(content, []byte("bad")) {
 		return a, fmt.Errorf("entry \"../x\": outside the root: %w", registry.ErrRefused)
+	}
+	if a.Manifest, err = manifest.Decode(bytes.NewReader(content)); err == nil {
+		return a, nil
 	}
 	a.Manifest = manifest.Manifest{{Path: "file", Type: manifest.File, Mode: 0o644, Size: a.Size, Digest: digest.Of(content)}}
 	return a, nil
@@ -140,6 +145,9 @@ func (d *desk) state() string {
 		for name := range strings.Lines(d.must(list[0])) {
 			b.WriteString(d.must(list[1] + " -json -name " + strings.TrimSpace(name)))
 		}
+	}
+	for name := range strings.Lines(d.must("configurations")) {
+		b.WriteString(d.must("showconf -json -name " + strings.TrimSpace(name)))
 	}
 	b.WriteString(d.must("uploads -json"))
 	return b.String()

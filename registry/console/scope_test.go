@@ -70,12 +70,28 @@ func TestScopeTellsNothing(t *testing.T) {
 		"showconf -name NAME", "history -name NAME", "diffconf -name NAME", "addconf -name NAME -layer code:v01", "addconf NAME code:v01",
 		"addconf -replace NAME code:v01", "changeconf -name NAME -layer code:v00", "bumpconf -name NAME -component code", "rollback -name NAME",
 		"delconf -name NAME -force", "delconf -name NAME", "showconf -name NAME -json", "history -name NAME -json",
+		"diff -name NAME", "hold NAME -reason x", "hold -name NAME", "resume NAME", "resume -name NAME -dry-run",
 	} {
 		_, there, status := d.run(strings.ReplaceAll(line, "NAME", "hidden"))
 		_, missing, _ := d.run(strings.ReplaceAll(line, "NAME", "nobody"))
 		if status != wire.Denied || strings.ReplaceAll(there, "hidden", "nobody") != missing {
 			t.Errorf("%s: exit status %s, %q for one that is there, %q for one that is not", line, status, there, missing)
 		}
+	}
+	d.must("addver -name code -version other -hash " + d.upload("other").String())
+	d.session.Caller.Configs = ""
+	d.must("changeconf -name hidden -component code -version other")
+	d.session.Caller.Configs = "project1"
+	for _, line := range []string{"files code:other", "diff code:v01 code:other", "diff code:other code:v01 -json"} {
+		stdout, stderr, status := d.run(line)
+		if stdout != "" || status != wire.Denied || !strings.Contains(stderr, "layer code:other is in no configuration of your key: configs=") {
+			t.Errorf("%s: exit status %s, stdout %q, stderr %q", line, status, stdout, stderr)
+		}
+		d.session.Caller.Configs = ""
+		if all := d.entries(); all[len(all)-1].Status != wire.Denied || Join(all[len(all)-1].Command) != line {
+			t.Errorf("%s: the last on record is %+v", line, all[len(all)-1])
+		}
+		d.session.Caller.Configs = "project1"
 	}
 	if got := d.must("configurations"); got != "project1\n" {
 		t.Errorf("configurations: %q", got)

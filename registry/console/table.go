@@ -28,7 +28,7 @@ func everyCommand() []Command {
 		},
 		{
 			Name: "showcomp", Short: "list the versions of a component, the oldest first", Role: registry.Viewer, Reach: NoConfiguration,
-			Examples: []string{"showcomp -name code"}, Statuses: []wire.Status{wire.NotFound},
+			Examples: []string{"showcomp -name code", "showcomp -name code -v"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(showcompOp) },
 		},
 		{
@@ -38,7 +38,7 @@ func everyCommand() []Command {
 		},
 		{
 			Name: "showconf", Short: "show the layers of a configuration", Role: registry.Viewer, Reach: OwnConfigurations,
-			Examples: []string{"showconf -name project1", "showconf -name project1 -v"}, Statuses: []wire.Status{wire.NotFound},
+			Examples: []string{"showconf -name project1", "showconf -name project1 -v", "showconf -name project1 -digests"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(showconfOp) },
 		},
 		{
@@ -52,6 +52,27 @@ func everyCommand() []Command {
 or "content" where the version was deleted and added again with other content.`,
 			Examples: []string{"diffconf -name project1", "diffconf -name project1 -from 1 -to 2"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(diffconfOp) },
+		},
+		{
+			Name: "diff", Short: "show in which files two versions, or two revisions of a configuration, differ",
+			Args: "[COMPONENT:VERSION COMPONENT:VERSION]", Role: registry.Viewer, Reach: OwnConfigurations, Rows: true,
+			Long: `One line for each file, directory or symlink that differs: the component, then "added",
+"removed" or "changed", the path, and what of it changed: type, mode, owner, size, content
+(as the first digits of its digest) or target.
+
+Revisions are compared layer by layer, where diffconf names a difference; a file that a later layer
+replaces shows all the same. Paths are written as in a manifest: one word, with %XX for
+spaces, control characters and what is not ASCII.`,
+			Examples: []string{"diff code:v00 code:v01", "diff -name project1 -from 1 -to 2"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(diffOp) },
+		},
+		{
+			Name: "files", Short: "list what a version holds", Args: "[COMPONENT:VERSION]", Role: registry.Viewer, Reach: OwnConfigurations, Rows: true,
+			Long: `One line for each file, directory and symlink, by path: type, mode, owner, size and path.
+Paths are written as in a manifest: one word, with %XX for spaces, control characters and
+what is not ASCII.`,
+			Examples: []string{"files code:v01", "files -name code -version v01 -v"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(filesOp) },
 		},
 		{
 			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer, Reach: NoConfiguration,
@@ -86,7 +107,10 @@ of some other version. Adding the same content under the same name again changes
 nothing and succeeds; other content is refused, because versions never change.
 
 deployctl addver -file FILE uploads and adds in one step.`,
-			Examples: []string{"addver -name code -version v02 -hash e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+			Examples: []string{
+				"addver -name code -version v02 -hash e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+				"addver -name code -version v03 -hash e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 -meta commit=1f3a9c7 -meta ci=812 -note 'logins work again'",
+			},
 			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New:      func() Op { return new(addverOp) },
 		},
@@ -110,14 +134,15 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 			Examples: []string{
 				"changeconf -name project1 -component code -version v02",
 				"changeconf -name project1 -layer code:v01 -layer config:v02",
+				"changeconf -name project1 -component code -version v00 -expect 5 -note 'v01 loses sessions'",
 			},
-			Statuses: []wire.Status{wire.NotFound},
+			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New:      func() Op { return new(changeconfOp) },
 		},
 		{
 			Name: "bumpconf", Short: "give layers of a configuration their newest versions", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Long:     "The newest version is the one that was added last, whatever its name. The command that takes it back is printed.",
-			Examples: []string{"bumpconf -name project1 -component code"}, Statuses: []wire.Status{wire.NotFound},
+			Examples: []string{"bumpconf -name project1 -component code"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(bumpconfOp) },
 		},
 		{
@@ -128,8 +153,31 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 			New:      func() Op { return new(rollbackOp) },
 		},
 		{
+			Name: "hold", Short: "let the agents of a configuration start nothing new", Args: "[NAME]",
+			Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
+			Long: `What agents have begun goes on, and so do rollbacks on hosts; the configuration can be
+changed meanwhile. Agents log the reason and show it in their status. An agent that does
+not know holds, one of before, deploys all the same.
+
+-until takes a time in UTC, such as "2026-01-31 18:30" or 2026-01-31T18:30:00Z, or a
+duration: 90m, 2d. Another hold takes the place of the first.`,
+			Examples: []string{
+				"hold project1 -reason 'database migration' -until 2h",
+				"hold -name project1 -reason 'sale, ask ann' -until 2099-11-30",
+			},
+			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New:      func() Op { return new(holdOp) },
+		},
+		{
+			Name: "resume", Short: "end the hold of a configuration", Args: "[NAME]", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
+			Examples: []string{"resume project1"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New: func() Op { return new(resumeOp) },
+		},
+		{
 			Name: "delver", Short: "delete a version that no configuration uses", Role: registry.Admin, Mutates: true,
-			Examples: []string{"delver -name code -version v00"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			Long: `A version that one of the newest 10 revisions of a configuration has is kept, so that
+rollback works; -force deletes it all the same, and -note says why.`,
+			Examples: []string{"delver -name config -version v02 -force -note 'holds a password'"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delverOp) },
 		},
 		{
@@ -140,8 +188,25 @@ The words behind the flags are the name, unless -name is given, and layers.`,
 		{
 			Name: "delconf", Short: "delete a configuration", Role: registry.Admin, Reach: OwnConfigurations, Mutates: true,
 			Long:     "Hosts keep what they run. History stays: rollback brings the configuration back.",
-			Examples: []string{"delconf -name project1 -force"}, Statuses: []wire.Status{wire.NotFound},
+			Examples: []string{"delconf -name project1 -force"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delconfOp) },
+		},
+		{
+			Name: "audit", Short: "list who changed what, and what was refused", Role: registry.Admin, Rows: true,
+			Long: `One line for each command and upload that changed something, and for each that was refused to
+a key or failed, the oldest first: number, time, user, fingerprint of the key, address,
+the command, and what came of it. Of one key about 60 refusals a minute are kept; the
+daemon's log has them all. Dry runs are no changes.
+
+Times are in UTC: 2026-01-31, "2026-01-31 18:30", 2026-01-31T18:30:00Z; or how long
+ago: 90m, 2d.
+
+Each entry holds the hash of the one before. -verify names the first entry that is not
+as it was written. Whoever can write to the database could write all of it anew: keep
+what -verify prints elsewhere, and give it to -seen later.`,
+			Examples: []string{"audit -n 3", "audit -since 2h -command changeconf", "audit -user ann@desk -name project1 -n 2", "audit -verify"},
+			Statuses: []wire.Status{wire.NotFound},
+			New:      func() Op { return new(auditOp) },
 		},
 		{
 			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer, Reach: NoConfiguration, Stdin: true,

@@ -25,7 +25,7 @@ func TestOriginalOutput(t *testing.T) {
 		{"bumpconf -name project1 -component code", "to roll back run:\n\tchangeconf -name=\"project1\" -component=\"code\" -version=\"v01\"\n"},
 		{"bumpconf -name project1 -component code", ""},
 		{"changeconf -name project1 -component code -version v01", "to roll back run:\n\tchangeconf -name=\"project1\" -component=\"code\" -version=\"v02\"\n"},
-		{"delver -name code -version v02", ""},
+		{"delver -name code -version v02 -force -note test", ""}, // a rollback may need it
 		{"delconf -name project1 -force", ""},
 		{"delcomp -name code -force", ""},
 		{"components", "config\n"},

@@ -70,7 +70,7 @@ func (r *reports) add(err error) {
 func TestNoPanicGetsOut(t *testing.T) {
 	heard := &reports{}
 	rep := reporter{report: heard.add}
-	c, _ := dial(t, serve(wild{}, rep))
+	c, _ := dial(t, serve(wild{}, rep, recorder{}))
 	_, open := c.Open("f")
 	_, create := c.Create("f")
 	_, stat := c.Stat("f")
@@ -78,7 +78,7 @@ func TestNoPanicGetsOut(t *testing.T) {
 	all := map[string]error{"Open": open, "Create": create, "Stat": stat, "ReadDir": list, "Remove": c.Remove("f"),
 		"Mkdir": c.Mkdir("f"), "RemoveDirectory": c.RemoveDirectory("f"), "Rename": c.Rename("f", "g"), "PosixRename": c.PosixRename("f", "g"), "Truncate": c.Truncate("f", 1), "Chmod": c.Chmod("f", 0)}
 
-	c, cut := dial(t, serve(wild{opens: true}, rep))
+	c, cut := dial(t, serve(wild{opens: true}, rep, recorder{}))
 	for name, flags := range map[string]int{"reader": os.O_RDONLY, "writer": os.O_WRONLY | os.O_CREATE, "both": os.O_RDWR | os.O_CREATE} {
 		f, err := c.OpenFile("f", flags)
 		if err != nil {

@@ -29,7 +29,7 @@ const maxHandles = 64
 // errors of the engines, of which the client is told nothing but that they are
 // internal. It may be called concurrently; nil: nobody hears it.
 func Agent(ctx context.Context, r *registry.Registry, c registry.Caller, report func(error)) sftp.Handlers {
-	return serve(readOnly{published{ctx, r, c}}, reporter{report: report})
+	return serve(readOnly{published{ctx, r, c}}, reporter{report: report}, recorder{ctx, r, c, report})
 }
 
 // Operator returns the handlers of a session of an operator. Each upload that
@@ -38,7 +38,7 @@ func Agent(ctx context.Context, r *registry.Registry, c registry.Caller, report 
 // ctx and report are as for Agent.
 func Operator(ctx context.Context, r *registry.Registry, c registry.Caller, notices io.Writer, report func(error)) sftp.Handlers {
 	rep := reporter{notices: &noticeBoard{w: notices}, report: report}
-	return serve(&dropBox{published: published{ctx, r, c}, caller: c, reporter: rep, open: map[string]*uploading{}}, rep)
+	return serve(&dropBox{published: published{ctx, r, c}, caller: c, reporter: rep, open: map[string]*uploading{}}, rep, recorder{ctx, r, c, report})
 }
 
 // tree is what a session sees. Paths are absolute, clean and checked.
@@ -63,16 +63,17 @@ type opened interface {
 }
 
 // handlers puts what every tree needs between it and the server: the recovery
-// from panics, the translation of errors, the rule for names and the limit of
-// open handles.
+// from panics, the translation of errors, the record of refusals, the rule for
+// names and the limit of open handles.
 type handlers struct {
 	tree     tree
 	reporter reporter
+	recorder recorder
 	handles  atomic.Int32
 }
 
-func serve(t tree, r reporter) sftp.Handlers {
-	h := &handlers{tree: t, reporter: r}
+func serve(t tree, r reporter, c recorder) sftp.Handlers {
+	h := &handlers{tree: t, reporter: r, recorder: c}
 	return sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h}
 }
 
@@ -96,6 +97,7 @@ func (h *handlers) acquire() error {
 
 // Fileread opens a file for reading.
 func (h *handlers) Fileread(r *sftp.Request) (out io.ReaderAt, err error) {
+	defer h.recorder.refusal(r, &err)
 	defer h.reporter.guard(&err)
 	if checkPath(r.Filepath) != nil {
 		return nil, fs.ErrNotExist
@@ -118,6 +120,7 @@ func (h *handlers) Filewrite(r *sftp.Request) (io.WriterAt, error) { return h.Op
 
 // OpenFile opens a file for writing and for reading back what was written.
 func (h *handlers) OpenFile(r *sftp.Request) (out sftp.WriterAtReaderAt, err error) {
+	defer h.recorder.refusal(r, &err)
 	defer h.reporter.guard(&err)
 	if err := checkPath(r.Filepath); err != nil {
 		return nil, err
@@ -139,6 +142,7 @@ func (h *handlers) OpenFile(r *sftp.Request) (out sftp.WriterAtReaderAt, err err
 
 // Filecmd does what needs no handle.
 func (h *handlers) Filecmd(r *sftp.Request) (err error) {
+	defer h.recorder.refusal(r, &err)
 	defer h.reporter.guard(&err)
 	if err := checkPath(r.Filepath); err != nil {
 		return err
@@ -174,6 +178,7 @@ func (h *handlers) rename(r *sftp.Request, replace bool) error {
 
 // PosixRename renames a file to a name that may be taken.
 func (h *handlers) PosixRename(r *sftp.Request) (err error) {
+	defer h.recorder.refusal(r, &err)
 	defer h.reporter.guard(&err)
 	if err := checkPath(r.Filepath); err != nil {
 		return err
@@ -189,6 +194,7 @@ func (h *handlers) StatVFS(*sftp.Request) (out *sftp.StatVFS, err error) {
 
 // Filelist answers stat and opens a directory.
 func (h *handlers) Filelist(r *sftp.Request) (out sftp.ListerAt, err error) {
+	defer h.recorder.refusal(r, &err)
 	defer h.reporter.guard(&err)
 	if checkPath(r.Filepath) != nil {
 		return nil, fs.ErrNotExist

@@ -137,7 +137,7 @@ func TestACutUploadIsAPart(t *testing.T) {
 	if err != nil || len(all) != 2 || all[1].Path != "/half" || all[1].Complete || all[1].Size != 7 {
 		t.Errorf("Uploads() = %+v, %v, want the whole one and a part", all, err)
 	}
-	_, err = r.AddVersion(t.Context(), ann, "code", "v1", digest.Of([]byte("half of")), nil)
+	_, err = r.AddVersion(t.Context(), registry.Act{Caller: ann}, registry.NewVersion{Component: "code", Version: "v1", Digest: digest.Of([]byte("half of"))}, nil)
 	if !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("AddVersion of a cut upload = %v", err)
 	}

@@ -151,7 +151,7 @@ func ls(t *testing.T, c *sftp.Client, path string) string {
 // addver makes a version of content that was uploaded.
 func addver(t *testing.T, r *registry.Registry, component, version, content string) {
 	t.Helper()
-	if _, err := r.AddVersion(t.Context(), ann, component, version, digest.Of([]byte(content)), nil); err != nil {
+	if _, err := r.AddVersion(t.Context(), registry.Act{Caller: ann}, registry.NewVersion{Component: component, Version: version, Digest: digest.Of([]byte(content))}, nil); err != nil {
 		t.Fatalf("AddVersion(%s:%s) = %v", component, version, err)
 	}
 }
@@ -166,7 +166,7 @@ func stock(t *testing.T, r *registry.Registry) {
 	}
 	cut()
 	for _, name := range []string{"web", "api"} {
-		if _, err := r.AddConfiguration(t.Context(), ann, name, []registry.LayerRef{{Component: "code", Version: "v2"}}, false); err != nil {
+		if _, err := r.AddConfiguration(t.Context(), registry.Act{Caller: ann}, name, []registry.LayerRef{{Component: "code", Version: "v2"}}, false); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -82,25 +82,41 @@ func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then fu
 	if r.Type != "shell" && ssh.Unmarshal(r.Payload, &text) != nil {
 		return false, nil
 	}
+	if r.Type != "subsystem" && !operator {
+		s.c.spawn(func() { s.denied(ctx, "agents run no commands", r.Type, text.Value) })
+		return false, nil
+	}
 	forced := s.c.id.command
 	switch {
 	case r.Type == "subsystem":
 		if text.Value == "sftp" && (forced == "" || forced == keys.CommandSFTP) {
 			then = s.sftp
 		}
-	case operator && forced == keys.CommandSFTP:
-		then = s.onlySFTP
-	case operator && forced != "":
+	case forced == keys.CommandSFTP:
+		then = func(ctx context.Context) wire.Status { return s.onlySFTP(ctx, r.Type, text.Value) }
+	case forced != "":
 		then = func(ctx context.Context) wire.Status { return s.exec(ctx, forced) }
-	case r.Type == "exec" && operator:
+	case r.Type == "exec":
 		then = func(ctx context.Context) wire.Status { return s.exec(ctx, text.Value) }
-	case r.Type == "shell" && operator && s.terminal == nil:
+	case r.Type == "shell" && s.terminal == nil:
 		then = func(ctx context.Context) wire.Status { return s.c.s.front.script(ctx, s.console()) }
-	case r.Type == "shell" && operator:
+	case r.Type == "shell":
 		then = s.interactive
 	}
 	s.started = then != nil
 	return s.started, then
+}
+
+// denied puts on record that the client was refused a command or a shell.
+func (s *session) denied(ctx context.Context, reason, what, line string) {
+	words := []string{what}
+	if line != "" {
+		words = append(words, line)
+	}
+	act := registry.Act{Caller: s.c.id.caller, Command: words}
+	if err := s.c.s.o.Registry.Refused(context.WithoutCancel(ctx), act, "", wire.Denied, reason); err != nil {
+		s.c.log.Error("refusal not on record", "error", clean(err.Error(), maxLogged))
+	}
 }
 
 // run runs what the client asked for, and tells it the outcome.
@@ -142,8 +158,10 @@ func (s *session) exec(ctx context.Context, line string) wire.Status {
 }
 
 // onlySFTP tells a client whose key allows nothing else.
-func (s *session) onlySFTP(context.Context) wire.Status {
-	io.WriteString(s.stderr, "error: your key is for sftp and scp only\n")
+func (s *session) onlySFTP(ctx context.Context, what, line string) wire.Status {
+	const reason = "your key is for sftp and scp only"
+	s.denied(ctx, reason, what, line)
+	io.WriteString(s.stderr, "error: "+reason+"\n")
 	return wire.Denied
 }
 

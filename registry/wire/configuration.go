@@ -32,6 +32,8 @@ type Configuration struct {
 
 	Revision uint64        `json:",omitzero"` // counts from 1 for each name
 	Digest   digest.Digest `json:",omitzero"` // identifies what is deployed: see Seal
+
+	Hold *Hold `json:",omitempty"` // set when the document is read, while deliveries are stopped
 }
 
 // Layer is a component's version inside a configuration.

@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"deploytools/layers/digest"
 )
@@ -40,10 +42,28 @@ type PollState struct {
 	Name     string
 	Revision uint64
 	Digest   digest.Digest
+	Hold     *Hold `json:",omitempty"` // deliveries are stopped
+}
+
+// MaxReason is how long the reason of a hold may be, in bytes, so that an answer
+// about the most names fits.
+const MaxReason = 120
+
+// Hold says that the agents of a configuration should start nothing new. It is
+// told only while it is in force, so that no clock of a host is asked.
+type Hold struct {
+	Reason string    // one line of text, by a person
+	Until  time.Time `json:",omitzero"` // when it is to end by itself
 }
 
 // EncodePoll returns the payload of a request or a reply.
-func EncodePoll[T PollRequest | PollReply](v T) ([]byte, error) { return json.Marshal(v) }
+func EncodePoll[T PollRequest | PollReply](v T) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // which would make reasons six times as long
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
 
 // DecodePollRequest reads and checks the payload of a request.
 func DecodePollRequest(b []byte) (PollRequest, error) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"deploytools/layers/digest"
 )
@@ -41,6 +42,28 @@ func TestPollFormat(t *testing.T) {
 	}
 }
 
+// A hold is a field more: who does not know it reads the rest as ever.
+func TestHoldFormat(t *testing.T) {
+	q := PollRequest{Names: []string{"project1", "project2"}}
+	r := PollReply{Configurations: []PollState{
+		{Name: "project1", Revision: 7, Digest: sample().Digest, Hold: &Hold{"sale until Monday, ask <ann>", time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)}},
+		{Name: "project2", Revision: 1, Digest: sample().Digest, Hold: &Hold{Reason: "database migration"}},
+	}}
+	b := golden(t, "poll-held.json", append(payload(t, r), '\n'))
+	if got, err := DecodePollReply(b, q); err != nil || !reflect.DeepEqual(got, r) {
+		t.Errorf("DecodePollReply = %+v, %v, want %+v", got, err, r)
+	}
+	c := sample()
+	c.Hold = r.Configurations[0].Hold
+	b, err := c.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeConfiguration(b); err != nil || !reflect.DeepEqual(got, c) {
+		t.Errorf("DecodeConfiguration = %+v, %v, want %+v", got, err, c)
+	}
+}
+
 func TestDecodePollRequestRefuses(t *testing.T) {
 	names := func(n int) PollRequest { return PollRequest{Names: slices.Repeat([]string{"web"}, n)} }
 	for name, b := range map[string][]byte{
@@ -62,18 +85,21 @@ func TestDecodePollRequestRefuses(t *testing.T) {
 
 // Limits fit together: the most names, and the answer to them, are not too long.
 func TestLongestPoll(t *testing.T) {
-	var q PollRequest
-	var r PollReply
-	for range MaxPollNames {
-		name := strings.Repeat("n", MaxName)
-		q.Names = append(q.Names, name)
-		r.Configurations = append(r.Configurations, PollState{name, 1<<64 - 1, digest.Of(nil)})
-	}
-	if _, err := DecodePollRequest(payload(t, q)); err != nil {
-		t.Errorf("DecodePollRequest = %v", err)
-	}
-	if _, err := DecodePollReply(payload(t, r), q); err != nil {
-		t.Errorf("DecodePollReply = %v", err)
+	for _, reason := range []string{`"`, "<", "é"} {
+		var q PollRequest
+		var r PollReply
+		hold := Hold{strings.Repeat(reason, MaxReason/len(reason)), time.Date(2026, 11, 21, 18, 47, 41, 123456789, time.UTC)}
+		for range MaxPollNames {
+			name := strings.Repeat("n", MaxName)
+			q.Names = append(q.Names, name)
+			r.Configurations = append(r.Configurations, PollState{name, 1<<64 - 1, digest.Of(nil), &hold})
+		}
+		if _, err := DecodePollRequest(payload(t, q)); err != nil {
+			t.Errorf("DecodePollRequest = %v", err)
+		}
+		if _, err := DecodePollReply(payload(t, r), q); err != nil {
+			t.Errorf("%s: DecodePollReply = %v", reason, err)
+		}
 	}
 }
 

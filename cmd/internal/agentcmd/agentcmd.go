@@ -42,7 +42,7 @@ looks at the result with the -verify checks. When any of this fails the old root
 comes back, by the same script with the roots exchanged, and is looked at too.
 
 TERM ends the agent at once; a hook that runs goes on, and the next start of the
-agent picks up its result. HUP asks the registry now, ends a hold, and tries
+agent picks up its result. HUP asks the registry now, ends a hold of this host, and tries
 again what has failed before.`,
 		Examples: []string{
 			"deploy-agent -addr registry:2022 -fp SHA256:... -key /etc/deploy-agent/key -name web -dir /var/lib/deploy-agent/web -script /etc/deploy-agent/web.sh",
@@ -135,6 +135,7 @@ func explain(err error) error {
 	}{
 		{agent.ErrBroken, wire.Broken, "the log says what failed; mend the host or change the configuration, then systemctl reload"},
 		{agent.ErrRolledBack, wire.RolledBack, "mend it, then deploy-agent -once -retry, or systemctl reload; a later revision is tried again by itself"},
+		{agent.ErrRegistryHolds, wire.NotNow, "the command resume at the registry ends the hold"},
 		{agent.ErrHeld, wire.NotNow, "deploy-agent -once -retry ends the hold, and so does systemctl reload"},
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; give this one another -dir"},

@@ -35,7 +35,7 @@ type addver struct {
 }
 
 func (a *addver) Flags(fs *pflag.FlagSet) {
-	consoleFlags(fs, a.c)
+	a.c.Describe(fs)
 	fs.StringVar(&a.file, "file", "", "`archive` to upload, tar.gz")
 	cli.FileFlag(fs, "file")
 }
@@ -75,9 +75,11 @@ func (a *addver) Run(ctx context.Context, o *cli.IO, words []string) error {
 		return err
 	}
 	defer c.Close()
-	p := put{r: a.r, c: c, o: o, f: f, layer: name + ":" + version}
+	p := put{r: a.r, c: c, o: o, f: f, layer: name + ":" + version, dryRun: isSet(fs, "dry-run"), json: isSet(fs, "json")}
 	return p.run(ctx, func(d digest.Digest) string { return a.line(fs, d) })
 }
+
+func isSet(fs *pflag.FlagSet, name string) bool { return fs.Lookup(name).Value.String() == "true" }
 
 // hasFile reports whether a command line that cannot be parsed means -file.
 func hasFile(words []string) bool {
@@ -94,8 +96,14 @@ func hasFile(words []string) bool {
 func (a *addver) line(fs *pflag.FlagSet, d digest.Digest) string {
 	words := []string{a.c.Name}
 	fs.Visit(func(f *pflag.Flag) {
-		if f.Name != "file" {
-			words = append(words, "-"+f.Name+"="+f.Value.String())
+		values := []string{f.Value.String()}
+		if several, ok := f.Value.(pflag.SliceValue); ok {
+			values = several.GetSlice()
+		}
+		for _, value := range values {
+			if f.Name != "file" {
+				words = append(words, "-"+f.Name+"="+value)
+			}
 		}
 	})
 	return console.Join(append(words, "-hash="+d.String()))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"deploytools/layers"
 	"deploytools/layers/digest"
 	"deploytools/registry/client"
+	"deploytools/registry/console"
 	"deploytools/registry/wire"
 )
 
@@ -58,6 +60,8 @@ type put struct {
 	o     *cli.IO
 	f     *archive
 	layer string // for messages
+
+	dryRun, json bool // the flags
 }
 
 // run uploads the archive unless the registry has its content. line returns
@@ -85,10 +89,31 @@ func (p *put) run(ctx context.Context, line func(digest.Digest) string) error {
 		p.o.Stderr.Write(stderr.Bytes())
 		return cmp.Or(p.r.ended(status, nil), err)
 	}
+	if p.dryRun {
+		return p.plan(check)
+	}
 	if err := p.upload(ctx, check, d); err != nil {
 		return err
 	}
 	return p.add(ctx, line(d))
+}
+
+// plan says that the archive would be uploaded, if it passes the check.
+func (p *put) plan(check *checking) error {
+	<-check.done
+	if check.err != nil {
+		return check.err
+	}
+	what := fmt.Sprintf("upload %s of %d bytes and add it as %s", p.f.Name(), p.f.size, p.layer)
+	if p.json {
+		return json.NewEncoder(p.o.Stdout).Encode(struct {
+			Schema console.Schema `json:"schema"`
+			DryRun bool           `json:"dry_run"`
+			What   string         `json:"what"`
+		}{DryRun: true, What: what})
+	}
+	_, err := fmt.Fprintln(p.o.Stdout, "dry run, nothing was changed:", cli.Clean(what))
+	return err
 }
 
 // noUpload is what a registry of any age says about content that it lacks.

@@ -135,12 +135,7 @@ type remoteOp struct {
 }
 
 // Flags shows the flags of the console's command; they are parsed there.
-func (r *remoteOp) Flags(fs *pflag.FlagSet) { consoleFlags(fs, r.c) }
-
-func consoleFlags(fs *pflag.FlagSet, c console.Command) {
-	c.New().Flags(fs)
-	fs.Bool("json", false, "print one JSON object")
-}
+func (r *remoteOp) Flags(fs *pflag.FlagSet) { r.c.Describe(fs) }
 
 func (r *remoteOp) Run(ctx context.Context, o *cli.IO, words []string) error {
 	var stdin io.Reader

@@ -73,6 +73,7 @@ type settings struct {
 	idle        time.Duration
 	maxUpload   int64
 	minFree     int64
+	auditKeep   int
 	quota       registry.Quota
 	layers      layers.Options
 	addrFile    string
@@ -93,6 +94,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.Int64Var(&s.quota.Total, "total-quota", 256<<30, "`bytes` that the uploads of all keys may take until they are versions")
 	fs.IntVar(&s.quota.Entries, "max-uploads", 1000, "`number` of uploads and directories that one key may have")
 	fs.Int64Var(&s.minFree, "min-free", 1<<30, "`bytes` that uploads leave free on the disk")
+	fs.IntVar(&s.auditKeep, "audit-keep", 0, "`number` of newest entries of the audit log to keep; 0 keeps all. One takes about half a kilobyte")
 	layerflags.Define(fs, &s.layers)
 	fs.StringVar(&s.addrFile, "addr-file", "", "`file` to write the addresses to that are listened on, for port 0")
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
@@ -165,6 +167,8 @@ func (s *settings) check() error {
 		return cli.Usage("-deadline cannot be negative")
 	case s.maxUpload <= 0:
 		return cli.Usage("-max-upload should be positive")
+	case s.auditKeep < 0:
+		return cli.Usage("-audit-keep cannot be negative")
 	case s.minFree <= 0:
 		return cli.Usage("-min-free should be positive")
 	case s.quota.Operator <= 0 || s.quota.Total <= 0 || s.quota.Entries <= 0:
@@ -202,7 +206,7 @@ func (s *settings) open(log *slog.Logger) (*registry.Registry, func(), error) {
 	}
 	reg := registry.New(registry.Options{
 		Meta: meta, Blobs: blobs, Spool: spool, Check: checkFunc(s.layers),
-		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree, Quota: s.quota,
+		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree, Quota: s.quota, AuditKeep: s.auditKeep,
 	})
 	return reg, func() {
 		reg.Close()
@@ -320,7 +324,7 @@ func sweep(ctx context.Context, reg *registry.Registry, log *slog.Logger) {
 		case err != nil:
 			log.Warn("sweep failed", "error", err)
 		case got != registry.Swept{}:
-			log.Info("swept", "uploads", got.Uploads, "blobs", got.Blobs)
+			log.Info("swept", "uploads", got.Uploads, "blobs", got.Blobs, "entries", got.Entries)
 		}
 		select {
 		case <-ctx.Done():

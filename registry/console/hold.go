@@ -1,0 +1,69 @@
+package console
+
+import (
+	"context"
+
+	"github.com/spf13/pflag"
+)
+
+// configArg is a configName that may also be the word behind the flags.
+type configArg struct{ configName }
+
+func (c *configArg) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+	if flag == "" {
+		flag = "name"
+	}
+	return c.configName.suggest(ctx, s, flag)
+}
+
+// take sets the name.
+func (c *configArg) take(args []string) error {
+	if c.name == "" && len(args) > 0 {
+		c.name, args = args[0], args[1:]
+	}
+	if len(args) > 0 {
+		return usage("unexpected argument %q", args[0])
+	}
+	return given(c.name)
+}
+
+type holdOp struct {
+	configArg
+	expecting
+	reason, until string
+}
+
+func (h *holdOp) Flags(fs *pflag.FlagSet) {
+	h.configArg.Flags(fs)
+	fs.StringVar(&h.reason, "reason", "", "`text` that says why; agents show it")
+	fs.StringVar(&h.until, "until", "", "`time` when it ends by itself, or how long it lasts, such as 2h; without it, when somebody resumes")
+	h.expecting.Flags(fs)
+}
+
+func (h *holdOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := h.take(args); err != nil {
+		return nil, err
+	}
+	until, err := moment("until", h.until, s.Registry.Now(), 1)
+	if err != nil {
+		return nil, err
+	}
+	return h.told(s.Registry.Hold(ctx, h.act(s), h.name, h.reason, until))
+}
+
+type resumeOp struct {
+	configArg
+	expecting
+}
+
+func (r *resumeOp) Flags(fs *pflag.FlagSet) {
+	r.configArg.Flags(fs)
+	r.expecting.Flags(fs)
+}
+
+func (r *resumeOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := r.take(args); err != nil {
+		return nil, err
+	}
+	return r.told(s.Registry.EndHold(ctx, r.act(s), r.name))
+}
