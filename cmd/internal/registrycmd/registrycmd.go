@@ -75,6 +75,8 @@ type settings struct {
 	minFree     int64
 	quota       registry.Quota
 	layers      layers.Options
+	limits      limits
+	http        string
 	addrFile    string
 	logFormat   string
 	verbose     bool
@@ -94,6 +96,8 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.IntVar(&s.quota.Entries, "max-uploads", 1000, "`number` of uploads and directories that one key may have")
 	fs.Int64Var(&s.minFree, "min-free", 1<<30, "`bytes` that uploads leave free on the disk")
 	layerflags.Define(fs, &s.layers)
+	s.limits.flags(fs)
+	fs.StringVar(&s.http, "http", "", "`address` to show health, version and metrics on, over HTTP without authorization: localhost:port or the path of a socket; empty is nowhere")
 	fs.StringVar(&s.addrFile, "addr-file", "", "`file` to write the addresses to that are listened on, for port 0")
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
@@ -135,7 +139,7 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	server, err := sshd.New(sshd.Options{
 		Registry: reg, HostKeys: hostKeys, Log: log, Build: cli.ReadBuild(),
 		Operators: access.operators.Current, Agents: access.agents.Current, Revoked: access.revoked.Current,
-		Idle: s.idleLimit(), Drain: drain,
+		Limits: s.limits.of(), Handshake: s.limits.handshake, Idle: s.idleLimit(), Drain: drain,
 	})
 	if err != nil {
 		return err
@@ -144,6 +148,14 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err != nil {
 		return err
 	}
+	closePages, err := s.showPages(ctx, server, reg, log)
+	if err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return err
+	}
+	defer closePages()
 	reloads, stop := context.WithCancel(ctx)
 	var reloading sync.WaitGroup
 	reloading.Go(func() { access.watch(reloads, hangups, server.Recheck) })
@@ -170,7 +182,12 @@ func (s *settings) check() error {
 	case s.quota.Operator <= 0 || s.quota.Total <= 0 || s.quota.Entries <= 0:
 		return cli.Usage("-operator-quota, -total-quota and -max-uploads should be positive")
 	}
-	return nil
+	if s.http != "" {
+		if err := ops.CheckLocal(s.http); err != nil {
+			return cli.Usage("-http %s: %w", s.http, err)
+		}
+	}
+	return s.limits.check()
 }
 
 // isPort tells a number, or a word that may be the name of a service, from a
