@@ -74,3 +74,9 @@ func (r *Registry) act(ctx context.Context, a Act, change func(Tx) (done, error)
 	}
 	return what, err
 }
+
+// Did puts on record an act about name that changes nothing that is stored: what
+// was done, or is done next. It returns what.
+func (r *Registry) Did(ctx context.Context, a Act, name, what string) (string, error) {
+	return r.act(ctx, a, func(Tx) (done, error) { return done{name, what}, nil })
+}

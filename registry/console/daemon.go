@@ -204,11 +204,9 @@ func (l sessionList) Text(w io.Writer) error {
 	return t.Flush()
 }
 
-type disconnectOp struct{}
+type disconnectOp struct{ acting }
 
-func (*disconnectOp) Flags(*pflag.FlagSet) {}
-
-func (*disconnectOp) Run(_ context.Context, s *Session, args []string) (Result, error) {
+func (d *disconnectOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
 	if s.Daemon == nil {
 		return nil, errNoDaemon
 	}
@@ -219,10 +217,20 @@ func (*disconnectOp) Run(_ context.Context, s *Session, args []string) (Result, 
 	if err != nil {
 		return nil, usage("%q is no number of a connection", args[0])
 	}
-	if !s.Daemon.Disconnect(id, s.Caller) {
-		return nil, &registry.Error{Kind: registry.ErrNotFound, Text: fmt.Sprintf("connection %d not found", id), Hint: "see 'sessions'"}
+	all := s.Daemon.Connections()
+	i := slices.IndexFunc(all, func(c Connection) bool { return c.ID == id })
+	if i < 0 {
+		return nil, notConnected(id)
 	}
-	return nil, nil
+	what, err := s.Registry.Did(ctx, d.act(s), args[0], fmt.Sprintf("connection %d of %s from %s is cut", id, Clean(all[i].Caller.String()), Clean(all[i].Remote)))
+	if err == nil && !d.dryRun && !s.Daemon.Disconnect(id, s.Caller) {
+		err = notConnected(id)
+	}
+	return d.told(what, err)
+}
+
+func notConnected(id uint64) error {
+	return &registry.Error{Kind: registry.ErrNotFound, Text: fmt.Sprintf("connection %d not found", id), Hint: "see 'sessions'"}
 }
 
 func (*disconnectOp) suggest(_ context.Context, s *Session, _ string) (out []string, err error) {

@@ -221,7 +221,7 @@ received and sent, and what it runs.`,
 			New:      func() Op { return new(sessionsOp) },
 		},
 		{
-			Name: "disconnect", Short: "cut a connection", Args: "ID", Role: registry.Admin,
+			Name: "disconnect", Short: "cut a connection", Args: "ID", Role: registry.Admin, Mutates: true,
 			Long: `What it runs ends as when its network fails; an upload in it is gone. Whoever it
 is may connect again: to keep somebody out, take the key out of its file.`,
 			Examples: []string{"disconnect 7"}, Statuses: []wire.Status{wire.NotFound},
