@@ -151,5 +151,8 @@ func (d *desk) state() string {
 		b.WriteString(d.must("showconf -json -name " + strings.TrimSpace(name)))
 	}
 	b.WriteString(d.must("uploads -json"))
+	if f, ok := d.session.Daemon.(*fakeDaemon); ok {
+		fmt.Fprint(&b, f.cut)
+	}
 	return b.String()
 }
