@@ -14,6 +14,8 @@ shellcheck      shellcheck
 gcc             gcc
 systemd-analyze systemd
 sshd            openssh-server
+ssh-audit       ssh-audit
+promtool        prometheus
 mkfs.ext4       e2fsprogs
 mkfs.xfs        xfsprogs
 ssh-audit       ssh-audit

@@ -97,6 +97,7 @@ type Session struct {
 	Stdout   io.Writer
 	Stderr   io.Writer
 	Build    wire.Build // of this registry
+	Daemon   Daemon     // around the registry; nil: none
 	// Ran, if not nil, is told of each line that Exec has run, those of a
 	// script too, but not of empty ones.
 	Ran func(line string, took time.Duration, status wire.Status)

@@ -41,6 +41,7 @@ func newDesk(t testing.TB) *desk {
 	d.session = Session{
 		Registry: r, Stdin: strings.NewReader(""), Stdout: &d.stdout, Stderr: &d.stderr,
 		Caller: registry.Caller{User: "ann", Role: registry.Admin, Fingerprint: "SHA256:abc", Comment: "ann@desk"},
+		Daemon: &fakeDaemon{},
 		Build:  wire.Build{Version: "v1.2.3", Commit: "0123456789ab", Go: "go1.26.5", Format: wire.FormatVersion},
 	}
 	return d

@@ -209,6 +209,25 @@ what -verify prints elsewhere, and give it to -seen later.`,
 			New:      func() Op { return new(auditOp) },
 		},
 		{
+			Name: "stats", Short: "show what the registry holds and has done since its start", Role: registry.Viewer,
+			Examples: []string{"stats"},
+			New:      func() Op { return new(statsOp) },
+		},
+		{
+			Name: "sessions", Short: "list who is connected", Role: registry.Operator,
+			Long: `A connection on a line: its number, the role, who it is, from where, since when, bytes
+received and sent, and what it runs.`,
+			Examples: []string{"sessions"},
+			New:      func() Op { return new(sessionsOp) },
+		},
+		{
+			Name: "disconnect", Short: "cut a connection", Args: "ID", Role: registry.Admin,
+			Long: `What it runs ends as when its network fails; an upload in it is gone. Whoever it
+is may connect again: to keep somebody out, take the key out of its file.`,
+			Examples: []string{"disconnect 7"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(disconnectOp) },
+		},
+		{
 			Name: "batch", Short: "run the commands on standard input, a line each", Role: registry.Viewer, Reach: NoConfiguration, Stdin: true,
 			Long: `Empty lines and lines that begin with # are passed over; exit or quit ends it, and
 so does the first error, unless -keep-going is given. The exit status is that of

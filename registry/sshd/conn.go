@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -18,17 +19,22 @@ import (
 
 // conn is an authenticated connection.
 type conn struct {
-	s   *Server
-	net *meter
-	ssh ssh.Conn
-	id  identity
-	log *slog.Logger // knows the caller
-	wg  sync.WaitGroup
+	number uint64 // of this connection; unique while the server runs
+	since  time.Time
+	s      *Server
+	net    *meter
+	ssh    ssh.Conn
+	queue  backlog
+	id     identity
+	log    *slog.Logger // knows the caller
+	wg     sync.WaitGroup
 
 	barrier chan chan struct{} // see answered
 
 	active   instant      // when something was last done for the client
 	channels atomic.Int64 // open
+	files    quota        // open over SFTP
+	work     work
 	streams  atomic.Int64 // sessions that run, but for interactive ones
 	running  atomic.Int64 // commands, requests of SFTP and polls under way; not what waits for the client
 
@@ -36,51 +42,120 @@ type conn struct {
 	reason error // why it was cut; set once
 }
 
-// handle owns the connection nc: it returns when nc is closed and everything
-// that it started has ended.
-func (s *Server) handle(ctx context.Context, nc net.Conn) {
-	defer nc.Close()
-	defer s.guard(nc.RemoteAddr(), func() {})
+// letIn has a new connection stand at the door, or closes it.
+func (s *Server) letIn(nc *gate) (*visitor, bool) {
 	v, err := s.door.enter(nc)
 	if err != nil {
 		s.refused(nc.RemoteAddr(), err)
-		return
+		turnAway(nc, err)
+		nc.Close()
 	}
+	return v, err == nil
+}
+
+// handle owns the connection nc: it returns when nc is closed and everything
+// that it started has ended.
+func (s *Server) handle(ctx context.Context, nc *gate, v *visitor) {
+	defer nc.Close()
+	defer s.guard(nc.RemoteAddr(), func() {})
 	defer s.door.leave(v)
-	m := &meter{Conn: &ahead{Conn: nc}, stall: s.o.Stall}
-	m.heard.now()
-	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
-	defer late.Stop()
-	sc, channels, requests, err := ssh.NewServerConn(m, s.ssh)
-	if !late.Stop() {
-		err = fmt.Errorf("not authenticated within %v", s.o.Handshake)
-	}
+	c, channels, requests, err := s.handshake(nc, v)
 	if err != nil {
 		s.refused(nc.RemoteAddr(), err)
 		return
 	}
-	s.door.leave(v)
+	c.serve(ctx, channels, requests)
+}
+
+// turnAway tells somebody who may see it why nobody listens: a line before the
+// version is allowed (RFC 4253 section 4.2). It never waits: a new connection
+// has room for it.
+func turnAway(nc net.Conn, reason error) {
+	nc.SetWriteDeadline(time.Now().Add(time.Second))
+	io.WriteString(nc, "error: "+reason.Error()+"\r\n") // who is gone misses it
+}
+
+// handshake has the visitor authenticate. What it fails by may cost its source
+// something.
+func (s *Server) handshake(nc *gate, v *visitor) (c *conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, err error) {
+	var queue backlog
+	penalty := penaltyPanic
+	defer func() {
+		if penalty > 0 {
+			s.door.penalise(v, penalty)
+		}
+		if c == nil {
+			nc.Close()
+			discard(channels, requests)
+			queue.drain()
+		}
+	}()
+	config := *s.ssh
+	config.PreAuthConnCallback = func(pre ssh.ServerPreAuthConn) {
+		queue = backlogOf(pre)
+		nc.accept()
+	}
+	m := &meter{Conn: &ahead{Conn: nc}, stall: s.o.Stall, count: s.count}
+	m.heard.now()
+	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
+	defer late.Stop()
+	var sc *ssh.ServerConn
+	sc, channels, requests, err = ssh.NewServerConn(m, &config)
+	if !late.Stop() {
+		err = fmt.Errorf("%w: %v", errTimeout, s.o.Handshake)
+	}
+	if err != nil {
+		penalty = penaltyFor(err)
+		return nil, channels, requests, err
+	}
 	id, ok := sc.Permissions.ExtraData[identityOf{}].(identity)
 	if !ok {
 		panic("an authenticated connection of nobody")
 	}
-	c := &conn{s: s, net: m, ssh: sc, id: id, barrier: make(chan chan struct{})}
+	penalty = 0
+	if err := s.door.admit(v, id.caller.Role == registry.Agent); err != nil {
+		return nil, channels, requests, err
+	}
+	nc.passed.Store(true)
+	c = &conn{
+		number: s.lastID.Add(1), since: time.Now(), s: s, net: m, ssh: sc, queue: queue, id: id, barrier: make(chan chan struct{}),
+		files: quota{limit: int64(s.o.Limits.Files)},
+	}
 	c.log = s.o.Log.With(append(id.logged(), "remote", nc.RemoteAddr().String())...)
-	c.serve(ctx, channels, requests)
+	return c, channels, requests, nil
+}
+
+// discard takes what a connection that is closed has still to say: the library
+// waits for somebody to take it.
+func discard(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+	for channels != nil || requests != nil {
+		select {
+		case _, ok := <-channels:
+			if !ok {
+				channels = nil
+			}
+		case _, ok := <-requests:
+			if !ok {
+				requests = nil
+			}
+		}
+	}
 }
 
 func (c *conn) serve(ctx context.Context, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
 	ctx, end := context.WithCancel(ctx)
 	defer c.wg.Wait()
 	defer end()
-	defer c.ssh.Close()
+	defer c.queue.drain()
+	defer c.net.Close()
 	if !c.s.enlist(c) {
+		c.net.Close()
+		discard(channels, requests)
 		return
 	}
 	defer c.s.delist(c)
 	// Keys that were read anew before we were on the list have to be looked at.
 	c.recheck(time.Now())
-	started := time.Now()
 	c.active.now()
 	c.log.Info("connection opened", "role", c.id.caller.Role.String())
 	a := announcement{keys: c.s.o.HostKeys}
@@ -90,8 +165,12 @@ func (c *conn) serve(ctx context.Context, channels <-chan ssh.NewChannel, reques
 	c.open(ctx, channels)
 	end()
 	c.wg.Wait()
-	c.cut(nil)
-	attrs := []any{"duration_ms", time.Since(started).Milliseconds()}
+	var reason error
+	if c.net.gaveUp.Load() {
+		reason = errStalled
+	}
+	c.cut(reason)
+	attrs := []any{"duration_ms", time.Since(c.since).Milliseconds()}
 	if c.reason != nil {
 		attrs = append(attrs, "error", c.reason.Error())
 	}
@@ -185,8 +264,8 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 			refuse(ch, ssh.UnknownChannelType, "only sessions are served")
 		case c.s.isStopping():
 			refuse(ch, ssh.ResourceShortage, errStopping.Error())
-		case c.channels.Load() >= maxChannels:
-			refuse(ch, ssh.ResourceShortage, fmt.Sprintf("%d sessions are open", maxChannels))
+		case c.channels.Load() >= int64(c.s.o.Limits.Sessions):
+			refuse(ch, ssh.ResourceShortage, fmt.Sprintf("%d sessions are open", c.s.o.Limits.Sessions))
 		default:
 			c.channels.Add(1)
 			c.spawn(func() {
@@ -247,6 +326,7 @@ func (c *conn) answered(ctx context.Context) {
 }
 
 func (c *conn) poll(ctx context.Context, r *ssh.Request) {
+	c.s.count.polls.Add(1)
 	c.running.Add(1)
 	defer c.running.Add(-1)
 	// Who is refused a poll would take us for a registry of the original kind,

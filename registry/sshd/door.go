@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -9,63 +10,93 @@ import (
 	"time"
 )
 
-// Who may stand at the door, that is, be connected without having
-// authenticated.
-const (
-	maxWaiting       = 64
-	maxWaitingSource = 16              // of one address, or IPv6 network of /64
-	patience         = 3 * time.Second // after that one has to make room
+// patience is how long one may stand at the door when others want in.
+const patience = 3 * time.Second
+
+// Why somebody is not let in.
+var (
+	errCrowded   = errors.New("too many connections that have not authenticated")
+	errSource    = errors.New("too many connections of this address that have not authenticated")
+	errFull      = errors.New("too many connections")
+	errPenalised = errors.New("too many failures of this address lately")
 )
 
-var errCrowded = errors.New("too many connections that have not authenticated")
-
-// door counts the connections that have not authenticated. When there are too
-// many, a new one takes the place of the oldest, if that has been there for some
-// time: most handshakes take less than a second, so those who only hold
-// connections open do not keep the others out, and many honest ones who come at
-// once do not cut each other off.
+// door counts the connections: those who stand at it, because they have not
+// authenticated, and those inside. When too many stand there, a new one takes
+// the place of the oldest, if that has been there for some time: most handshakes
+// take less than a second, so those who only hold connections open do not keep
+// the others out, and many honest ones who come at once do not cut each other
+// off.
 type door struct {
-	mu      sync.Mutex
-	waiting []*visitor // the oldest first
-	closed  bool
+	limits Limits
+	draw   func() int // a random number from 0 to 99
+
+	mu        sync.Mutex
+	waiting   []*visitor           // the oldest first
+	inside    int                  // visitors
+	members   map[netip.Prefix]int // how many are inside, by source
+	penalties penalties
+	closed    bool
 }
 
 type visitor struct {
 	conn   net.Conn
 	source netip.Prefix
 	since  time.Time
+	inside bool // guarded by the door
 }
 
-func newDoor() *door { return &door{} }
+func newDoor(l Limits) *door {
+	return &door{
+		limits: l, draw: func() int { return rand.N(100) }, members: map[netip.Prefix]int{},
+		penalties: penalties{trusted: l.Trusted, sources: map[netip.Prefix]*penalty{}},
+	}
+}
 
-// enter lets conn in, to be taken out by leave, or says why not.
+// enter has conn stand at the door, to be taken out by leave, or says why not.
 func (d *door) enter(conn net.Conn) (*visitor, error) {
-	v := &visitor{conn, sourceOf(conn.RemoteAddr()), time.Now()}
+	v := &visitor{conn: conn, source: sourceOf(conn.RemoteAddr()), since: time.Now()}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return nil, errStopping
-	}
-	same := func(w *visitor) bool { return w.source == v.source }
-	anyone := func(*visitor) bool { return true }
-	if !d.room(same, maxWaitingSource, v.since) || !d.room(anyone, maxWaiting, v.since) {
-		return nil, errCrowded
+	if err := d.refusal(v); err != nil {
+		return nil, err
 	}
 	d.waiting = append(d.waiting, v)
 	return v, nil
 }
 
-// room makes sure that fewer than limit visitors of a kind wait.
-func (d *door) room(kind func(*visitor) bool, limit int, now time.Time) bool {
-	n := 0
+func (d *door) refusal(v *visitor) error {
+	same := func(w *visitor) bool { return w.source == v.source }
+	anyone := func(*visitor) bool { return true }
+	switch {
+	case d.closed:
+		return errStopping
+	// A source from which somebody has come in is not an attacker's alone: it
+	// is a network of ours behind one address.
+	case d.members[v.source] == 0 && d.penalties.refuses(v.source, v.since):
+		return errPenalised
+	case len(d.waiting)+d.inside >= d.limits.Connections:
+		return errFull
+	case d.count(same) >= d.limits.Source && !d.relieve(same, v.since):
+		return errSource
+	case d.limits.Startups.refuses(len(d.waiting), d.draw()) && !d.relieve(anyone, v.since):
+		return errCrowded
+	}
+	return nil
+}
+
+func (d *door) count(kind func(*visitor) bool) (n int) {
 	for _, w := range d.waiting {
 		if kind(w) {
 			n++
 		}
 	}
-	if n < limit {
-		return true
-	}
+	return n
+}
+
+// relieve sends the oldest visitor of a kind away, if it has been there for long
+// enough.
+func (d *door) relieve(kind func(*visitor) bool, now time.Time) bool {
 	i := slices.IndexFunc(d.waiting, kind)
 	if now.Sub(d.waiting[i].since) < patience {
 		return false
@@ -75,16 +106,57 @@ func (d *door) room(kind func(*visitor) bool, limit int, now time.Time) bool {
 	return true
 }
 
-// leave says that v has authenticated or is gone.
+// admit says that v has authenticated, and goes in, or why it may not.
+func (d *door) admit(v *visitor, agent bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if agent && d.inside >= d.limits.forAgents() {
+		return errFull
+	}
+	d.remove(v)
+	v.inside = true
+	d.inside++
+	d.members[v.source]++
+	return nil
+}
+
+// leave says that v is gone, wherever it was.
 func (d *door) leave(v *visitor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !v.inside {
+		d.remove(v)
+		return
+	}
+	v.inside = false
+	d.inside--
+	if d.members[v.source]--; d.members[v.source] == 0 {
+		delete(d.members, v.source)
+	}
+}
+
+// remove takes v out of those who wait; it may have been sent away.
+func (d *door) remove(v *visitor) {
 	if i := slices.Index(d.waiting, v); i >= 0 {
 		d.waiting = slices.Delete(d.waiting, i, i+1)
 	}
 }
 
-// shut sends everybody away and lets nobody in any more.
+// penalise remembers a failure of v for its source.
+func (d *door) penalise(v *visitor, by time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.penalties.add(v.source, by, time.Now())
+}
+
+// state returns how many wait, and how many sources are refused.
+func (d *door) state() (waiting, penalised int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.waiting), d.penalties.count(time.Now())
+}
+
+// shut sends everybody away who waits, and lets nobody in any more.
 func (d *door) shut() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -11,29 +11,47 @@ import (
 	"time"
 )
 
-// meter is a net.Conn that knows when its peer was last heard of, and that
-// gives up when the peer's machine takes nothing for the time stall.
+// meter is a net.Conn that knows when its peer was last heard of and how much
+// went through, and that gives up when the peer's machine takes nothing for the
+// time stall.
 type meter struct {
 	net.Conn
-	stall time.Duration
-	heard instant
+	stall          time.Duration
+	heard          instant
+	gaveUp         atomic.Bool  // and has closed the connection
+	received, sent atomic.Int64 // bytes
+	count          *counters    // of all connections; nil: nobody counts
 }
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.Conn.Read(p)
 	if n > 0 {
 		m.heard.now()
+		m.received.Add(int64(n))
+		if m.count != nil {
+			m.count.received.Add(int64(n))
+		}
 	}
 	return n, err
 }
 
-// Write has a new deadline for each part that was taken.
+// Write has a new deadline for each part that was taken. After one that was not
+// there is nothing to go on with: a part of a packet may be gone.
 func (m *meter) Write(p []byte) (n int, err error) {
 	for {
 		m.Conn.SetWriteDeadline(time.Now().Add(m.stall))
 		k, err := m.Conn.Write(p[n:])
 		n += k
-		if err == nil || k == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		m.sent.Add(int64(k))
+		if m.count != nil {
+			m.count.sent.Add(int64(k))
+		}
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		if late && k == 0 {
+			m.gaveUp.Store(true)
+			m.Conn.Close()
+		}
+		if !late || k == 0 {
 			return n, err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -99,7 +98,7 @@ func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then fu
 	case r.Type == "exec":
 		then = func(ctx context.Context) wire.Status { return s.exec(ctx, text.Value) }
 	case r.Type == "shell" && s.terminal == nil:
-		then = func(ctx context.Context) wire.Status { return s.c.s.front.script(ctx, s.console()) }
+		then = s.script
 	case r.Type == "shell":
 		then = s.interactive
 	}
@@ -136,16 +135,18 @@ func (s *session) run(ctx context.Context, then func(context.Context) wire.Statu
 // console returns the session as the console sees it.
 func (s *session) console() *console.Session {
 	return &console.Session{
-		Registry: s.c.s.o.Registry, Caller: s.c.id.caller, Build: s.c.s.o.Build,
+		Registry: s.c.s.o.Registry, Caller: s.c.id.caller, Build: s.c.s.o.Build, Daemon: s.c.s,
 		Stdin: &inlet{s.c, s.ch}, Stdout: s.stdout, Stderr: s.stderr, Ran: s.ran,
 	}
 }
 
 func (s *session) ran(line string, took time.Duration, status wire.Status) {
+	s.c.s.count.ran(line, took, status)
 	s.c.log.Info("command run", "command", clean(line, maxLogged), "status", int(status), "duration_ms", took.Milliseconds())
 }
 
 func (s *session) exec(ctx context.Context, line string) wire.Status {
+	defer s.c.work.begin(clean(line, maxDoing))()
 	if isSCP(line) {
 		io.WriteString(s.stderr, "error: this registry does not speak the old protocol of scp: use scp without -O, or sftp\n")
 		s.ran(line, 0, wire.Usage)
@@ -165,6 +166,13 @@ func (s *session) onlySFTP(ctx context.Context, what, line string) wire.Status {
 	return wire.Denied
 }
 
+func (s *session) script(ctx context.Context) wire.Status {
+	defer s.c.work.begin("script")()
+	return s.c.s.front.script(ctx, s.console())
+}
+
+const maxDoing = 120 // runes of a command line that are shown to others
+
 // isSCP tells what scp -O runs on the far side from a command of ours.
 func isSCP(line string) bool {
 	words := strings.Fields(line)
@@ -174,17 +182,19 @@ func isSCP(line string) bool {
 // sftp serves SFTP. A request may wait for the disk longer than Options.Idle, so
 // it is counted from its arrival to its answer.
 func (s *session) sftp(ctx context.Context) wire.Status {
+	defer s.c.work.begin("sftp")()
 	started := time.Now()
 	s.c.running.Add(-1) // a session without a request is not running
 	defer s.c.running.Add(1)
 	stream := &sftpStream{s: s}
-	defer func() { s.c.running.Add(-stream.open.Load()) }()
+	defer stream.end()
 	var handlers sftp.Handlers
 	if s.c.id.caller.Role == registry.Agent {
 		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.id.caller, s.report)
 	} else {
 		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.id.caller, s.stderr, s.report)
 	}
+	handlers = limitFiles(handlers, &s.c.files, s.c.s.files)
 	err := sftp.NewRequestServer(stream, handlers,
 		sftp.WithRSAllocator(), sftp.WithRSMaxTxPacket(256<<10), sftp.WithStartDirectory("/")).Serve()
 	status := wire.OK
@@ -198,14 +208,18 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 // report is told what went wrong on our side while SFTP was served: errors of
 // the engines, and panics with their stack.
 func (s *session) report(err error) {
+	s.c.s.count.errors.Add(1)
 	s.c.log.Error("internal error", "error", clean(err.Error(), 10*maxLogged))
 }
 
 // sftpStream is the channel as the SFTP server sees it.
 type sftpStream struct {
 	s       *session
-	in, out packets      // each is used by one goroutine at a time
-	open    atomic.Int64 // requests without an answer
+	in, out packets // each is used by one goroutine at a time
+
+	mu    sync.Mutex // guards the following
+	open  int64      // requests without an answer
+	ended bool       // the server of SFTP; its last answers may come later
 }
 
 func (f *sftpStream) Read(p []byte) (int, error) {
@@ -222,8 +236,20 @@ func (f *sftpStream) Write(p []byte) (int, error) {
 }
 
 func (f *sftpStream) count(n int64) {
-	f.open.Add(n)
-	f.s.c.running.Add(n)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.ended {
+		f.open += n
+		f.s.c.running.Add(n)
+	}
+}
+
+// end forgets what was not answered.
+func (f *sftpStream) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	f.s.c.running.Add(-f.open)
 }
 
 // Close ends the session, for the server's own reasons.

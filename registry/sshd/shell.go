@@ -51,6 +51,7 @@ func (s *session) interactive(ctx context.Context) wire.Status {
 		sh.term.SetBracketedPasteMode(true)
 		defer sh.term.SetBracketedPasteMode(false)
 	}
+	defer s.c.work.begin("console")()
 	s.c.spawn(func() { sh.keys.pump(ctx, s.ch, s.c.active.now) })
 	sh.keys.resize() // before there is anything on the screen to draw anew
 	// Somebody who thinks what to type is not in the middle of anything.
@@ -91,6 +92,7 @@ func (sh *shell) run(ctx context.Context, line string) {
 	}
 	sh.keys.interrupts(end)
 	defer sh.keys.interrupts(nil)
+	defer sh.s.c.work.begin(clean(line, maxDoing))()
 	sh.console.Stdout, sh.console.Stderr = out, out
 	sh.s.c.s.front.exec(ctx, sh.console, line)
 }

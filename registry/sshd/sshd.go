@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -42,6 +43,8 @@ type Options struct {
 	Log   *slog.Logger // nil: none
 	Build wire.Build   // of this program, for the console
 
+	Limits Limits
+
 	// Handshake is how long a client may take to authenticate; 0: 20 s.
 	Handshake time.Duration
 	// Idle is how long a connection may do nothing. What moves bytes or runs a
@@ -60,7 +63,6 @@ type Options struct {
 const (
 	keepaliveEvery  = 30 * time.Second
 	keepaliveMisses = 3
-	maxChannels     = 16 // open at a time on one connection
 	maxRefusals     = 64 // of channels, then the connection is cut
 	pollTimeout     = 30 * time.Second
 )
@@ -80,7 +82,12 @@ type Server struct {
 	ssh    *ssh.ServerConfig
 	front  frontEnds
 	door   *door
+	files  *quota // of all connections together
+	count  *counters
 	sparse *rate.Limiter // of log lines about those who never authenticated
+
+	started time.Time
+	lastID  atomic.Uint64 // of a connection
 
 	mu       sync.Mutex
 	conns    map[*conn]bool
@@ -115,12 +122,17 @@ func New(o Options) (*Server, error) {
 	o.Idle = cmp.Or(o.Idle, 30*time.Minute)
 	o.Stall = cmp.Or(o.Stall, 5*time.Minute)
 	o.Drain = cmp.Or(o.Drain, 30*time.Second)
+	share := newBudget()
+	o.Limits = o.Limits.complete(share)
 	s := &Server{
-		o:      o,
-		front:  frontEnds{console.Exec, console.Script, console.Complete, sftpfs.Operator, sftpfs.Agent},
-		door:   newDoor(),
-		sparse: rate.NewLimiter(1, 20),
-		conns:  map[*conn]bool{},
+		o:       o,
+		front:   frontEnds{console.Exec, console.Script, console.Complete, sftpfs.Operator, sftpfs.Agent},
+		door:    newDoor(o.Limits),
+		files:   &quota{limit: int64(share.files)},
+		count:   newCounters(),
+		sparse:  rate.NewLimiter(1, 20),
+		started: time.Now().UTC().Truncate(time.Second),
+		conns:   map[*conn]bool{},
 	}
 	s.ssh = s.config()
 	return s, nil
@@ -140,7 +152,12 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	for _, l := range listeners {
 		accepts.Go(func() {
 			stop(s.accept(accepting, l, func(nc net.Conn) {
-				served.Go(func() { s.handle(work, nc) })
+				// Not beside it: while many are turned away there may be no
+				// file descriptors left.
+				g := newGate(nc)
+				if v, ok := s.letIn(g); ok {
+					served.Go(func() { s.handle(work, g, v) })
+				}
 			}))
 		})
 	}
@@ -164,14 +181,17 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 func (s *Server) accept(ctx context.Context, l net.Listener, handle func(net.Conn)) error {
 	const shortest, longest = 5 * time.Millisecond, time.Second
 	wait, last := shortest, ""
+	var failed time.Time
 	for {
 		nc, err := l.Accept()
 		switch {
 		case err == nil:
-			if last != "" {
+			wait = shortest
+			if last != "" && time.Since(failed) >= longest { // else the next one may fail again
 				s.o.Log.Info("connections are accepted again")
+				last = ""
 			}
-			wait, last = shortest, ""
+			s.count.accepted.Add(1)
 			handle(nc)
 			continue
 		case ctx.Err() != nil:
@@ -179,6 +199,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, handle func(net.Con
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("listener %s is gone: %w", l.Addr(), err)
 		}
+		failed = time.Now()
 		if err.Error() != last {
 			last = err.Error()
 			s.o.Log.Error("connections are not accepted", "error", last)
@@ -255,6 +276,7 @@ func (s *Server) isStopping() bool {
 // decide how often that is, so some get no line: the next line that is written
 // tells how many.
 func (s *Server) refused(remote net.Addr, err error) {
+	s.count.refuse(err)
 	s.mu.Lock()
 	if !s.sparse.Allow() {
 		s.unlogged++
@@ -275,6 +297,7 @@ func (s *Server) refused(remote net.Addr, err error) {
 // what it was about.
 func (s *Server) guard(remote net.Addr, end func()) {
 	if p := recover(); p != nil {
+		s.count.errors.Add(1)
 		s.o.Log.Error("internal error", "remote", remote.String(), "error", fmt.Sprint(p), "stack", string(debug.Stack()))
 		end()
 	}

@@ -116,6 +116,20 @@ func TestPacketsAreCounted(t *testing.T) {
 	}
 }
 
+// The last answers may be written after the server of SFTP has ended, and then
+// count for nothing: the registry would wait for them when it stops.
+func TestAnswersAfterTheEndDoNotCount(t *testing.T) {
+	c := &conn{}
+	f := &sftpStream{s: &session{c: c}}
+	f.count(3)
+	f.count(-1)
+	f.end()
+	f.count(-2)
+	if n := c.running.Load(); n != 0 {
+		t.Errorf("%d requests run when all is over", n)
+	}
+}
+
 func TestClean(t *testing.T) {
 	for _, test := range []struct {
 		in    string

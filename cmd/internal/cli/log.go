@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -16,7 +17,9 @@ const (
 
 // NewLogger returns a logger to o.Stderr; another format than LogText and
 // LogJSON is an error of usage. Where the journal reads stderr the lines carry
-// no time, since the journal has its own. An error with a hint is followed by it.
+// no time, since the journal has its own. An error with a hint is followed by
+// it. An event is one line, and no text in it has control characters, neither in
+// the line nor for who decodes it.
 func NewLogger(o *IO, format string, level slog.Leveler) (*slog.Logger, error) {
 	journal := toJournal(o)
 	opts := slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
@@ -24,9 +27,12 @@ func NewLogger(o *IO, format string, level slog.Leveler) (*slog.Logger, error) {
 			return slog.Attr{}
 		}
 		if err, ok := a.Value.Any().(error); ok {
-			if hint := HintOf(err); hint != "" { // a group without a name is no group
+			if hint := HintOf(err); hint != "" { // a group without a name is no group; its parts come here again
 				return slog.Attr{Value: slog.GroupValue(slog.String(a.Key, err.Error()), slog.String("hint", hint))}
 			}
+		}
+		if format == LogJSON { // the text format quotes them itself
+			a.Value = cleanValue(a.Value)
 		}
 		return a
 	}}
@@ -37,6 +43,28 @@ func NewLogger(o *IO, format string, level slog.Leveler) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(o.Stderr, &opts)), nil
 	}
 	return nil, Usage("log format %q: should be %s or %s", format, LogText, LogJSON)
+}
+
+// cleanValue cleans texts, line by line: a stack has several.
+func cleanValue(v slog.Value) slog.Value {
+	text := ""
+	switch any := v.Any().(type) {
+	case string:
+		text = any
+	case error:
+		text = any.Error()
+	default:
+		return v
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		cells := strings.Split(line, "\t")
+		for i := range cells {
+			cells[i] = Clean(cells[i])
+		}
+		lines[i] = strings.Join(cells, "\t")
+	}
+	return slog.StringValue(strings.Join(lines, "\n"))
 }
 
 // toJournal reports whether stderr is the stream that JOURNAL_STREAM names by

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"deploytools/registry/client"
 	"deploytools/registry/wire"
@@ -72,7 +74,7 @@ func TestLinesForTheJournalHaveNoTime(t *testing.T) {
 func TestAnErrorIsLoggedWithItsHint(t *testing.T) {
 	for format, want := range map[string]string{
 		LogText: ` level=WARN msg="step not done" state=Idle error="cannot poll: not trusted" hint="compare the \x1b fingerprints" wait=1s` + "\n",
-		LogJSON: `"level":"WARN","msg":"step not done","state":"Idle","error":"cannot poll: not trusted","hint":"compare the \u001b fingerprints","wait":1000000000}` + "\n",
+		LogJSON: `"level":"WARN","msg":"step not done","state":"Idle","error":"cannot poll: not trusted","hint":"compare the \\x1b fingerprints","wait":1000000000}` + "\n",
 	} {
 		var out bytes.Buffer
 		log, err := NewLogger(&IO{Stderr: &out, Env: func(string) string { return "" }}, format, slog.LevelInfo)
@@ -88,6 +90,41 @@ func TestAnErrorIsLoggedWithItsHint(t *testing.T) {
 		log.Warn("plain", "error", errors.New("no hint"))
 		if strings.Contains(out.String(), "hint=") || strings.Contains(out.String(), `"hint"`) {
 			t.Errorf("%s: an error without a hint: %s", format, out.String())
+		}
+	}
+}
+
+// Whoever decodes a line and shows its texts shows no control characters, and
+// whoever looks for the ends of lines finds those of events.
+func TestLinesHaveNoControlCharacters(t *testing.T) {
+	const evil = "a\x1b]0;x\x07\u009b2J\u202e\u2028\xff b"
+	for _, format := range []string{LogText, LogJSON} {
+		var b bytes.Buffer
+		log, err := NewLogger(&IO{Stderr: &b, Env: func(string) string { return "" }}, format, slog.LevelInfo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.With("user", evil).Error(evil, "error", errors.New(evil), "stack", "one\n\ttwo"+evil, slog.Group("g", "k", evil), "status", 7)
+		line := b.String()
+		shown := line
+		if format == LogJSON {
+			var v struct {
+				Msg, User, Error, Stack string
+				G                       struct{ K string }
+				Status                  int
+			}
+			if err := json.Unmarshal(b.Bytes(), &v); err != nil || v.Status != 7 {
+				t.Errorf("%q: %v, status %d", line, err, v.Status)
+			}
+			if !strings.HasPrefix(v.Stack, "one\n\ttwoa") {
+				t.Errorf("the stack is %q", v.Stack)
+			}
+			shown = v.Msg + v.User + v.Error + strings.NewReplacer("\n", "", "\t", "").Replace(v.Stack) + v.G.K
+		}
+		for _, text := range []string{strings.TrimSuffix(line, "\n"), strings.TrimSuffix(shown, "\n")} {
+			if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+				t.Errorf("%s: %q", format, text)
+			}
 		}
 	}
 }

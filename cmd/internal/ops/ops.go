@@ -1,6 +1,7 @@
-// Package ops is what a daemon tells its service manager: ready, status,
-// stopping, and that it is alive (sd_notify(3)). Without a service manager
-// every call does nothing.
+// Package ops is what a daemon tells those who look after it. The service
+// manager hears ready, status, stopping, and that it is alive (sd_notify(3));
+// where there is none these calls do nothing. Who is on the same machine may
+// ask over HTTP (Pages).
 package ops
 
 import (

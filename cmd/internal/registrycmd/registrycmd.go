@@ -76,6 +76,8 @@ type settings struct {
 	auditKeep   int
 	quota       registry.Quota
 	layers      layers.Options
+	limits      limits
+	http        string
 	addrFile    string
 	logFormat   string
 	verbose     bool
@@ -96,6 +98,8 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.Int64Var(&s.minFree, "min-free", 1<<30, "`bytes` that uploads leave free on the disk")
 	fs.IntVar(&s.auditKeep, "audit-keep", 0, "`number` of newest entries of the audit log to keep; 0 keeps all. One takes about half a kilobyte")
 	layerflags.Define(fs, &s.layers)
+	s.limits.flags(fs)
+	fs.StringVar(&s.http, "http", "", "`address` to show health, version and metrics on, over HTTP without authorization: localhost:port or the path of a socket; empty is nowhere")
 	fs.StringVar(&s.addrFile, "addr-file", "", "`file` to write the addresses to that are listened on, for port 0")
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
@@ -137,7 +141,7 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	server, err := sshd.New(sshd.Options{
 		Registry: reg, HostKeys: hostKeys, Log: log, Build: cli.ReadBuild(),
 		Operators: access.operators.Current, Agents: access.agents.Current, Revoked: access.revoked.Current,
-		Idle: s.idleLimit(), Drain: drain,
+		Limits: s.limits.of(), Handshake: s.limits.handshake, Idle: s.idleLimit(), Drain: drain,
 	})
 	if err != nil {
 		return err
@@ -146,6 +150,14 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err != nil {
 		return err
 	}
+	closePages, err := s.showPages(ctx, server, reg, log)
+	if err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return err
+	}
+	defer closePages()
 	reloads, stop := context.WithCancel(ctx)
 	var reloading sync.WaitGroup
 	reloading.Go(func() { access.watch(reloads, hangups, server.Recheck) })
@@ -174,7 +186,12 @@ func (s *settings) check() error {
 	case s.quota.Operator <= 0 || s.quota.Total <= 0 || s.quota.Entries <= 0:
 		return cli.Usage("-operator-quota, -total-quota and -max-uploads should be positive")
 	}
-	return nil
+	if s.http != "" {
+		if err := ops.CheckLocal(s.http); err != nil {
+			return cli.Usage("-http %s: %w", s.http, err)
+		}
+	}
+	return s.limits.check()
 }
 
 // isPort tells a number, or a word that may be the name of a service, from a

@@ -1,0 +1,178 @@
+package sshd
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// stranger is a raw client that has exchanged keys and not authenticated.
+func stranger(t *testing.T, p *pipes) *raw {
+	t.Helper()
+	nc := p.connect("192.0.2.2:1")
+	r := &raw{Conn: nc, in: bufio.NewReader(nc)}
+	if err := r.exchange(); err != nil {
+		t.Fatal(err)
+	}
+	go io.Copy(io.Discard, r.in)
+	return r
+}
+
+// In x/crypto v0.58.0 whoever sent 18 packets more behind a wrong one left two
+// goroutines and 17 packets in the memory of a server, for ever, without having
+// authenticated. The bubble tells of goroutines that stay.
+func TestStrangersLeaveNothingBehind(t *testing.T) {
+	service, method := packet(msgServiceRequest, "ssh-userauth"), packet(msgUserauthRequest, "eve", "ssh-connection", "none")
+	for name, packets := range map[string][][]byte{
+		"no service":              times(1000, packet(msgServiceRequest, "x")),
+		"no request for one":      times(1000, packet(msgData, 0, "x")),
+		"smallest packets":        times(1000, []byte{msgServiceRequest}),
+		"greatest packets":        times(40, packet(msgServiceRequest, strings.Repeat("x", 200<<10))),
+		"no authentication":       with([][]byte{service}, times(1000, packet(msgData, 0, "x"))...),
+		"too many tries":          with([][]byte{service}, times(1000, method)...),
+		"all at once":             times(1000, service, method),
+		"another key exchange":    with([][]byte{service}, times(100, (*raw)(nil).kexInit(), method)...),
+		"a wrong key exchange":    with([][]byte{{msgKexInit}}, times(1000, service)...),
+		"too much authentication": with([][]byte{service}, times(100, packet(msgUserauthRequest, "eve", "ssh-connection", strings.Repeat("x", 100<<10)))...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDaemon(t)
+				p := d.serveInMemory()
+				r := stranger(t, p)
+				for _, packet := range packets {
+					if r.send(packet) != nil {
+						break
+					}
+					if name == "another key exchange" {
+						synctest.Wait() // the library reads what it agreed on beside the next agreement
+					}
+				}
+				synctest.Wait()
+				r.Close()
+				synctest.Wait()
+				if waiting, _ := d.door.state(); waiting != 0 {
+					t.Errorf("%d wait, when the stranger is gone", waiting)
+				}
+				d.end(t)
+			})
+		})
+	}
+}
+
+// The same from a client that is known, and from one that comes when there is no
+// place left, or when the registry stops.
+func TestMembersLeaveNothingBehind(t *testing.T) {
+	wrong := with([][]byte{{msgUserauthSuccess}}, times(1000, packet(msgOpen, "session", 0, window, maxData), packet(msgGlobalRequest, "x", false))...)
+	many := times(1000, packet(msgOpen, "session", 0, window, maxData), packet(msgGlobalRequest, "x", false))
+	for name, test := range map[string]struct {
+		packets [][]byte
+		full    bool
+	}{"a wrong packet": {wrong, false}, "no place, a wrong packet": {wrong, true}, "no place": {many, true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDaemon(t, func(o *Options) {
+					if test.full {
+						o.Limits.Connections = 2 // one of them for agents
+					}
+				})
+				p := d.serveInMemory()
+				if test.full {
+					d.member(t, p.connect("192.0.2.1:1"), AgentUser, d.agent)
+				}
+				nc := p.connect("192.0.2.2:1")
+				r, err := dialRaw(nc, AgentUser, d.agent)
+				if err != nil {
+					t.Fatal(err)
+				}
+				go io.Copy(io.Discard, r.in)
+				for _, packet := range test.packets {
+					if r.send(packet) != nil {
+						break
+					}
+				}
+				synctest.Wait()
+				nc.Close()
+				d.end(t)
+			})
+		})
+	}
+}
+
+// Before authentication nobody can fill the memory with great packets.
+func TestStrangersSendLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := pipe(64<<10, addr("192.0.2.2:1"), addr("s"))
+		g := newGate(server)
+		go func() { // ends when the gate's end is closed
+			for b := make([]byte, 1000); ; {
+				if _, err := client.Write(b); err != nil {
+					return
+				}
+			}
+		}()
+		n, err := io.Copy(io.Discard, g)
+		if n != maxStranger || !errors.Is(err, errTooMuch) {
+			t.Errorf("%d bytes come in, %v", n, err)
+		}
+		g.passed.Store(true)
+		if n, err := io.CopyN(io.Discard, g, 10<<20); err != nil {
+			t.Errorf("after authentication %d bytes come in, %v", n, err)
+		}
+		g.Close()
+	})
+}
+
+// Some clients do not wait for each answer; they get in, too.
+func TestEagerClientGetsIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t)
+		p := d.serveInMemory()
+		r := stranger(t, p)
+		r.send(packet(msgServiceRequest, "ssh-userauth"))
+		for range 3 { // what is tried first and refused
+			r.send(packet(msgUserauthRequest, "anna", "ssh-connection", "none"))
+		}
+		request := packet(msgUserauthRequest, "anna", "ssh-connection", "publickey", true, d.operator.PublicKey().Type(), string(d.operator.PublicKey().Marshal()))
+		signature, err := d.operator.Sign(nil, append(packet(0, string(r.hash))[1:], request...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.send(append(request, packet(0, string(ssh.Marshal(signature)))[1:]...))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if all := d.Connections(); len(all) != 1 {
+			t.Errorf("%d are connected, want the one that sent all at once: %v", len(all), d.log.lines(t, "connection refused"))
+		}
+		r.Close()
+		d.end(t)
+	})
+}
+
+// What backlog relies on is where it was.
+func TestTheLibraryHasItsQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t)
+		p := d.serveInMemory()
+		c := d.member(t, p.connect("192.0.2.1:1"), "anna", d.operator)
+		synctest.Wait()
+		for _, c := range d.connections() {
+			if c.queue == nil || cap(c.queue) != 16 {
+				t.Errorf("the queue of a connection: %v, of %d", c.queue, cap(c.queue))
+			}
+		}
+		c.Close()
+		d.end(t)
+	})
+	for _, v := range []any{nil, 7, struct{}{}, struct{ transport int }{}, &struct{ transport struct{ incoming int } }{}} {
+		if backlogOf(v) != nil {
+			t.Errorf("backlogOf(%v) found something", v)
+		}
+	}
+}
