@@ -1,12 +1,14 @@
 # `make` alone builds the programs into bin/.
-# FLAGS=... goes to go test, TIME=... is how long each fuzz test runs.
+# FLAGS=... goes to go test, TIME=... is how long each fuzz test runs, FUZZ=...
+# says which, as "PACKAGE NAME" matches it.
 
 # A checkout must be stamped with its commit; an unpacked archive has none.
 BUILDVCS := $(if $(wildcard .git),true,auto)
 FLAGS :=
 TIME := 30s
+FUZZ := .
 
-.PHONY: build demo test race fuzz bench check cover clean
+.PHONY: build demo test race fuzz nightly bench check cover clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/...
@@ -23,7 +25,12 @@ race:
 	CGO_ENABLED=1 go test -race $(FLAGS) ./...
 
 fuzz:
-	scripts/fuzz.sh $(TIME)
+	scripts/fuzz.sh $(TIME) '$(FUZZ)'
+
+# What takes a night: an hour for each fuzz test.
+nightly:
+	scripts/deps.sh
+	KEEP=50 scripts/fuzz.sh 1h
 
 bench:
 	go test -run '^$$' -bench . -benchmem $(FLAGS) ./...
