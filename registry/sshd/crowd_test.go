@@ -171,6 +171,12 @@ func TestFailuresOfAnAddressAddUp(t *testing.T) {
 		if err := d.refused("192.0.2.1"); !errors.Is(err, errPenalised) {
 			t.Errorf("before it ran out: %v", err)
 		}
+		// One that had come in before fails: it is no shorter for that.
+		d.penalise(&visitor{source: sourceOf(addr("192.0.2.1:1"))}, penaltyNothing)
+		time.Sleep(time.Second)
+		if err := d.refused("192.0.2.1"); !errors.Is(err, errPenalised) {
+			t.Errorf("after one failure more: %v", err)
+		}
 		time.Sleep(time.Second)
 		d.visits(1, "192.0.2.1")
 		for range 100 { // a mistake now and then is none

@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"bufio"
+	"crypto/rand"
 	"errors"
 	"io"
 	"strings"
@@ -66,11 +67,32 @@ func TestStrangersLeaveNothingBehind(t *testing.T) {
 	}
 }
 
+// authenticateAtOnce sends all that authenticates, and more behind it, without
+// waiting for an answer.
+func authenticateAtOnce(t *testing.T, r *raw, user string, key ssh.Signer, more ...[]byte) {
+	t.Helper()
+	r.send(packet(msgServiceRequest, "ssh-userauth"))
+	for range 3 { // what is tried first and refused
+		r.send(packet(msgUserauthRequest, user, "ssh-connection", "none"))
+	}
+	request := packet(msgUserauthRequest, user, "ssh-connection", "publickey", true, key.PublicKey().Type(), string(key.PublicKey().Marshal()))
+	signature, err := key.Sign(rand.Reader, append(packet(0, string(r.hash))[1:], request...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.send(append(request, packet(0, string(ssh.Marshal(signature)))[1:]...))
+	for _, packet := range more {
+		if r.send(packet) != nil {
+			return
+		}
+	}
+}
+
 // The same from a client that is known, and from one that comes when there is no
-// place left, or when the registry stops.
+// place left.
 func TestMembersLeaveNothingBehind(t *testing.T) {
-	wrong := with([][]byte{{msgUserauthSuccess}}, times(1000, packet(msgOpen, "session", 0, window, maxData), packet(msgGlobalRequest, "x", false))...)
-	many := times(1000, packet(msgOpen, "session", 0, window, maxData), packet(msgGlobalRequest, "x", false))
+	many := times(1000, packet(msgGlobalRequest, "x", false)) // more than the library keeps for us
+	wrong := with([][]byte{{msgUserauthSuccess}}, many...)
 	for name, test := range map[string]struct {
 		packets [][]byte
 		full    bool
@@ -86,19 +108,13 @@ func TestMembersLeaveNothingBehind(t *testing.T) {
 				if test.full {
 					d.member(t, p.connect("192.0.2.1:1"), AgentUser, d.agent)
 				}
-				nc := p.connect("192.0.2.2:1")
-				r, err := dialRaw(nc, AgentUser, d.agent)
-				if err != nil {
-					t.Fatal(err)
-				}
-				go io.Copy(io.Discard, r.in)
-				for _, packet := range test.packets {
-					if r.send(packet) != nil {
-						break
-					}
-				}
+				r := stranger(t, p)
+				authenticateAtOnce(t, r, AgentUser, d.agent, test.packets...)
 				synctest.Wait()
-				nc.Close()
+				if full := d.Stats().Refused["full"] == 1; full != test.full {
+					t.Errorf("refused: %v", d.Stats().Refused)
+				}
+				r.Close()
 				d.end(t)
 			})
 		})
@@ -135,16 +151,7 @@ func TestEagerClientGetsIn(t *testing.T) {
 		d := newDaemon(t)
 		p := d.serveInMemory()
 		r := stranger(t, p)
-		r.send(packet(msgServiceRequest, "ssh-userauth"))
-		for range 3 { // what is tried first and refused
-			r.send(packet(msgUserauthRequest, "anna", "ssh-connection", "none"))
-		}
-		request := packet(msgUserauthRequest, "anna", "ssh-connection", "publickey", true, d.operator.PublicKey().Type(), string(d.operator.PublicKey().Marshal()))
-		signature, err := d.operator.Sign(nil, append(packet(0, string(r.hash))[1:], request...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.send(append(request, packet(0, string(ssh.Marshal(signature)))[1:]...))
+		authenticateAtOnce(t, r, "anna", d.operator)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if all := d.Connections(); len(all) != 1 {

@@ -196,6 +196,9 @@ func TestPanicEndsOneSession(t *testing.T) {
 	if stack, _ := l["stack"].(string); l["error"] != "boom in a command" || !strings.Contains(stack, "session_test.go") {
 		t.Errorf("log %v, want the panic and its stack", l)
 	}
+	if n := d.Stats().Errors; n != 1 {
+		t.Errorf("%d faults are counted, want 1", n)
+	}
 }
 
 // Upstream could close the channel before it had answered the request.
