@@ -21,8 +21,9 @@ const module = "deploytools"
 // reasons. A name that ends in /* stands for every package one level below.
 var arrows = []arrow{
 	{"layers/digest", nil},
+	{"layers/inflate", nil},
 	{"layers/manifest", []string{"layers/digest"}},
-	{"layers", []string{"layers/digest", "layers/manifest"}},
+	{"layers", []string{"layers/digest", "layers/inflate", "layers/manifest"}},
 	{"atomic", nil},
 	{"verify/spec", nil},
 	{"verify/sshsig", nil},
@@ -52,7 +53,7 @@ type arrow struct {
 // pure lists the packages that touch nothing outside of the process, neither
 // themselves nor through another package of ours.
 var pure = []string{
-	"layers/digest", "layers/manifest", "verify/spec", "registry/wire", "registry", "registry/keys", "registry/console",
+	"layers/digest", "layers/inflate", "layers/manifest", "verify/spec", "registry/wire", "registry", "registry/keys", "registry/console",
 }
 
 // impure lists what pure packages do not import, nor anything below it.

@@ -112,7 +112,7 @@ func TestTimesAreTheArchives(t *testing.T) {
 	w.accepted(t, Options{}, tarball(
 		folder("d/", mtime("00000000144")), // 100
 		reg("d/f", "x", mtime("00000000310")), sym("d/s", "f", mtime("00000000454")),
-		folder("d/e/", mtime("00000000620")), reg("d/e/f", "x"), reg("d/big", strings.Repeat("x", smallFile+1), mtime("00000000764")),
+		folder("d/e/", mtime("00000000620")), reg("d/e/f", "x"), reg("d/big", strings.Repeat("x", batchBytes+1), mtime("00000000764")),
 		pax("mtime=1700000000.123456789"), reg("d/pax", "x"), pax("mtime=-1.5"), reg("d/before", "x")))
 	for name, want := range map[string]time.Time{
 		"d": time.Unix(100, 0), "d/f": time.Unix(200, 0), "d/s": time.Unix(300, 0), "d/e": time.Unix(400, 0), "d/big": time.Unix(500, 0),

@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,10 +13,9 @@ import (
 
 const (
 	writers    = 2       // goroutines that write small files
-	smallFile  = 1 << 20 // a larger one is written while it is read
 	openDirs   = 4096    // directories kept open at most, and once the depth of a tree more
 	batchFiles = 32      // small files that go to a writer at a time
-	batchBytes = 1 << 18 // and their bytes, but for the last one's
+	batchBytes = 1 << 18 // and their bytes; a larger file is written while it is read
 	queued     = 2       // batches that wait besides those being written
 )
 
@@ -40,9 +38,8 @@ type disk struct {
 	maxDirs  int
 	top      *node
 
-	batch   []job // not yet with a writer
-	bytes   int   // of batch
-	jobs    chan []job
+	batch   *batch // not yet with a writer
+	batches chan *batch
 	pending sync.WaitGroup // batches
 	workers sync.WaitGroup
 
@@ -58,7 +55,14 @@ type job struct {
 	data []byte
 }
 
-var fileBuffers = sync.Pool{New: func() any { return new([]byte) }}
+// batch is files that one writer writes, with their bytes.
+type batch struct {
+	jobs []job
+	data [batchBytes]byte
+	used int // of data
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
 
 // newDisk writes the tree top into the directory dir. The caller calls close.
 func newDisk(dir string, top *node, o Options) (*disk, error) {
@@ -73,14 +77,15 @@ func newDisk(dir string, top *node, o Options) (*disk, error) {
 	}
 	d := &disk{
 		o: o, uid: os.Geteuid(), gid: os.Getegid(), dirs: map[*node]int{top: fd}, maxDirs: maxDirs(), top: top,
-		jobs: make(chan []job, queued),
+		batches: make(chan *batch, queued), batch: batches.Get().(*batch),
 	}
 	for range writers {
 		d.workers.Go(func() {
-			for batch := range d.jobs {
-				for _, j := range batch {
+			for b := range d.batches {
+				for _, j := range b.jobs {
 					d.run(j)
 				}
+				b.recycle()
 				d.pending.Done()
 			}
 		})
@@ -100,8 +105,9 @@ func maxDirs() int {
 
 // close ends the goroutines and closes every directory.
 func (d *disk) close() {
-	close(d.jobs)
+	close(d.batches)
 	d.workers.Wait()
+	d.batch.recycle()
 	for _, fd := range d.dirs {
 		unix.Close(fd)
 	}
@@ -109,7 +115,6 @@ func (d *disk) close() {
 
 // run writes one small file, unless another has failed before.
 func (d *disk) run(j job) {
-	defer fileBuffers.Put(&j.data)
 	if d.fault() != nil {
 		return
 	}
@@ -134,12 +139,19 @@ func (d *disk) settle() error {
 
 // flush hands the batch to a writer.
 func (d *disk) flush() {
-	if len(d.batch) == 0 {
+	if len(d.batch.jobs) == 0 {
 		return
 	}
 	d.pending.Add(1)
-	d.jobs <- d.batch
-	d.batch, d.bytes = make([]job, 0, batchFiles), 0
+	d.batches <- d.batch
+	d.batch = batches.Get().(*batch)
+}
+
+// recycle empties b for the next who needs one.
+func (b *batch) recycle() {
+	clear(b.jobs) // they hold nodes
+	b.jobs, b.used = b.jobs[:0], 0
+	batches.Put(b)
 }
 
 // openDir opens a directory; flags are added.
@@ -268,22 +280,24 @@ func (d *disk) file(n *node, e *entry, a *archive) error {
 	if err := d.fault(); err != nil {
 		return err
 	}
-	if e.size > smallFile {
+	if e.size > batchBytes {
 		return d.large(n, e, a)
-	}
-	data := slices.Grow((*fileBuffers.Get().(*[]byte))[:0], int(e.size))[:e.size]
-	if _, err := io.ReadFull(a, data); err != nil {
-		return err
 	}
 	d.room()
 	dir, err := d.dirOf(n.parent)
 	if err != nil {
 		return err
 	}
-	d.batch = append(d.batch, job{n, e, dir, data})
-	if d.bytes += len(data); len(d.batch) >= batchFiles || d.bytes >= batchBytes {
+	if len(d.batch.jobs) == batchFiles || d.batch.used+int(e.size) > batchBytes {
 		d.flush()
 	}
+	b := d.batch
+	data := b.data[b.used : b.used+int(e.size)]
+	if _, err := io.ReadFull(a, data); err != nil {
+		return err
+	}
+	b.used += len(data)
+	b.jobs = append(b.jobs, job{n, e, dir, data})
 	return nil
 }
 

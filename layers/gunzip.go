@@ -14,9 +14,7 @@ import (
 	"sync"
 
 	"deploytools/layers/digest"
-
-	"github.com/klauspost/compress/flate"
-	"github.com/klauspost/compress/gzip"
+	"deploytools/layers/inflate"
 )
 
 // A gzip file may consist of several members (RFC 1952 section 2.2). Pack
@@ -67,6 +65,8 @@ func (s *source) Read(p []byte) (int, error) {
 // errStopped ends the goroutines of a gunzip whose reader has gone.
 var errStopped = errors.New("stopped")
 
+var errChecksum = errors.New("gzip: invalid checksum")
+
 // errNotGzip says what stands at the start, or where a member ends.
 var errNotGzip = errors.New("is not gzip, or has something else behind it")
 
@@ -82,22 +82,28 @@ type gunzip struct {
 	ratio int64  // Limits.Ratio
 	out   int64  // unpacked bytes of the pieces so far
 	data  []byte // rest of the current piece
-	buf   []byte // its buffer, to be used again
-	err   error  // after data
+	buf   *buffer
+	err   error // after data
 }
 
+// piece is a part of the unpacked stream.
 type piece struct {
+	buf  *buffer // that data lies in; nil if there is none
 	data []byte
 	in   int64 // where it ends in the archive
 	err  error // after data; io.EOF at the stream's end
 }
 
-// pieceBuffers are reused by all streams; each holds memberBytes and one more
-// byte, by which a member that is too long is seen.
-var pieceBuffers = sync.Pool{New: func() any { b := make([]byte, memberBytes+1); return &b }}
+// buffer is what a piece is decoded into: a whole member of known size, or behind
+// the Window before it a part of one.
+type buffer [memberBytes]byte
 
-// members are reused by all streams, as pieceBuffers are.
-var members = sync.Pool{New: func() any { return new([]byte) }}
+// Buffers, members as they come, and decoders are reused by all streams.
+var (
+	buffers  = sync.Pool{New: func() any { return new(buffer) }}
+	members  = sync.Pool{New: func() any { return new([]byte) }}
+	decoders = sync.Pool{New: func() any { return new(inflate.Decoder) }}
+)
 
 // newMember returns a buffer of size bytes for a sized member.
 func newMember(size int) *[]byte {
@@ -106,8 +112,12 @@ func newMember(size int) *[]byte {
 	return b
 }
 
+// parallel is how many members are inflated at the same time: more would need
+// more memory, and no disk keeps up with so many.
+func parallel() int { return min(runtime.GOMAXPROCS(0), 8) }
+
 func newGunzip(src *source, ratio int64) *gunzip {
-	z := &gunzip{pieces: make(chan chan piece, runtime.GOMAXPROCS(0)+1), stop: make(chan struct{}), ratio: ratio}
+	z := &gunzip{pieces: make(chan chan piece, parallel()+1), stop: make(chan struct{}), ratio: ratio}
 	z.wg.Go(func() {
 		defer close(z.pieces)
 		z.run(&compressed{bufio.NewReaderSize(src, 256<<10), src})
@@ -129,7 +139,7 @@ func (z *gunzip) Read(p []byte) (int, error) {
 			continue
 		}
 		got := <-next
-		z.data, z.buf, z.err = got.data, got.data, got.err
+		z.data, z.buf, z.err = got.data, got.buf, got.err
 		z.out += int64(len(got.data))
 		if len(got.data) > 0 && z.out > ratioFree && z.out/z.ratio > got.in {
 			z.data, z.err = nil, fmt.Errorf("unpacks to more than %d times its size (limit Ratio)", z.ratio)
@@ -141,9 +151,8 @@ func (z *gunzip) Read(p []byte) (int, error) {
 }
 
 func (z *gunzip) release() {
-	if cap(z.buf) > 0 {
-		b := z.buf[:cap(z.buf)]
-		pieceBuffers.Put(&b)
+	if z.buf != nil {
+		buffers.Put(z.buf)
 		z.buf = nil
 	}
 }
@@ -180,7 +189,7 @@ type compressed struct {
 func (c *compressed) pos() int64 { return c.src.count - int64(c.Buffered()) }
 
 func (z *gunzip) run(in *compressed) {
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	slots := make(chan struct{}, parallel())
 	for first := true; ; first = false {
 		head, err := in.Peek(memberHeaderLen)
 		if err == io.EOF && len(head) == 0 && !first {
@@ -212,9 +221,10 @@ func (z *gunzip) run(in *compressed) {
 		}
 		slots <- struct{}{}
 		z.wg.Go(func() {
-			data, err := inflate(*member)
+			p := inflateMember(*member)
 			members.Put(member)
-			c <- piece{data, at, err}
+			p.in = at
+			c <- p
 			<-slots
 		})
 	}
@@ -226,72 +236,54 @@ func (z *gunzip) fail(err error) {
 	}
 }
 
+// pieceBytes is how much of a stream without sized members is decoded at a time:
+// little enough that it is still in the cache when it is read.
+const pieceBytes = 256 << 10
+
 // generic reads members of any kind one after the other.
 func (z *gunzip) generic(in *compressed) {
-	r, err := gzip.NewReader(in.Reader)
-	switch {
-	case err == gzip.ErrHeader:
-		err = errNotGzip
-	case err == io.EOF:
-		err = io.ErrUnexpectedEOF // an empty file is no archive
-	}
-	if err != nil {
-		z.fail(err)
-		return
-	}
+	m := memberReader{in: in.Reader, d: decoders.Get().(*inflate.Decoder)}
+	defer decoders.Put(m.d)
+	var history []byte
 	for {
-		buf := *pieceBuffers.Get().(*[]byte)
-		n, err := fill(r, buf)
-		if err == gzip.ErrHeader {
-			err = errNotGzip // behind a member
-		}
+		buf := buffers.Get().(*buffer)
+		start := copy(buf[:], history)
+		n, err := m.decode(buf[:start+pieceBytes], start)
+		// Taken before the piece goes: whoever reads it gives the buffer back.
+		history = append(history[:0], buf[max(0, n-inflate.Window):n]...)
 		c, ok := z.emit()
 		if !ok {
 			return
 		}
-		c <- piece{buf[:n], in.pos(), err}
+		c <- piece{buf, buf[start:n], in.pos(), err}
 		if err != nil {
 			return
 		}
 	}
 }
 
-// fill reads until buf is full or r has an error, which it returns as it is:
-// io.ReadFull hides whether the end was one.
-func fill(r io.Reader, buf []byte) (n int, err error) {
-	for n < len(buf) && err == nil {
-		var k int
-		k, err = r.Read(buf[n:])
-		n += k
-	}
-	return n, err
-}
-
-var inflaters = sync.Pool{New: func() any { return flate.NewReader(bytes.NewReader(nil)) }}
-
-// inflate unpacks one sized member and holds it to what it says of itself.
-func inflate(member []byte) ([]byte, error) {
+// inflateMember unpacks one sized member and holds it to what it says of itself.
+func inflateMember(member []byte) piece {
 	body, trailer := member[memberHeaderLen:len(member)-8], member[len(member)-8:]
-	in := bytes.NewReader(body)
-	r := inflaters.Get().(io.ReadCloser)
-	defer inflaters.Put(r)
-	if err := r.(flate.Resetter).Reset(in, nil); err != nil {
-		return nil, err
-	}
-	buf := *pieceBuffers.Get().(*[]byte)
-	n, err := fill(r, buf)
+	d, buf := decoders.Get().(*inflate.Decoder), buffers.Get().(*buffer)
+	n, read, err := d.Whole(buf[:], body)
+	decoders.Put(d)
 	switch {
-	case n > memberBytes:
-		return nil, fmt.Errorf("gzip member of known size unpacks to more than %d bytes", memberBytes)
+	case err == io.ErrShortBuffer:
+		err = fmt.Errorf("gzip member of known size unpacks to more than %d bytes", memberBytes)
 	case err == io.ErrUnexpectedEOF:
-		return nil, errors.New("gzip member goes on after its size")
-	case err != io.EOF:
-		return nil, err
-	case in.Len() > 0:
-		return nil, fmt.Errorf("gzip member ends %d bytes before its size", in.Len())
+		err = errors.New("gzip member goes on after its size")
+	case err == nil && read < len(body):
+		err = fmt.Errorf("gzip member ends %d bytes before its size", len(body)-read)
+	case err == nil && binary.LittleEndian.Uint64(trailer) != memberTrailer(crc32.ChecksumIEEE(buf[:n]), int64(n)):
+		err = errChecksum
 	}
-	if binary.LittleEndian.Uint32(trailer) != crc32.ChecksumIEEE(buf[:n]) || binary.LittleEndian.Uint32(trailer[4:]) != uint32(n) {
-		return nil, gzip.ErrChecksum
+	if err != nil {
+		n = 0
 	}
-	return buf[:n], nil
+	return piece{buf: buf, data: buf[:n], err: err}
 }
+
+// memberTrailer returns what follows a member: its checksum and its length,
+// modulo 2^32 (RFC 1952 section 2.3.1).
+func memberTrailer(sum uint32, size int64) uint64 { return uint64(uint32(size))<<32 | uint64(sum) }

@@ -100,8 +100,7 @@ func (z *gzipWriter) deflate(data []byte) []byte {
 	f.Close()
 	z.pool.Put(f)
 	b := out.Bytes()
-	b = binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(data))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(data)))
+	b = binary.LittleEndian.AppendUint64(b, memberTrailer(crc32.ChecksumIEEE(data), int64(len(data))))
 	binary.LittleEndian.PutUint32(b[len(memberHeader):], uint32(len(b)))
 	return b
 }

@@ -27,6 +27,7 @@ func streams(t testing.TB) map[string]attack {
 		"zstd":                  bad(`is not gzip, or has something else behind it`, []byte("\x28\xb5\x2f\xfd\x04\x00\x01\x00\x00\x99\xe9\xd8\x51")),
 		"gz-crc":                bad(`gzip: invalid checksum`, changed(good, -8)),
 		"gz-isize":              bad(`gzip: invalid checksum`, changed(good, -4)),
+		"gz-deflate":            bad(`entry 1: corrupt deflate stream at byte 1`, append(bytes.Clone(good[:10]), bytes.Repeat([]byte{7}, 100)...)),
 		"gz-garbage":            bad(`is not gzip, or has something else behind it`, append(bytes.Clone(good), "garbage behind the end"...)),
 		"gz-one-byte":           bad(`the archive ends too early`, append(bytes.Clone(good), 0)),
 		"gz-zeros":              bad(`is not gzip, or has something else behind it`, append(bytes.Clone(good), make([]byte, 512)...)),

@@ -20,7 +20,7 @@ func openBytes(b []byte) func() (io.ReadCloser, error) {
 func sampleTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	big := bytes.Repeat([]byte("0123456789abcdef"), 200_000) // larger than smallFile and a member
+	big := bytes.Repeat([]byte("0123456789abcdef"), 200_000) // larger than a batch and a member
 	for name, content := range map[string][]byte{"etc/motd": []byte("hello\n"), "bin/big": big, "empty": nil, "etc/deep/er/still": []byte("x")} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
