@@ -133,7 +133,7 @@ func small(t testing.TB) [][]byte {
 	streams := sound(t)
 	maps.Copy(streams, unsound())
 	for _, name := range slices.Sorted(maps.Keys(streams)) {
-		if s := streams[name]; len(s) < 300 && len(standard(s).data) < 5000 {
+		if s := streams[name]; len(s) < 150 && len(standard(s).data) < 2000 {
 			out = append(out, s)
 		}
 	}
