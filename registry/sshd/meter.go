@@ -121,6 +121,8 @@ type packets struct {
 	header [4]byte
 	have   int   // bytes of the header
 	left   int64 // bytes of the packet behind its header
+	begun  bool  // the packet's first byte was seen
+	kind   byte  // which tells its type; the last packet's between packets
 }
 
 // see returns how many packets p completes.
@@ -132,7 +134,10 @@ func (f *packets) see(p []byte) (complete int) {
 			if f.have < len(f.header) {
 				return complete
 			}
-			f.have, f.left = 0, int64(binary.BigEndian.Uint32(f.header[:]))
+			f.have, f.left, f.begun = 0, int64(binary.BigEndian.Uint32(f.header[:])), false
+		}
+		if !f.begun && len(p) > 0 {
+			f.begun, f.kind = true, p[0]
 		}
 		n := min(f.left, int64(len(p)))
 		f.left, p = f.left-n, p[n:]

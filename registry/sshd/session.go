@@ -186,7 +186,7 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 	started := time.Now()
 	s.c.running.Add(-1) // a session without a request is not running
 	defer s.c.running.Add(1)
-	stream := &sftpStream{s: s}
+	stream := newSFTPStream(s)
 	defer stream.end()
 	var handlers sftp.Handlers
 	if s.c.id.caller.Role == registry.Agent {
@@ -217,21 +217,48 @@ type sftpStream struct {
 	s       *session
 	in, out packets // each is used by one goroutine at a time
 
-	mu    sync.Mutex // guards the following
-	open  int64      // requests without an answer
-	ended bool       // the server of SFTP; its last answers may come later
+	mu       sync.Mutex // guards the following
+	answered sync.Cond  // open is less, or ended
+	open     int64      // requests without an answer
+	ended    bool       // the server of SFTP, or the way to the client
 }
 
+func newSFTPStream(s *session) *sftpStream {
+	f := &sftpStream{s: s}
+	f.answered.L = &f.mu
+	return f
+}
+
+// Types of packets (draft-ietf-secsh-filexfer-02, section 3) that make handles.
+const fxOpen, fxOpendir = 3, 11
+
+// Read gives what follows the opening of a file only after its answer. The
+// library's data races are reached by naming a handle before, which clients
+// cannot know yet; but they can guess it.
 func (f *sftpStream) Read(p []byte) (int, error) {
+	if f.in.have == 0 && f.in.left == 0 && (f.in.kind == fxOpen || f.in.kind == fxOpendir) {
+		f.awaitAnswers()
+	}
 	n, err := f.s.ch.Read(p)
 	f.s.c.active.now()
 	f.count(int64(f.in.see(p[:n])))
 	return n, err
 }
 
+func (f *sftpStream) awaitAnswers() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.open > 0 && !f.ended {
+		f.answered.Wait()
+	}
+}
+
 func (f *sftpStream) Write(p []byte) (int, error) {
 	n, err := f.s.stdout.Write(p)
 	f.count(-int64(f.out.see(p[:n])))
+	if err != nil {
+		f.end()
+	}
 	return n, err
 }
 
@@ -241,15 +268,19 @@ func (f *sftpStream) count(n int64) {
 	if !f.ended {
 		f.open += n
 		f.s.c.running.Add(n)
+		f.answered.Broadcast()
 	}
 }
 
-// end forgets what was not answered.
+// end forgets what was not answered. It may be called again.
 func (f *sftpStream) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ended = true
-	f.s.c.running.Add(-f.open)
+	if !f.ended {
+		f.ended = true
+		f.s.c.running.Add(-f.open)
+		f.answered.Broadcast()
+	}
 }
 
 // Close ends the session, for the server's own reasons.

@@ -2,9 +2,15 @@ package sshd
 
 import (
 	"bytes"
+	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode"
+
+	"golang.org/x/crypto/ssh"
 )
 
 func TestScreenShowsNoControls(t *testing.T) {
@@ -120,7 +126,7 @@ func TestPacketsAreCounted(t *testing.T) {
 // count for nothing: the registry would wait for them when it stops.
 func TestAnswersAfterTheEndDoNotCount(t *testing.T) {
 	c := &conn{}
-	f := &sftpStream{s: &session{c: c}}
+	f := newSFTPStream(&session{c: c})
 	f.count(3)
 	f.count(-1)
 	f.end()
@@ -158,5 +164,62 @@ func TestHistoryKeepsTheNewest(t *testing.T) {
 	}
 	if h.Len() != maxHistory || len(h.At(0)) != 150 || len(h.At(99)) != 51 {
 		t.Errorf("%d lines, the newest of %d, the oldest of %d characters", h.Len(), len(h.At(0)), len(h.At(h.Len()-1)))
+	}
+}
+
+// input is a channel that a client has sent this to.
+type input struct {
+	ssh.Channel
+	io.Reader
+}
+
+func (i input) Read(p []byte) (int, error) { return i.Reader.Read(p) }
+
+// What names a handle before the client can know it waits, in whatever pieces
+// it comes; a way to the client that is gone ends the waiting, too.
+func TestNothingFollowsAnOpeningBeforeItsAnswer(t *testing.T) {
+	const first, second = "\x00\x00\x00\x02\x03o", "\x00\x00\x00\x02\x06w"
+	for _, gone := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			answers, out := io.Pipe()
+			c := &conn{s: &Server{o: Options{Stall: time.Minute}}}
+			f := newSFTPStream(&session{c: c, ch: input{Reader: strings.NewReader(first + second)}, stdout: newOutlet(c, out)})
+			opening := make([]byte, len(first))
+			for i := range opening {
+				if _, err := io.ReadFull(f, opening[i:i+1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got atomic.Int64
+			rest := make(chan error)
+			go func() {
+				for range second {
+					if _, err := io.ReadFull(f, make([]byte, 1)); err != nil {
+						rest <- err
+						return
+					}
+					got.Add(1)
+				}
+				rest <- nil
+			}()
+			synctest.Wait()
+			if n := got.Load(); n != 0 {
+				t.Errorf("%d bytes were given before the answer", n)
+			}
+			if gone {
+				answers.Close()
+			} else {
+				go io.Copy(io.Discard, answers)
+			}
+			io.WriteString(f, "\x00\x00\x00\x02fh")
+			if err := <-rest; err != nil || got.Load() != int64(len(second)) {
+				t.Errorf("%d bytes after the answer, %v", got.Load(), err)
+			}
+			f.end()
+			out.Close()
+			if n := c.running.Load(); n != 0 {
+				t.Errorf("%d requests run when all is over", n)
+			}
+		})
 	}
 }
