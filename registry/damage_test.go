@@ -238,3 +238,15 @@ func TestDamageIsNamedWhereNothingCanBeStored(t *testing.T) {
 		t.Errorf("Backup = %+v, %v, want %s and %s named", info, err, lost, d)
 	}
 }
+
+// A damaged manifest tells nobody what a layer holds.
+func TestADamagedManifestIsNotShown(t *testing.T) {
+	w := newWorld()
+	r := w.open(t)
+	v := add(t, r, "code", "v1", "content").Version
+	w.spoil(t, v.Manifest)
+	w.faults(t, true)
+	for _, err := range r.Files(t.Context(), "", registry.Side{Name: "code:v1", Digest: v.Digest}) {
+		wantKind(t, "Files of a layer with a damaged manifest", err, registry.ErrDamaged)
+	}
+}
