@@ -30,6 +30,10 @@ func (s *site) checkRegistry(t *testing.T, when string, known []string) string {
 			t.Errorf("%s: version %s is lost", when, v)
 		}
 	}
+	var checked struct{ Faults []any }
+	if s.ask(t, &checked, "fsck", "-read-data", "-json"); len(checked.Faults) > 0 {
+		t.Errorf("%s: fsck finds %v", when, checked.Faults)
+	}
 	var history struct {
 		Revisions []struct {
 			Layers []struct{ Version, Digest string }

@@ -25,6 +25,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"archive":     archiveCommand,
 	"layer":       layerCommand,
 	"certificate": certificateCommand,
+	"upstreamdb":  upstreamdbCommand,
 }
 
 func siteOf(ts *testscript.TestScript) *site { return ts.Value(siteKey{}).(*site) }

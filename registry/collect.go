@@ -3,7 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"errors"
 	"time"
 
 	"deploytools/layers/digest"
@@ -30,7 +30,7 @@ type storedBlob struct {
 
 // condemn marks d unless something references it.
 func (r *Registry) condemn(tx Tx, d digest.Digest) error {
-	if anyWith(tx, prefixRef+d.String()+"/") {
+	if referenced(tx, d) {
 		return nil
 	}
 	old, ok, err := get[doom](tx, keyDoomed(d))
@@ -40,15 +40,18 @@ func (r *Registry) condemn(tx Tx, d digest.Digest) error {
 	return put(tx, keyDoomed(d), doom{Since: r.now()})
 }
 
-// reference records that component:version is kept in d, and saves d.
-func reference(tx Tx, d digest.Digest, component, version string) error {
-	if err := held(tx, d); err != nil {
-		return err
+// reference records that the blobs of v are kept, and saves them.
+func reference(tx Tx, v Version) error {
+	for _, d := range v.keeps() {
+		if err := held(tx, d); err != nil {
+			return err
+		}
+		err := errors.Join(tx.Delete(keyDoomed(d)), tx.Put(keyRef(d, v.Component, v.Version), []byte{}))
+		if err != nil {
+			return err
+		}
 	}
-	if err := tx.Delete(keyDoomed(d)); err != nil {
-		return err
-	}
-	return tx.Put(keyRef(d, component, version), []byte{})
+	return nil
 }
 
 // notDeleting fails while the blob d is being deleted: what is stored under
@@ -68,7 +71,7 @@ func held(tx Tx, d digest.Digest) error {
 	switch {
 	case err != nil:
 		return err
-	case m.Deleting, !doomed && !anyWith(tx, prefixRef+d.String()+"/"):
+	case m.Deleting, !doomed && !referenced(tx, d):
 		return collected(d)
 	}
 	return nil
@@ -78,18 +81,24 @@ func collected(d digest.Digest) error {
 	return fail(ErrConflict, "content %s was just collected", d).hint("upload it again")
 }
 
-// release takes the reference back and dooms d if it was the last one.
-func (r *Registry) release(tx Tx, d digest.Digest, component, version string) error {
-	if err := tx.Delete(keyRef(d, component, version)); err != nil {
-		return err
+// release takes the references of v back, and dooms what nothing else
+// references.
+func (r *Registry) release(tx Tx, v Version) error {
+	for _, d := range v.keeps() {
+		err := errors.Join(tx.Delete(keyRef(d, v.Component, v.Version)), r.condemn(tx, d))
+		if err != nil {
+			return err
+		}
 	}
-	return r.condemn(tx, d)
+	return nil
 }
 
-// storeDoomed stores content that nothing references yet.
+// storeDoomed stores content that nothing references yet, or mends it.
 func (r *Registry) storeDoomed(ctx context.Context, content []byte) error {
 	d := digest.Of(content)
+	damaged := false
 	err := r.o.Meta.Update(ctx, func(tx Tx) error {
+		damaged = anyWith(tx, keyDamaged(d))
 		if err := notDeleting(tx, d); err != nil {
 			return err
 		}
@@ -98,16 +107,16 @@ func (r *Registry) storeDoomed(ctx context.Context, content []byte) error {
 	if err != nil {
 		return err
 	}
-	return r.o.Blobs.Put(ctx, d, bytes.NewReader(content))
+	if err := r.o.Blobs.Put(ctx, d, bytes.NewReader(content)); err != nil || !damaged {
+		return err
+	}
+	return r.o.Meta.Update(ctx, func(tx Tx) error { return tx.Delete(keyDamaged(d)) })
 }
 
-// collect removes the blobs whose grace is over. One Sweep at a time: two that
-// work on the same mark could delete what was stored anew between them.
-func (r *Registry) collect(ctx context.Context) (n int, err error) {
-	r.sweeping.Lock()
-	defer r.sweeping.Unlock()
+// dueBlobs returns the blobs whose grace is over.
+func (r *Registry) dueBlobs(ctx context.Context) ([]digest.Digest, error) {
 	var due []digest.Digest
-	err = r.o.Meta.View(ctx, func(tx Tx) error {
+	err := r.o.Meta.View(ctx, func(tx Tx) error {
 		due = nil
 		for key, b := range tx.Scan(prefixDoomed) {
 			m, err := decode[doom](key, b)
@@ -124,24 +133,14 @@ func (r *Registry) collect(ctx context.Context) (n int, err error) {
 		}
 		return nil
 	})
-	for _, d := range due {
-		if err != nil {
-			break
-		}
-		var gone bool
-		if gone, err = r.collectOne(ctx, d); gone {
-			n++
-		}
-	}
-	if err != nil {
-		err = fmt.Errorf("cannot collect: %w", err)
-	}
-	return n, err
+	return due, err
 }
 
 // due says that the grace of a doomed blob is over.
 func (r *Registry) due(m doom) bool { return m.Deleting || !m.Since.Add(r.o.Grace).After(r.now()) }
 
+// collectOne removes d if its grace is over. One collection at a time: two that
+// work on the same mark could delete what was stored anew between them.
 func (r *Registry) collectOne(ctx context.Context, d digest.Digest) (gone bool, err error) {
 	err = r.o.Meta.Update(ctx, func(tx Tx) error {
 		gone = false
@@ -149,12 +148,12 @@ func (r *Registry) collectOne(ctx context.Context, d digest.Digest) (gone bool, 
 		if err != nil || !ok || !r.due(m) {
 			return err // taken back meanwhile, or doomed anew
 		}
-		if anyWith(tx, prefixRef+d.String()+"/") {
+		if referenced(tx, d) {
 			return tx.Delete(keyDoomed(d))
 		}
 		gone = true
 		m.Deleting = true
-		if err := tx.Delete(keyBlob(d)); err != nil {
+		if err := errors.Join(tx.Delete(keyBlob(d)), tx.Delete(keyDamaged(d))); err != nil {
 			return err
 		}
 		return put(tx, keyDoomed(d), m)

@@ -24,6 +24,9 @@ var (
 	// ErrRefused: an archive is not acceptable as a layer; it will never become
 	// a version.
 	ErrRefused = errors.New("not an acceptable layer")
+	// ErrDamaged: stored content is not what its digest says, or is gone. It is
+	// not served; storing the same content again mends it.
+	ErrDamaged = errors.New("damaged content")
 )
 
 // Error is an error with its kind and what to do about it.

@@ -62,7 +62,7 @@ func (r *Registry) openManifest(ctx context.Context, scope Scope, l Side) (Blob,
 	if err != nil {
 		return nil, digest.Digest{}, err
 	}
-	b, err := r.o.Blobs.Open(ctx, layer.Manifest)
+	b, err := r.openBlob(ctx, layer.Manifest)
 	if err != nil {
 		err = fmt.Errorf("cannot open the manifest of %s: %w", l.Name, err)
 	}

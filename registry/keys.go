@@ -16,6 +16,8 @@ import (
 //	blob/DIGEST                  storedBlob: a checked layer that is in Blobs
 //	ref/DIGEST/COMPONENT/VERSION empty: the version is kept in this blob
 //	doomed/DIGEST                doom: collect the blob when nothing took it back
+//	damaged/DIGEST               damage: the blob is not served
+//	scrub                        Scrubbed: how far looking at the blobs has come
 //	config/NAME                  Revision: the newest one, deleted or not
 //	revision/NAME/REVISION       Revision
 //	audit/SEQ                    Entry
@@ -26,12 +28,14 @@ import (
 //	dropdir/HASH                 dropDir: a directory in a drop box; of key and path
 const (
 	keySeq         = "seq"
+	keyScrub       = "scrub"
 	keyChain       = "chain"
 	prefixVersion  = "version/"
 	prefixOrder    = "order/"
 	prefixBlob     = "blob/"
 	prefixRef      = "ref/"
 	prefixDoomed   = "doomed/"
+	prefixDamaged  = "damaged/"
 	prefixConfig   = "config/"
 	prefixRevision = "revision/"
 	prefixAudit    = "audit/"
@@ -45,8 +49,9 @@ func keyVersion(component, version string) string { return prefixVersion + compo
 func keyOrder(component string, seq uint64) string {
 	return fmt.Sprintf("%s%s/%016x", prefixOrder, component, seq)
 }
-func keyBlob(d digest.Digest) string   { return prefixBlob + d.String() }
-func keyDoomed(d digest.Digest) string { return prefixDoomed + d.String() }
+func keyBlob(d digest.Digest) string    { return prefixBlob + d.String() }
+func keyDoomed(d digest.Digest) string  { return prefixDoomed + d.String() }
+func keyDamaged(d digest.Digest) string { return prefixDamaged + d.String() }
 func keyRef(d digest.Digest, component, version string) string {
 	return prefixRef + d.String() + "/" + component + "/" + version
 }

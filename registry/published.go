@@ -115,10 +115,10 @@ func (r *Registry) layersOf(tx Tx, scope Scope) (map[digest.Digest]bool, error) 
 	return seen, nil
 }
 
-// OpenLayer opens a layer that some version references and, where scope is not
-// everything, a configuration in scope; the caller closes it. What is outside
-// of the scope is ErrNotFound, like what is not there.
-func (r *Registry) OpenLayer(ctx context.Context, scope Scope, d digest.Digest) (Blob, StoredLayer, error) {
+// Layer describes a layer that some version references and, where scope is not
+// everything, a configuration in scope; damaged or not. What is outside of the
+// scope is ErrNotFound, like what is not there.
+func (r *Registry) Layer(ctx context.Context, scope Scope, d digest.Digest) (StoredLayer, error) {
 	info := StoredLayer{Digest: d}
 	err := r.o.Meta.View(ctx, func(tx Tx) error {
 		seen, err := r.layersOf(tx, scope)
@@ -141,23 +141,30 @@ func (r *Registry) OpenLayer(ctx context.Context, scope Scope, d digest.Digest) 
 		}
 		return noLayer(d)
 	})
+	return info, err
+}
+
+// OpenLayer opens what Layer describes; the caller closes it. A layer that is
+// damaged is ErrDamaged.
+func (r *Registry) OpenLayer(ctx context.Context, scope Scope, d digest.Digest) (Blob, StoredLayer, error) {
+	info, err := r.Layer(ctx, scope, d)
 	if err != nil {
 		return nil, info, err
 	}
-	b, err := r.o.Blobs.Open(ctx, d)
+	b, err := r.openBlob(ctx, d)
 	return b, info, err
 }
 
 func noLayer(d digest.Digest) error { return fail(ErrNotFound, "no layer has the digest %s", d) }
 
 // HasLayer reports whether the content d can become a version without an
-// upload: it and its manifest are stored and not being collected.
+// upload: it and its manifest are stored, not damaged and not being collected.
 func (r *Registry) HasLayer(ctx context.Context, d digest.Digest) (ok bool, err error) {
 	err = r.o.Meta.View(ctx, func(tx Tx) error {
 		b, found, err := get[storedBlob](tx, keyBlob(d))
 		ok = found
 		for _, d := range []digest.Digest{d, b.Manifest} {
-			if held := held(tx, d); errors.Is(held, ErrConflict) {
+			if held := held(tx, d); errors.Is(held, ErrConflict) || isDamaged(tx, d) {
 				ok = false
 			} else if err == nil {
 				err = held

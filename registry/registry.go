@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	syncatomic "sync/atomic"
 	"time"
 
 	"deploytools/layers/manifest"
@@ -18,6 +19,9 @@ type Options struct {
 	// Check reads an archive to its end and says whether it may be a layer.
 	// See CheckFunc.
 	Check CheckFunc
+	// Identity returns what else the registry is made of, by name: the host
+	// keys, without which hosts do not know a restored one. Backups carry it.
+	Identity func() (map[string][]byte, error)
 	// Now is the clock; nil: time.Now. Order never depends on it.
 	Now func() time.Time
 
@@ -54,7 +58,8 @@ type Archive struct {
 type Registry struct {
 	o        Options
 	inbox    *Inbox
-	sweeping sync.Mutex // one Sweep at a time: see collect
+	sweeping sync.Mutex       // one collection at a time: see collectOne
+	backups  syncatomic.Int64 // that are being written
 }
 
 // New returns a Registry over the engines of o, which stay the caller's to

@@ -88,8 +88,8 @@ type Blobs interface {
 	// nil. Content that does not match is digest.ErrMismatch. A failure leaves
 	// nothing behind, or, where only the last step to durability failed, the
 	// whole blob: to take it away again could take it from a second Put that
-	// succeeded. Storing what is there already is no error (and r need not be
-	// read).
+	// succeeded. Storing what is there already stores it anew, which mends a
+	// blob that the disk has spoiled; it stays readable meanwhile.
 	Put(ctx context.Context, d digest.Digest, r io.Reader) error
 	// Open returns the blob; the caller closes it. ErrNoBlob when there is
 	// none. A blob that is deleted while it is open stays readable.
@@ -178,8 +178,8 @@ type UploadInfo struct {
 type Adopter interface {
 	// Adopt makes the upload the blob d, durably before it returns nil, and
 	// takes it out of the spool. The caller has seen that its content has the
-	// digest d and that nobody writes to it. Adopting again after a crash, or
-	// when the blob is there already, is no error. ErrNoUpload when there is
+	// digest d and that nobody writes to it. A blob that is there is replaced.
+	// Adopting again after a crash is no error. ErrNoUpload when there is
 	// neither the upload nor the blob. It need not be synced before; where
 	// making it durable fails, it leaves the spool as Sync says.
 	Adopt(ctx context.Context, name string, d digest.Digest) error

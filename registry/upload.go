@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -186,41 +185,15 @@ func (r *Registry) uploadsOf(ctx context.Context, d digest.Digest) ([]UploadStat
 	return out, err
 }
 
-// Swept is what one Sweep removed.
-type Swept struct {
-	Uploads int
-	Blobs   int
-	Entries int // of the audit log
-}
-
-// Sweep removes uploads that nobody has written to for Options.UploadExpiry and
-// blobs that nothing has referenced for Options.Grace, and drops entries of the
-// audit log beyond Options.AuditKeep. Call it now and then; it
-// may run beside anything else, and again after a crash.
-func (r *Registry) Sweep(ctx context.Context) (Swept, error) {
-	var s Swept
-	var err error
-	s.Uploads, err = r.sweepUploads(ctx)
-	if err != nil {
-		return s, fmt.Errorf("cannot remove old uploads: %w", err)
-	}
-	if s.Blobs, err = r.collect(ctx); err != nil {
-		return s, err
-	}
-	s.Entries, err = r.dropEntries(ctx)
-	return s, err
-}
-
-// sweepUploads goes by what lies in the spool, where a crash may have left an
+// expiredUploads goes by what lies in the spool, where a crash may have left an
 // upload without its record, and then by the records, where a crash may have
 // left one without its upload.
-func (r *Registry) sweepUploads(ctx context.Context) (n int, err error) {
+func (r *Registry) expiredUploads(ctx context.Context) (expired []string, err error) {
 	old := r.now().Add(-r.o.UploadExpiry)
 	keep := map[string]bool{}
-	var expired []string
 	for u, err := range r.o.Spool.List(ctx) {
 		if err != nil {
-			return n, err
+			return nil, err
 		}
 		if u.ModTime.After(old) || r.inbox.busy(u.Name) {
 			keep[u.Name] = true
@@ -230,25 +203,21 @@ func (r *Registry) sweepUploads(ctx context.Context) (n int, err error) {
 	}
 	records, err := r.Uploads(ctx)
 	if err != nil {
-		return n, err
+		return nil, err
 	}
 	for _, u := range records {
 		if !keep[u.ID] && u.Started.Before(old) && !slices.Contains(expired, u.ID) {
 			expired = append(expired, u.ID)
 		}
 	}
-	for _, id := range expired {
-		if r.inbox.busy(id) {
-			continue // resumed meanwhile
-		}
-		err := r.RemoveUpload(ctx, id)
-		if errors.Is(err, ErrNotFound) {
-			err = r.o.Spool.Remove(ctx, id)
-		}
-		if err != nil {
-			return n, err
-		}
-		n++
+	return expired, nil
+}
+
+// expire removes an upload that expiredUploads has found.
+func (r *Registry) expire(ctx context.Context, id string) error {
+	err := r.RemoveUpload(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		err = r.o.Spool.Remove(ctx, id)
 	}
-	return n, r.sweepDirs(ctx, old)
+	return err
 }

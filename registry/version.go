@@ -72,8 +72,15 @@ func (r *Registry) AddVersion(ctx context.Context, a Act, n NewVersion, progress
 	if err != nil {
 		return Added{}, err
 	}
+	damaged := false
+	if exists {
+		damaged, err = r.isAnyDamaged(ctx, old)
+		if err != nil {
+			return Added{}, err
+		}
+	}
 	var got stocked
-	if !exists {
+	if !exists || damaged {
 		if got, err = r.store(ctx, a, n, progress); err != nil {
 			return Added{}, err
 		}
@@ -199,6 +206,9 @@ func (r *Registry) adopt(ctx context.Context, u UploadState) error {
 		if err := held(tx, u.Manifest); err != nil {
 			return err
 		}
+		if isDamaged(tx, u.Manifest) { // the check of another upload stores it again
+			return damagedContent(u.Manifest)
+		}
 		if err := notDeleting(tx, u.Digest); err != nil {
 			return err
 		}
@@ -214,7 +224,7 @@ func (r *Registry) adopt(ctx context.Context, u UploadState) error {
 		if err := held(tx, u.Digest); err != nil {
 			return err
 		}
-		if err := forgetUpload(tx, u); err != nil {
+		if err := errors.Join(forgetUpload(tx, u), tx.Delete(keyDamaged(u.Digest))); err != nil {
 			return err
 		}
 		return put(tx, keyBlob(u.Digest), u.blob())
@@ -258,6 +268,11 @@ func (r *Registry) recordVersion(ctx context.Context, a Act, n NewVersion, plann
 		if err != nil {
 			return done{}, err
 		}
+		if exists && old.Manifest.IsZero() {
+			if old, err = completed(tx, old); err != nil {
+				return done{}, err
+			}
+		}
 		if exists {
 			out = Added{Version: old, Existed: true}
 			if len(n.Meta) > 0 && !maps.Equal(n.Meta, old.Meta) {
@@ -274,13 +289,28 @@ func (r *Registry) recordVersion(ctx context.Context, a Act, n NewVersion, plann
 			return done{}, err
 		}
 		did := done{n.Component, fmt.Sprintf("added version %s, %s", n.Version, n.Digest)}
-		if out.Trimmed, err = r.trim(tx, n.Component); len(out.Trimmed) > 0 {
+		gone, err := r.trim(tx, n.Component, trimPerUpdate)
+		for _, v := range gone {
+			out.Trimmed = append(out.Trimmed, v.Version)
+		}
+		if len(gone) > 0 {
 			did.what += ", removed " + strings.Join(out.Trimmed, " ")
 		}
 		return did, err
 	})
 	out.What = what
 	return out, err
+}
+
+// completed gives a version that was imported without its content what is known
+// of it, where it is stored now.
+func completed(tx Tx, v Version) (Version, error) {
+	b, ok, err := get[storedBlob](tx, keyBlob(v.Digest))
+	if err != nil || !ok {
+		return v, err
+	}
+	v.Size, v.Unpacked, v.Entries, v.Manifest = b.Size, b.Unpacked, b.Entries, b.Manifest
+	return v, errors.Join(put(tx, keyVersion(v.Component, v.Version), v), reference(tx, v))
 }
 
 // plan puts the content d in place for a dry run.
@@ -310,8 +340,7 @@ func (r *Registry) newVersion(tx Tx, a Act, n NewVersion) (Version, error) {
 	return v, errors.Join(
 		put(tx, keyVersion(n.Component, n.Version), v),
 		put(tx, keyOrder(n.Component, seq), n.Version),
-		reference(tx, n.Digest, n.Component, n.Version),
-		reference(tx, b.Manifest, n.Component, n.Version),
+		reference(tx, v),
 	)
 }
 
@@ -321,8 +350,7 @@ func (r *Registry) eraseVersion(tx Tx, v Version) error {
 	return errors.Join(
 		tx.Delete(keyVersion(v.Component, v.Version)),
 		tx.Delete(keyOrder(v.Component, v.Seq)),
-		r.release(tx, v.Digest, v.Component, v.Version),
-		r.release(tx, v.Manifest, v.Component, v.Version),
+		r.release(tx, v),
 	)
 }
 
@@ -382,31 +410,3 @@ const (
 	erasePerUpdate = (MaxWrites - actWrites) / writesToErase
 	trimPerUpdate  = (MaxWrites - actWrites - writesToAdd) / writesToErase
 )
-
-// trim removes versions of component beyond the newest Options.MaxVersions,
-// but for those that a configuration references, now or within its rollback
-// window. It returns their names. With very many it leaves some to the next one.
-func (r *Registry) trim(tx Tx, component string) ([]string, error) {
-	if r.o.MaxVersions <= 0 {
-		return nil, nil
-	}
-	versions, err := versionsIn(tx, component)
-	if err != nil || len(versions) <= r.o.MaxVersions {
-		return nil, err
-	}
-	used, err := r.neededOf(tx, component)
-	if err != nil {
-		return nil, err
-	}
-	var gone []string
-	for _, v := range versions[:len(versions)-r.o.MaxVersions] {
-		if _, needed := used[v.Version]; needed || len(gone) == trimPerUpdate {
-			continue
-		}
-		if err := r.eraseVersion(tx, v); err != nil {
-			return nil, err
-		}
-		gone = append(gone, v.Version)
-	}
-	return gone, nil
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -34,9 +35,10 @@ func (db *DB) View(ctx context.Context, fn func(registry.Tx) error) error {
 		return fmt.Errorf("cannot read %s: %w", db.path, err)
 	}
 	defer b.Rollback()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // see tx.caught
 	tx := newTx(b)
 	defer tx.end()
-	return fn(tx)
+	return tx.whole(fn(tx))
 }
 
 // Update is registry.Meta's. Updates take turns. One that wrote nothing costs
@@ -57,10 +59,11 @@ func (db *DB) Update(ctx context.Context, fn func(registry.Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("cannot store in %s: %w", db.path, err)
 	}
-	defer b.Rollback() // after a Commit it does nothing
+	defer b.Rollback()                                       // after a Commit it does nothing
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // see tx.caught
 	tx := newTx(b)
 	defer tx.end()
-	if err := fn(tx); err != nil {
+	if err := tx.whole(fn(tx)); err != nil {
 		return err
 	}
 	tx.end()
@@ -75,9 +78,15 @@ func (db *DB) Update(ctx context.Context, fn func(registry.Tx) error) error {
 
 // store commits writes. It counts as failed until it is known to have
 // succeeded, so that a panic in bbolt ends the storing as well.
-func (db *DB) store(b *bolt.Tx, writes *registry.Writes) error {
+func (db *DB) store(b *bolt.Tx, writes *registry.Writes) (err error) {
 	keys, dirty := b.Bucket(bucketKeys), false
 	db.broken = db.readOnly(errors.New("interrupted"))
+	defer func() {
+		if v := recover(); v != nil { // bbolt's, or a page that cannot be read
+			db.broken = db.readOnly(damaged{fmt.Errorf("%v", v)})
+			err = db.broken
+		}
+	}()
 	for k, v := range writes.All() {
 		dirty = true
 		if err := set(keys, []byte(k), v); err != nil {

@@ -2,8 +2,10 @@ package boltmeta
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -181,5 +183,51 @@ func BenchmarkUpdate(b *testing.B) {
 		if err := db.Update(b.Context(), func(tx registry.Tx) error { return tx.Put(fmt.Sprint(i), []byte("value")) }); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestAFileThatIsCutWhileItIsOpenIsAnError and no fault that ends the process:
+// pages that are missing, or that the disk cannot read, are named.
+func TestAFileThatIsCutWhileItIsOpenIsAnError(t *testing.T) {
+	path := statePath(t)
+	db := open(t, path)
+	for i := range 50 {
+		if err := db.Update(t.Context(), func(tx registry.Tx) error {
+			return tx.Put(fmt.Sprintf("key/%02d", i), make([]byte, 20_000))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Truncate(path, 3*int64(os.Getpagesize())); err != nil {
+		t.Fatal(err)
+	}
+	for name, look := range map[string]func(registry.Tx) error{
+		"a scan": func(tx registry.Tx) error {
+			for range tx.Scan("key/") {
+			}
+			return nil
+		},
+		"a get that passes over it": func(tx registry.Tx) error {
+			tx.Get("key/33")
+			return nil
+		},
+		"a get": func(tx registry.Tx) error {
+			v, err := tx.Get("key/33")
+			if err == nil {
+				t.Errorf("Get = %d bytes, nil", len(v))
+			}
+			return err
+		},
+	} {
+		if err := db.View(t.Context(), look); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), path) {
+			t.Errorf("View of %s = %v, want ErrDamaged", name, err)
+		}
+		if err := db.Update(t.Context(), look); !errors.Is(err, ErrDamaged) {
+			t.Errorf("Update of %s = %v, want ErrDamaged", name, err)
+		}
+	}
+	err := db.Update(t.Context(), func(tx registry.Tx) error { return tx.Put("key/33", nil) })
+	if !errors.Is(err, registry.ErrReadOnly) && !errors.Is(err, ErrDamaged) {
+		t.Errorf("Update that writes = %v, want ErrReadOnly or ErrDamaged", err)
 	}
 }

@@ -1,6 +1,7 @@
 package boltmeta
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,8 @@ type Options struct {
 	// 0 = 5 s.
 	Timeout time.Duration
 }
+
+func (o Options) timeout() time.Duration { return cmp.Or(o.Timeout, 5*time.Second) }
 
 // format is what this package reads and writes.
 const format = 2
@@ -46,9 +49,7 @@ var (
 // is there. It reads the whole file and proves that its structure is sound.
 // A file that is damaged, newer or upstream's is left as it is.
 func Open(path string, o Options) (*DB, error) {
-	if o.Timeout == 0 {
-		o.Timeout = 5 * time.Second
-	}
+	o.Timeout = o.timeout()
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -3,6 +3,7 @@ package boltmeta
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 	"sync"
@@ -20,15 +21,20 @@ var (
 // tx is a registry.Tx. It writes to bbolt only when its function has ended:
 // the cursors of a loop stay valid whatever the loop writes.
 type tx struct {
+	path     string
 	writes   registry.Writes
 	writable bool
 
 	mu   sync.Mutex   // bbolt's pages may be unmapped after the end: nobody is to be reading then
 	keys *bolt.Bucket // nil after the end
+	bad  error        // a page of the file could not be read
 }
 
-func newTx(b *bolt.Tx) *tx {
-	return &tx{keys: b.Bucket(bucketKeys), writable: b.Writable()}
+func newTx(b *bolt.Tx) (t *tx) {
+	t = &tx{path: b.DB().Path(), writable: b.Writable()}
+	defer t.caught()
+	t.keys = b.Bucket(bucketKeys)
+	return t
 }
 
 func (t *tx) end() {
@@ -43,9 +49,35 @@ func (t *tx) ended() bool {
 	return t.keys == nil
 }
 
-func (t *tx) Get(key string) ([]byte, error) {
+// caught is deferred round every look into the file. A page that cannot be read,
+// because the disk fails or somebody has cut the file, is a fault there, and what
+// makes no sense is a panic of bbolt's: either ends the transaction and not the
+// registry.
+func (t *tx) caught() {
+	if v := recover(); v != nil {
+		t.bad = fmt.Errorf("cannot read %s: %w", t.path, damaged{fmt.Errorf("%v", v)})
+	}
+}
+
+// whole returns err, or that the file turned out to be damaged.
+func (t *tx) whole(err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.bad != nil {
+		return t.bad
+	}
+	return err
+}
+
+func (t *tx) Get(key string) (value []byte, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer func() {
+		if t.bad != nil {
+			value, err = nil, t.bad
+		}
+	}()
+	defer t.caught()
 	if t.keys == nil {
 		return nil, errTxEnded
 	}
@@ -80,9 +112,10 @@ func (t *tx) stored(prefix string) iter.Seq2[string, []byte] {
 }
 
 // step returns copies of where move gets to.
-func (t *tx) step(move func() (key, value []byte)) (string, []byte, bool) {
+func (t *tx) step(move func() (key, value []byte)) (key string, value []byte, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer t.caught()
 	if t.keys == nil {
 		return "", nil, false
 	}

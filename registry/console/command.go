@@ -27,6 +27,7 @@ type Command struct {
 	Rows              bool          // under -json it prints an object for each row
 	Stdin             bool          // it reads standard input; the others are given none
 	Hidden            bool          // in no list and no document
+	Raw               bool          // it writes bytes, and has no -json
 	Examples          []string
 	Statuses          []wire.Status // that it returns, besides 0, 1 and 2
 	New               func() Op     // fresh flag values every time
@@ -165,6 +166,9 @@ func (s *Session) run(ctx context.Context, words []string) error {
 	if f := fs.Lookup("json"); f.Changed {
 		s.json = f.Value.String() == "true"
 	}
+	if c.Raw && s.json {
+		return usage("%s writes bytes and knows no -json", c.Name)
+	}
 	if err := s.allowed(c, op); err != nil {
 		s.refused(ctx, fs, err)
 		return err
@@ -206,7 +210,8 @@ func (s *Session) allowed(c Command, op Op) error {
 	return nil
 }
 
-// flagSet returns the flags of the command: its own and -json.
+// flagSet returns the flags of the command: its own and -json, which a raw one
+// knows to refuse it.
 func (c Command) flagSet(op Op) *pflag.FlagSet {
 	fs := pflag.NewFlagSet(c.Name, pflag.ContinueOnError)
 	fs.SortFlags = false
@@ -221,6 +226,7 @@ func (c Command) flagJSON(fs *pflag.FlagSet) {
 		text += " a line"
 	}
 	fs.Bool("json", false, text)
+	fs.Lookup("json").Hidden = c.Raw // which knows it to refuse it
 }
 
 // Describe defines the flags of the command, for help: what they are set to is
@@ -264,7 +270,11 @@ func (s *Session) show(result Result) error {
 	case result == nil:
 		return nil
 	}
-	return Show(s.Stdout, result, s.json)
+	err := Show(s.Stdout, result, s.json)
+	if o, ok := result.(outcome); ok && err == nil {
+		err = o.Outcome()
+	}
+	return err
 }
 
 // Show writes a result as text, or as one line of JSON.

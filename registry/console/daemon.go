@@ -80,6 +80,7 @@ type statsResult struct {
 	Configurations int    `json:"configurations"`
 	Blobs          int    `json:"blobs"`
 	BlobBytes      int64  `json:"blob_bytes"`
+	Damaged        int    `json:"damaged"` // blobs that are not served: see fsck
 	Uploads        int    `json:"uploads"`
 	Stats
 }
@@ -104,7 +105,12 @@ func (*statsOp) Run(ctx context.Context, s *Session, _ []string) (Result, error)
 	if err != nil {
 		return nil, err
 	}
+	damaged, err := s.Registry.Damaged(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := statsResult{
+		Damaged: len(damaged),
 		Storing: s.Registry.Storing(ctx) == nil, Components: len(components), Configurations: len(configurations),
 		Blobs: len(layers), Uploads: len(uploads), Stats: s.Daemon.Stats(),
 	}
@@ -125,6 +131,9 @@ func (r statsResult) Text(w io.Writer) error {
 	row("components", r.Components)
 	row("configurations", r.Configurations)
 	row("blobs", fmt.Sprintf("%d, %d bytes", r.Blobs, r.BlobBytes))
+	if r.Damaged > 0 {
+		row("damaged", fmt.Sprintf("%d blobs, which are not served: fsck names them", r.Damaged))
+	}
 	row("uploads", r.Uploads)
 	row("connected", fmt.Sprintf("%d agents, %d operators, %d not authenticated", r.Agents, r.Operators, r.Waiting))
 	row("running", fmt.Sprintf("%d sessions, %d files open", r.Sessions, r.Files))

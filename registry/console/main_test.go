@@ -22,6 +22,7 @@ type desk struct {
 	t              testing.TB
 	meta           registry.Meta
 	session        Session
+	blobs          registry.Blobs
 	stdout, stderr bytes.Buffer
 	minutes        syncatomic.Int64 // since its clock began
 }
@@ -33,6 +34,7 @@ func newDesk(t testing.TB) *desk {
 	d := &desk{t: t, meta: enginetest.NewMeta(enginetest.MetaOptions{Rerun: 2})}
 	start := time.Date(2026, 11, 21, 18, 0, 0, 0, time.UTC)
 	blobs, spool := enginetest.NewBlobs()
+	d.blobs = blobs
 	r := registry.New(registry.Options{
 		Meta: d.meta, Blobs: blobs, Spool: spool, Check: check,
 		Now: func() time.Time { return start.Add(time.Duration(d.minutes.Load()) * time.Minute) },
@@ -131,6 +133,9 @@ func (d *desk) examples() *desk {
 	d.walk()
 	d.must("changeconf -name project1 -component code -version v00")
 	d.must("changeconf -name project1 -component code -version v01")
+	d.addver("old", "v01")
+	d.must("delver -name old -version v01")
+	d.minutes.Add(2 * 24 * 60) // gc finds something
 	d.upload("")
 	return d
 }
@@ -138,8 +143,11 @@ func (d *desk) examples() *desk {
 // state returns all that the registry holds, as its commands show it.
 func (d *desk) state() string {
 	d.t.Helper()
-	was := d.session.Caller
-	defer func() { d.session.Caller = was }()
+	was, minutes := d.session.Caller, d.minutes.Load()
+	defer func() {
+		d.session.Caller = was
+		d.minutes.Store(minutes) // looking takes no time
+	}()
 	d.session.Caller.Role = registry.Admin
 	var b strings.Builder
 	for _, list := range [][2]string{{"components", "showcomp"}, {"configurations", "history"}} {
@@ -151,6 +159,7 @@ func (d *desk) state() string {
 		b.WriteString(d.must("showconf -json -name " + strings.TrimSpace(name)))
 	}
 	b.WriteString(d.must("uploads -json"))
+	b.WriteString(d.must("gc -dry-run -json"))
 	if f, ok := d.session.Daemon.(*fakeDaemon); ok {
 		fmt.Fprint(&b, f.cut)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
+	"slices"
 
 	"deploytools/registry"
 	"deploytools/registry/wire"
@@ -15,6 +16,11 @@ names a complete upload of your key, as sftp shows it. Without one, standard inp
 
 // everyCommand returns the command table.
 func everyCommand() []Command {
+	return slices.Concat(layerCommands(), upkeepCommands(), sessionCommands())
+}
+
+// layerCommands are the commands about layers and configurations.
+func layerCommands() []Command {
 	return []Command{
 		{
 			Name: "help", Short: "list the commands, or explain one", Args: "[COMMAND]", Role: registry.Viewer, Reach: NoConfiguration,
@@ -191,6 +197,12 @@ rollback works; -force deletes it all the same, and -note says why.`,
 			Examples: []string{"delconf -name project1 -force"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delconfOp) },
 		},
+	}
+}
+
+// sessionCommands are the commands about the console itself.
+func sessionCommands() []Command {
+	return []Command{
 		{
 			Name: "audit", Short: "list who changed what, and what was refused", Role: registry.Admin, Rows: true,
 			Long: `One line for each command and upload that changed something, and for each that was refused to

@@ -60,11 +60,16 @@ func (b *MemoryBlobs) Put(ctx context.Context, d digest.Digest, r io.Reader) err
 	return nil
 }
 
-// add keeps the blob that is there; s.mu is held.
+// add replaces a blob that is there; s.mu is held.
 func (s *shelf) add(d digest.Digest, content []byte) {
-	if _, ok := s.blobs[d]; !ok {
-		s.blobs[d] = memoryBlob{content, time.Now()}
-	}
+	s.blobs[d] = memoryBlob{content, time.Now()}
+}
+
+// Spoil gives the blob d other content, as a disk may.
+func (b *MemoryBlobs) Spoil(d digest.Digest, content []byte) {
+	b.shelf.mu.Lock()
+	defer b.shelf.mu.Unlock()
+	b.shelf.add(d, content)
 }
 
 // contextReader stops reading when its context is done.

@@ -76,14 +76,26 @@ func encode(rev *registry.Revision) ([]byte, entry, error) {
 }
 
 // layer opens the layer at p; the caller closes it.
-func (t published) layer(p string) (registry.Blob, entry, error) {
+func (t published) layer(p string) (registry.Blob, error) {
 	name, _ := under(p, filesDir)
 	d, err := digest.Parse(name)
 	if err != nil {
-		return nil, entry{}, fs.ErrNotExist
+		return nil, fs.ErrNotExist
 	}
-	blob, info, err := t.r.OpenLayer(t.ctx, t.reader.Configs, d)
-	return blob, layerEntry(info), err
+	blob, _, err := t.r.OpenLayer(t.ctx, t.reader.Configs, d)
+	return blob, err
+}
+
+// layerInfo is what stat tells about the layer at p. It opens nothing: whoever
+// then reads a damaged one is told why it is not served.
+func (t published) layerInfo(p string) (fs.FileInfo, error) {
+	name, _ := under(p, filesDir)
+	d, err := digest.Parse(name)
+	if err != nil {
+		return nil, fs.ErrNotExist
+	}
+	info, err := t.r.Layer(t.ctx, t.reader.Configs, d)
+	return layerEntry(info), err
 }
 
 func layerEntry(l registry.StoredLayer) entry { return entry{l.Digest.String(), 0o600, l.Size, l.Time} }
@@ -96,7 +108,7 @@ func (document) Close() error { return nil }
 
 func (t published) read(p string) (opened, error) {
 	if _, ok := under(p, filesDir); ok {
-		blob, _, err := t.layer(p)
+		blob, err := t.layer(p)
 		if err != nil {
 			return nil, err
 		}
@@ -124,11 +136,7 @@ func (t published) stat(p string) (fs.FileInfo, error) {
 		return top()[1], nil
 	}
 	if _, ok := under(p, filesDir); ok {
-		blob, info, err := t.layer(p)
-		if err != nil {
-			return nil, err
-		}
-		return info, blob.Close()
+		return t.layerInfo(p)
 	}
 	_, info, err := t.document(p)
 	return info, err

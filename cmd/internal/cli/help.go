@@ -16,7 +16,9 @@ func (p *Program) page() console.Page {
 	if fs.HasAvailableFlags() {
 		usage += " [flags]"
 	}
-	if p.dispatches() {
+	if p.Alone {
+		usage += " [command [flags] [arguments]]"
+	} else if p.dispatches() {
 		usage += " command [flags] [arguments]"
 	} else if p.Args != "" {
 		usage += " " + p.Args

@@ -37,6 +37,9 @@ type Program struct {
 	// while somebody waits with a key pressed: it bounds its time, asks nothing
 	// and prints nothing. Nil: nothing.
 	Suggest func(ctx context.Context, o *IO, words []string, word string) []string
+	// Alone says that Run is what the program does without any words, and that
+	// it takes none.
+	Alone bool
 }
 
 // Command is one command of a program.
@@ -106,9 +109,11 @@ func (p *Program) refuse(words []string) error {
 		return nil
 	case !p.dispatches():
 		return Usage("unexpected argument %q", words[0])
+	case p.Alone && len(words) == 0:
+		return nil
 	case len(words) == 0:
 		return Usage("no command given")
-	case p.Run != nil:
+	case p.Run != nil && !p.Alone:
 		return nil
 	}
 	if near := console.Nearest(words[0], p.names()); near != "" {

@@ -6,6 +6,7 @@ package ops
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -19,6 +20,11 @@ func Stopping() { daemon.SdNotify(false, daemon.SdNotifyStopping) }
 
 // Status shows one line in `systemctl status`.
 func Status(line string) { daemon.SdNotify(false, "STATUS="+line) }
+
+// Extend asks for d more to start in: the service manager gives up otherwise.
+func Extend(d time.Duration) {
+	daemon.SdNotify(false, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
+}
 
 // Watchdog tells the service manager that the daemon is alive, as often as it
 // wants to hear it, for as long as alive returns true. It returns when ctx

@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,8 +25,6 @@ import (
 	"deploytools/cmd/internal/ops"
 	"deploytools/layers"
 	"deploytools/registry"
-	"deploytools/registry/boltmeta"
-	"deploytools/registry/fsblobs"
 	"deploytools/registry/sshd"
 )
 
@@ -57,8 +54,10 @@ nothing.`,
 			"deploy-registry -addr localhost:2022 -dir $DIR -opauth $DIR/operator.keys -srvauth $DIR/service.keys",
 			"deploy-registry -addr 0.0.0.0:2022 -addr '[::]:2022'",
 		},
-		Flags: s.flags,
-		Run:   s.run,
+		Flags:    s.flags,
+		Commands: s.commands(),
+		Alone:    true,
+		Run:      s.run,
 	}
 }
 
@@ -75,6 +74,7 @@ type settings struct {
 	minFree     int64
 	auditKeep   int
 	quota       registry.Quota
+	upkeep      upkeep
 	layers      layers.Options
 	limits      limits
 	http        string
@@ -96,6 +96,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.Int64Var(&s.quota.Total, "total-quota", 256<<30, "`bytes` that the uploads of all keys may take until they are versions")
 	fs.IntVar(&s.quota.Entries, "max-uploads", 1000, "`number` of uploads and directories that one key may have")
 	fs.Int64Var(&s.minFree, "min-free", 1<<30, "`bytes` that uploads leave free on the disk")
+	s.upkeep.flags(fs)
 	fs.IntVar(&s.auditKeep, "audit-keep", 0, "`number` of newest entries of the audit log to keep; 0 keeps all. One takes about half a kilobyte")
 	layerflags.Define(fs, &s.layers)
 	s.limits.flags(fs)
@@ -129,7 +130,7 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err := access.load(); err != nil {
 		return err
 	}
-	reg, closeStore, err := s.open(log)
+	reg, closeStore, err := s.open(ctx, log)
 	if err != nil {
 		return cli.Unwritable(err)
 	}
@@ -186,6 +187,9 @@ func (s *settings) check() error {
 	case s.quota.Operator <= 0 || s.quota.Total <= 0 || s.quota.Entries <= 0:
 		return cli.Usage("-operator-quota, -total-quota and -max-uploads should be positive")
 	}
+	if err := s.upkeep.check(); err != nil {
+		return err
+	}
 	if s.http != "" {
 		if err := ops.CheckLocal(s.http); err != nil {
 			return cli.Usage("-http %s: %w", s.http, err)
@@ -199,38 +203,6 @@ func (s *settings) check() error {
 func isPort(port string) bool {
 	n, err := strconv.Atoi(port)
 	return port != "" && (err != nil || n >= 0 && n <= 65535)
-}
-
-// open opens the engines below the directory and the domain over them.
-func (s *settings) open(log *slog.Logger) (*registry.Registry, func(), error) {
-	if err := atomic.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, nil, cli.WithHint(err, cli.DirHint)
-	}
-	meta, err := boltmeta.Open(filepath.Join(s.dir, "state.db"), boltmeta.Options{})
-	if errors.Is(err, boltmeta.ErrInUse) {
-		err = cli.WithHint(err, fmt.Sprintf("another deploy-registry is using the directory %s (-dir): find it with 'ps -C deploy-registry', its log tells where it listens", s.dir))
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	blobs, spool, err := fsblobs.Open(s.dir)
-	if err == nil {
-		// The lock on the database makes this process the owner of the rest.
-		err = blobs.Sweep()
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, meta.Close())
-	}
-	reg := registry.New(registry.Options{
-		Meta: meta, Blobs: blobs, Spool: spool, Check: checkFunc(s.layers),
-		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree, Quota: s.quota, AuditKeep: s.auditKeep,
-	})
-	return reg, func() {
-		reg.Close()
-		if err := meta.Close(); err != nil {
-			log.Error("database closed", "error", err)
-		}
-	}, nil
 }
 
 // drain is how long what runs may go on after TERM: less than TimeoutStopSec of
@@ -294,10 +266,7 @@ func (s *settings) listen(ctx context.Context, log *slog.Logger) ([]net.Listener
 	return all, nil
 }
 
-// sweepEvery is how often old uploads and unreferenced blobs are looked for.
-const sweepEvery = 10 * time.Minute
-
-// serve runs the server and the sweeper until ctx ends.
+// serve runs the server, and the upkeep beside it, until ctx ends.
 func (s *settings) serve(ctx context.Context, server *sshd.Server, listeners []net.Listener, reg *registry.Registry, log *slog.Logger) error {
 	ops.Ready()
 	ops.Status("serving " + strings.Join(s.addrs, " "))
@@ -305,7 +274,7 @@ func (s *settings) serve(ctx context.Context, server *sshd.Server, listeners []n
 	swept := make(chan struct{})
 	go func() {
 		defer close(swept)
-		sweep(side, reg, log)
+		s.upkeep.run(side, reg, log)
 	}()
 	go ops.Watchdog(side, func() bool { return storing(side, reg, log) })
 	err := server.Serve(ctx, listeners...)
@@ -328,25 +297,4 @@ func storing(ctx context.Context, reg *registry.Registry, log *slog.Logger) bool
 		ops.Status("changes cannot be stored: " + err.Error())
 	}
 	return err == nil
-}
-
-func sweep(ctx context.Context, reg *registry.Registry, log *slog.Logger) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		got, err := reg.Sweep(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			log.Warn("sweep failed", "error", err)
-		case got != registry.Swept{}:
-			log.Info("swept", "uploads", got.Uploads, "blobs", got.Blobs, "entries", got.Entries)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
 }
