@@ -212,7 +212,8 @@ func (m *crashed) at(t *testing.T, n int) {
 	m.check(t, m.when(n))
 }
 
-// acts are an operator's work: uploads, versions, a configuration, deletions. The
+// acts are an operator's work: uploads, versions, a configuration, deletions, a
+// backup. The
 // error of one says that it was not acknowledged.
 func (m *crashed) acts() []func() error {
 	m.round++
@@ -285,6 +286,8 @@ func (m *crashed) acts() []func() error {
 			m.versions = slices.DeleteFunc(m.versions, func(v string) bool { return v == old })
 			return run("ssh", "reg", "delver", "-name", "code", "-version", old)
 		},
+		func() error { return run("ssh", "reg", "gc") },
+		func() error { return run("ssh", "reg", "backup") },
 	}
 }
 
@@ -298,6 +301,9 @@ func (m *crashed) check(t *testing.T, when string) {
 		t.Errorf("%s: the configuration has %s, want %s or %s", when, got, m.live, m.asked)
 	}
 	m.live, m.asked = got, ""
+	if out, err := m.s.command("ssh", "reg", "fsck", "-read-data").CombinedOutput(); err != nil {
+		t.Errorf("%s: fsck: %v: %s", when, err, out)
+	}
 	if m.uploaded != "" {
 		// It may be a version, although that was not acknowledged.
 		uploads, err := m.s.command("ssh", "reg", "uploads").Output()
