@@ -232,11 +232,15 @@ func newSFTPStream(s *session) *sftpStream {
 // Types of packets (draft-ietf-secsh-filexfer-02, section 3) that make handles.
 const fxOpen, fxOpendir = 3, 11
 
-// Read gives what follows the opening of a file only after its answer. The
-// library's data races are reached by naming a handle before, which clients
+// Read gives what opens a file only after the answers to all before it, and what
+// follows only after its answer. The library's data races are reached by naming a handle before, which clients
 // cannot know yet; but they can guess it.
 func (f *sftpStream) Read(p []byte) (int, error) {
-	if f.in.have == 0 && f.in.left == 0 && (f.in.kind == fxOpen || f.in.kind == fxOpendir) {
+	if f.in.left > 0 && !f.in.begun && len(p) > 1 {
+		p = p[:1] // first, what it is
+	}
+	between := f.in.have == 0 && f.in.left == 0
+	if (between || f.in.begun && f.in.left > 0) && (f.in.kind == fxOpen || f.in.kind == fxOpendir) {
 		f.awaitAnswers()
 	}
 	n, err := f.s.ch.Read(p)

@@ -223,3 +223,32 @@ func TestNothingFollowsAnOpeningBeforeItsAnswer(t *testing.T) {
 		})
 	}
 }
+
+// What came before may still be looking for a handle that it guessed.
+func TestAnOpeningWaitsForWhatCameBefore(t *testing.T) {
+	const write, opening = "\x00\x00\x00\x02\x06w", "\x00\x00\x00\x02\x03o"
+	synctest.Test(t, func(t *testing.T) {
+		c := &conn{s: &Server{o: Options{Stall: time.Minute}}}
+		f := newSFTPStream(&session{c: c, ch: input{Reader: strings.NewReader(write + opening)}, stdout: newOutlet(c, io.Discard)})
+		if _, err := io.ReadFull(f, make([]byte, len(write))); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error, 1)
+		go func() {
+			_, err := io.ReadFull(f, make([]byte, 4))
+			if err == nil {
+				_, err = io.ReadFull(f, make([]byte, 2))
+			}
+			got <- err
+		}()
+		synctest.Wait()
+		if len(got) != 0 {
+			t.Error("the opening was given before the answer to the write")
+		}
+		io.WriteString(f, "\x00\x00\x00\x02eo")
+		if err := <-got; err != nil {
+			t.Errorf("after the answer: %v", err)
+		}
+		f.end()
+	})
+}
