@@ -33,6 +33,10 @@ func TestCrashMatrixRegistry(t *testing.T) {
 				m.at(t, n)
 			}
 			m.at(t, points+1000) // nothing happens, but for a cut after all is acknowledged
+			if f.power != 0 {
+				m.pause = writeBack
+				m.at(t, points+1000)
+			}
 		})
 	}
 }
@@ -72,8 +76,13 @@ type crashed struct {
 	live     string   // the version that the configuration had last
 	asked    string   // the one that it may have got since
 
-	acknowledged int // acts
+	acknowledged int           // acts
+	pause        time.Duration // between the last of them and a cut
 }
+
+// writeBack is after the time in which the kernel has written by itself what
+// nobody synced: ext4 writes its journal every 5 s.
+const writeBack = 7 * time.Second
 
 func newCrashed(t *testing.T, f fault) *crashed {
 	t.Helper()
@@ -192,6 +201,7 @@ func (m *crashed) at(t *testing.T, n int) {
 	case !m.fails() && !survived:
 		registry.wait()
 	case m.power != 0:
+		time.Sleep(m.pause)
 		cutPower(t, m.dir, m.power)
 	case m.fails() && up:
 		// It lives and tells, whatever it may not write.
