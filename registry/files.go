@@ -11,11 +11,11 @@ import (
 )
 
 // Version returns the record of a version.
-func (r *Registry) Version(ctx context.Context, l LayerRef) (Version, error) {
-	v, ok, err := r.lookUp(ctx, l.Component, l.Version)
-	if err == nil && !ok {
-		err = fail(ErrNotFound, "no version %q for component %q found", l.Version, l.Component)
-	}
+func (r *Registry) Version(ctx context.Context, l LayerRef) (v Version, err error) {
+	err = r.o.Meta.View(ctx, func(tx Tx) (err error) {
+		v, err = l.find(tx)
+		return err
+	})
 	return v, err
 }
 

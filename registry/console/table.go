@@ -124,6 +124,7 @@ deployctl addver -file FILE uploads and adds in one step.`,
 			Name: "addconf", Short: "make a configuration of layers", Args: "[NAME COMPONENT:VERSION...]",
 			Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Long: `Layers are stacked in the order given: where two hold the same path, the later one wins.
+A layer is COMPONENT:VERSION, or COMPONENT@sha256:DIGEST for the newest version of this content.
 
 The words behind the flags are the name, unless -name is given, and layers.`,
 			Examples: []string{

@@ -3,10 +3,12 @@ package ctlcmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"deploytools/atomic"
 	"deploytools/cmd/internal/cli"
 	"deploytools/layers/digest"
 	"deploytools/registry/console"
@@ -32,12 +34,15 @@ type addver struct {
 	r    *remote
 	c    console.Command
 	file string
+	out  string
 }
 
 func (a *addver) Flags(fs *pflag.FlagSet) {
 	a.c.Describe(fs)
 	fs.StringVar(&a.file, "file", "", "`archive` to upload, tar.gz")
 	cli.FileFlag(fs, "file")
+	fs.StringVar(&a.out, "o", "", "`file` to write the digest to, as sha256:DIGEST; with -file")
+	cli.FileFlag(fs, "o")
 }
 
 func (a *addver) Run(ctx context.Context, o *cli.IO, words []string) error {
@@ -76,7 +81,18 @@ func (a *addver) Run(ctx context.Context, o *cli.IO, words []string) error {
 	}
 	defer c.Close()
 	p := put{r: a.r, c: c, o: o, f: f, layer: name + ":" + version, dryRun: isSet(fs, "dry-run"), json: isSet(fs, "json")}
-	return p.run(ctx, func(d digest.Digest) string { return a.line(fs, d) })
+	var added digest.Digest
+	err = p.run(ctx, func(d digest.Digest) string {
+		added = d
+		return a.line(fs, d)
+	})
+	if err != nil || a.out == "" || p.dryRun {
+		return err
+	}
+	if err := atomic.WriteFile(a.out, []byte("sha256:"+added.String()+"\n"), 0o644); err != nil {
+		return fmt.Errorf("the version was added, but its digest cannot be written: %w", err)
+	}
+	return nil
 }
 
 func isSet(fs *pflag.FlagSet, name string) bool { return fs.Lookup(name).Value.String() == "true" }
@@ -101,7 +117,7 @@ func (a *addver) line(fs *pflag.FlagSet, d digest.Digest) string {
 			values = several.GetSlice()
 		}
 		for _, value := range values {
-			if f.Name != "file" {
+			if f.Name != "file" && f.Name != "o" {
 				words = append(words, "-"+f.Name+"="+value)
 			}
 		}
