@@ -99,7 +99,7 @@ func TestUsage(t *testing.T) {
 		{"rollback -name project1 -to -1", `error: bad value "-1" of flag -to: invalid syntax` + "\nhint: see 'help rollback'\n"},
 		{"changeconf -name project1 -component code", "error: -component and -version go together\nhint: see 'help changeconf'\n"},
 		{"changeconf -name project1 -version v01", "error: -component and -version go together\nhint: see 'help changeconf'\n"},
-		{"changeconf -name project1 -layer code", `error: layer "code" should be COMPONENT:VERSION` + "\nhint: see 'help changeconf'\n"},
+		{"changeconf -name project1 -layer code", `error: layer "code" should be COMPONENT:VERSION or COMPONENT@sha256:DIGEST` + "\nhint: see 'help changeconf'\n"},
 		{"changeconf -name project1 -layer code:v01 -component code -version v00", `error: duplicate component "code"` + "\nhint: see 'help changeconf'\n"},
 		{"delver -name code", "error: name and version should both be set\nhint: see 'help delver'\n"},
 		{"help addver addconf", "error: help explains one command at a time\nhint: see 'help help'\n"},
