@@ -233,8 +233,8 @@ func newSFTPStream(s *session) *sftpStream {
 const fxOpen, fxOpendir = 3, 11
 
 // Read gives what opens a file only after the answers to all before it, and what
-// follows only after its answer. The library's data races are reached by naming a handle before, which clients
-// cannot know yet; but they can guess it.
+// follows only after its answer. The library's data races are reached by naming a
+// handle before, which clients cannot know yet; but they can guess it.
 func (f *sftpStream) Read(p []byte) (int, error) {
 	if f.in.left > 0 && !f.in.begun && len(p) > 1 {
 		p = p[:1] // first, what it is
