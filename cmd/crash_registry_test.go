@@ -48,6 +48,8 @@ func TestRandomPowerCutsOfTheRegistry(t *testing.T) {
 	acts := 50
 	if os.Getenv(everyPoint) != "" {
 		acts = 1000
+	} else if underRace {
+		acts = 10
 	}
 	var cuts []*crashed
 	for _, f := range faults(1) {

@@ -53,7 +53,10 @@ func (f fault) sample(t *testing.T, points int) iter.Seq[int] {
 	t.Helper()
 	step, first := 1, 1
 	if os.Getenv(everyPoint) == "" {
-		step, first = f.every, 1+commit()%min(f.every, points)
+		if step = f.every; underRace {
+			step *= 4
+		}
+		first = 1 + commit()%min(step, points)
 	}
 	t.Logf("%d points of %d", 1+(points-first)/step, points)
 	return func(yield func(int) bool) {

@@ -41,17 +41,17 @@ func (s *site) dialRegistry(t *testing.T) *ssh.Client {
 	return c
 }
 
-// command runs one command over c.
+// command runs one command over c and returns all that it says.
 func command(c *ssh.Client, line string) (string, error) {
 	s, err := c.NewSession()
 	if err != nil {
 		return "", err
 	}
 	defer s.Close()
-	var out bytes.Buffer
-	s.Stdout, s.Stderr = &out, &out
+	var out, said bytes.Buffer // each is written to by a goroutine of its own
+	s.Stdout, s.Stderr = &out, &said
 	err = s.Run(line)
-	return out.String(), err
+	return out.String() + said.String(), err
 }
 
 // put uploads content over c and returns its digest.
