@@ -37,7 +37,10 @@ func checkText(what, s string) error {
 }
 
 // done is what an act did: the object that it is about, and the change in words.
-type done struct{ name, what string }
+type done struct {
+	name, what string
+	nothing    bool // all was so already
+}
 
 // fileAct is the act of c that SFTP asks for, as a command.
 func fileAct(c Caller, words ...string) Act {
@@ -67,6 +70,12 @@ func (r *Registry) act(ctx context.Context, a Act, change func(Tx) (done, error)
 		if a.DryRun {
 			return errDryRun
 		}
+		if did.nothing {
+			// Whoever repeats such acts could fill the disk as with refusals.
+			if n, err := r.idle(tx, a.Caller.Fingerprint); err != nil || n >= maxIdle {
+				return err
+			}
+		}
 		return r.record(tx, a, did)
 	})
 	if errors.Is(err, errDryRun) {
@@ -78,5 +87,5 @@ func (r *Registry) act(ctx context.Context, a Act, change func(Tx) (done, error)
 // Did puts on record an act about name that changes nothing that is stored: what
 // was done, or is done next. It returns what.
 func (r *Registry) Did(ctx context.Context, a Act, name, what string) (string, error) {
-	return r.act(ctx, a, func(Tx) (done, error) { return done{name, what}, nil })
+	return r.act(ctx, a, func(Tx) (done, error) { return done{name: name, what: what}, nil })
 }

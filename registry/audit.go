@@ -35,6 +35,7 @@ type Entry struct {
 	Status  wire.Status // 0: it was done
 	Result  string      // what was done, or why not
 	Note    string      `json:",omitempty"`
+	Nothing bool        `json:",omitempty"` // was changed: all was so already
 
 	Prev digest.Digest // of the bytes in which the entry before is stored
 }
@@ -50,7 +51,7 @@ type chain struct {
 
 // record writes the entry about an act that is done in tx.
 func (r *Registry) record(tx Tx, a Act, did done) error {
-	return r.append(tx, a, Entry{Name: did.name, Result: did.what})
+	return r.append(tx, a, Entry{Name: did.name, Result: did.what, Nothing: did.nothing})
 }
 
 // append makes e, which says what became of a, the newest entry.
@@ -72,46 +73,85 @@ func (r *Registry) append(tx Tx, a Act, e Entry) error {
 	return errors.Join(tx.Put(keyEntry(e.Seq), b), put(tx, keyChain, c))
 }
 
-// What one key may put on record by being refused, so that it cannot fill the
-// disk: about this many entries in refusalTime. The daemon's log has them all.
+// What one key may put on record by changing nothing, being refused or not, so
+// that it cannot fill the disk: about this many entries in idleTime. The daemon's
+// log has them all.
 const (
-	maxRefusals  = 60
-	refusalTime  = time.Minute
-	refusalsSeen = 4 * maxRefusals // newest entries that are looked at
+	maxIdle  = 60
+	idleTime = time.Minute
+	idleSeen = 4 * maxIdle // newest entries that are looked at
 )
 
 // Refused puts on record that the act a about name was refused, or failed, with
 // this status for this reason. What one key does too often is left out, which is
 // no error.
 func (r *Registry) Refused(ctx context.Context, a Act, name string, status wire.Status, reason string) error {
+	a.Command, name, reason = shorten(a.Command), cut(name, maxRefused), cut(reason, maxRefused)
 	errEnough := errors.New("enough")
-	err := r.o.Meta.Update(ctx, func(tx Tx) error {
-		n, err := r.refusals(tx, a.Caller.Fingerprint)
-		if err != nil {
-			return err
+	last := false
+	enough := func(tx Tx) error {
+		n, err := r.idle(tx, a.Caller.Fingerprint)
+		if err == nil && n >= maxIdle {
+			err = errEnough
 		}
-		if n >= maxRefusals {
-			return errEnough
-		}
-		return r.append(tx, a, Entry{Name: name, Status: status, Result: reason})
-	})
+		last = n == maxIdle-1
+		return err
+	}
+	err := r.o.Meta.View(ctx, enough) // most of a flood ends here, without the turn to write
+	if err == nil {
+		err = r.o.Meta.Update(ctx, func(tx Tx) error {
+			if err := enough(tx); err != nil {
+				return err
+			}
+			e := Entry{Name: name, Status: status, Result: reason}
+			if last {
+				e.Result += "; what else is refused to this key within a minute may be in the log only"
+			}
+			return r.append(tx, a, e)
+		})
+	}
 	if err == errEnough {
 		return nil
 	}
 	return err
 }
 
-// refusals counts what key was refused lately.
-func (r *Registry) refusals(tx Tx, key string) (n int, err error) {
+// maxRefused bounds what is recorded of the words of an act that was refused, and
+// of each other text about it, in bytes.
+const maxRefused = 1 << 10
+
+// shorten returns as many of the words as are recorded.
+func shorten(words []string) (out []string) {
+	left := maxRefused
+	for _, w := range words {
+		if left <= 0 {
+			return append(out, "...")
+		}
+		w = cut(w, left)
+		out, left = append(out, w), left-len(w)
+	}
+	return out
+}
+
+// cut returns s, cut visibly to about limit bytes.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "..."
+}
+
+// idle counts the entries of key lately that changed nothing.
+func (r *Registry) idle(tx Tx, key string) (n int, err error) {
 	c, _, err := get[chain](tx, keyChain)
-	since := r.now().Add(-refusalTime)
-	for i := uint64(0); i < refusalsSeen && err == nil && i < c.Head; i++ {
+	since := r.now().Add(-idleTime)
+	for i := uint64(0); i < idleSeen && err == nil && i < c.Head; i++ {
 		var e Entry
 		e, _, err = get[Entry](tx, keyEntry(c.Head-i))
 		if !e.Time.After(since) {
 			break
 		}
-		if e.Status != wire.OK && e.Key == key {
+		if (e.Status != wire.OK || e.Nothing) && e.Key == key {
 			n++
 		}
 	}

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -160,7 +161,7 @@ func everyActIsOnRecordOnce(t *testing.T, w *world) {
 		want := registry.Entry{
 			Seq: uint64(len(after)), Time: w.now, User: "bob", Key: "SHA256:bob", Comment: "bob@desk", Label: "robert", Authority: "SHA256:ca", Serial: 7,
 			Remote: "192.0.2.7", Role: "operator",
-			Command: a.Command, Note: "because",
+			Command: a.Command, Note: "because", Nothing: test.name == "add it again" || test.name == "change nothing",
 		}
 		if fmt.Sprint(e) != fmt.Sprint(want) {
 			t.Errorf("%s: is on record as %+v, want %+v", test.name, e, want)
@@ -475,6 +476,10 @@ func TestRefusalsOfOneKeyAreBounded(t *testing.T) {
 	refuse(eve, 100)
 	refuse(act, 2)
 	refuse(eve, 10)
+	all := audit(t, r, registry.AuditFilter{User: "eve"})
+	if last := all[len(all)-1]; !strings.Contains(last.Result, "in the log only") {
+		t.Errorf("the last entry of eve does not say that there were more: %q", last.Result)
+	}
 	if count("eve") != 60 || count("ann") != 2 {
 		t.Errorf("%d refusals of eve and %d of ann are on record, want 60 and 2", count("eve"), count("ann"))
 	}
@@ -485,6 +490,39 @@ func TestRefusalsOfOneKeyAreBounded(t *testing.T) {
 	}
 	if s := verify(t, r); s.Broken != 0 {
 		t.Errorf("VerifyAudit = %+v", s)
+	}
+}
+
+// Acts that change nothing are as cheap as refusals, and are bounded as these are.
+func TestActsThatChangeNothingAreBounded(t *testing.T) {
+	_, r := stocked(t)
+	before := len(audit(t, r, registry.AuditFilter{}))
+	again := registry.NewVersion{Component: "code", Version: "v1", Digest: digest.Of([]byte("codev1"))}
+	for range 100 {
+		if got, err := r.AddVersion(t.Context(), act, again, nil); err != nil || !got.Existed {
+			t.Fatalf("AddVersion = %+v, %v", got, err)
+		}
+	}
+	if n := len(audit(t, r, registry.AuditFilter{})) - before; n != 60 {
+		t.Errorf("%d of 100 are on record, want 60", n)
+	}
+	configure(t, r, "web", "code:v1")
+	if n := len(audit(t, r, registry.AuditFilter{})) - before; n != 61 {
+		t.Errorf("%d entries, want one more for what did change something", n)
+	}
+}
+
+func TestRefusedWordsAreCut(t *testing.T) {
+	w := newWorld()
+	r := w.open(t)
+	a := act
+	a.Command = []string{"showconf", strings.Repeat("\x01", 100_000), "more"}
+	if err := r.Refused(t.Context(), a, strings.Repeat("n", 5000), wire.Denied, strings.Repeat("é", 5000)); err != nil {
+		t.Fatal(err)
+	}
+	e := audit(t, r, registry.AuditFilter{})[0]
+	if b, err := json.Marshal(e); err != nil || len(b) > 12<<10 || e.Command[0] != "showconf" || e.Command[len(e.Command)-1] != "..." {
+		t.Errorf("the entry has %d bytes, %v: %.100q", len(b), err, e.Command)
 	}
 }
 

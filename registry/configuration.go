@@ -180,13 +180,13 @@ func (r *Registry) change(ctx context.Context, a Act, name string, next func(tx 
 		rev.Seal()
 		if out.Old != nil && out.Old.Digest == rev.Digest {
 			out.New = out.Old
-			return done{name, fmt.Sprintf("revision %d has these layers already", last.Revision)}, nil
+			return done{name: name, what: fmt.Sprintf("revision %d has these layers already", last.Revision), nothing: true}, nil
 		}
 		if err := rev.Check(); err != nil {
 			return done{}, err
 		}
 		out.New = &rev
-		return done{name, fmt.Sprintf("revision %d: %s", rev.Revision, what)}, putRevision(tx, rev)
+		return done{name: name, what: fmt.Sprintf("revision %d: %s", rev.Revision, what)}, putRevision(tx, rev)
 	})
 	out.What = what
 	return out, err
@@ -378,7 +378,7 @@ func (r *Registry) DeleteConfiguration(ctx context.Context, a Act, name string) 
 			return done{}, err
 		}
 		last.Revision, last.Mtime, last.Deleted, last.By, last.What, last.Note = last.Revision+1, r.now(), true, a.Caller.String(), "deleted", a.Note
-		return done{name, fmt.Sprintf("revision %d: deleted", last.Revision)}, putRevision(tx, last)
+		return done{name: name, what: fmt.Sprintf("revision %d: deleted", last.Revision)}, putRevision(tx, last)
 	})
 }
 

@@ -32,7 +32,7 @@ func (r *Registry) DeleteVersion(ctx context.Context, a Act, component, version 
 		if err != nil {
 			return done{}, err
 		}
-		did := done{component, fmt.Sprintf("deleted version %s, %s", version, v.Digest)}
+		did := done{name: component, what: fmt.Sprintf("deleted version %s, %s", version, v.Digest)}
 		if n, ok := needed[version]; ok {
 			if !force {
 				return done{}, r.isNeeded(version, n).hint("delver -name %s -version %s -force -note WHY deletes it all the same", component, version)
@@ -99,7 +99,7 @@ func (r *Registry) DeleteComponent(ctx context.Context, a Act, component string)
 			}
 			n := min(len(versions), erasePerUpdate)
 			left = len(versions) - n
-			did := done{component, fmt.Sprintf("deleted %d of %d versions", n, len(versions))}
+			did := done{name: component, what: fmt.Sprintf("deleted %d of %d versions", n, len(versions))}
 			if a.DryRun { // later steps would be like this one
 				did.what = fmt.Sprintf("deleted all of %d versions", len(versions))
 			}

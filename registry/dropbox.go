@@ -224,7 +224,7 @@ func (r *Registry) Move(ctx context.Context, c Caller, from, to string, replace 
 			return done{}, fail(ErrNotFound, "upload %s not found", from)
 		}
 		if from == to {
-			return done{what: "nothing to rename"}, nil
+			return done{what: "nothing to rename", nothing: true}, nil
 		}
 		if err := b.mayMove(from, to, replace); err != nil {
 			return done{}, err

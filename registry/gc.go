@@ -83,7 +83,7 @@ func (r *Registry) CollectFor(ctx context.Context, a Act, explain bool) (Collect
 		return c, err
 	}
 	c.What, err = r.act(ctx, a, func(Tx) (done, error) {
-		return done{"gc", fmt.Sprintf("collected %d uploads, %d versions, %d blobs", c.Count(UploadItem), c.Count(VersionItem), c.Count(BlobItem))}, nil
+		return done{name: "gc", what: fmt.Sprintf("collected %d uploads, %d versions, %d blobs", c.Count(UploadItem), c.Count(VersionItem), c.Count(BlobItem))}, nil
 	})
 	return c, err
 }

@@ -70,7 +70,7 @@ func (r *Registry) Hold(ctx context.Context, a Act, name, reason string, until t
 		if !until.IsZero() {
 			what += ", until " + h.Until.Format(time.RFC3339)
 		}
-		return done{name, what}, put(tx, keyHold(name), h)
+		return done{name: name, what: what}, put(tx, keyHold(name), h)
 	})
 }
 
@@ -96,8 +96,8 @@ func (r *Registry) EndHold(ctx context.Context, a Act, name string) (string, err
 			return done{}, err
 		}
 		if h == nil {
-			return done{name, "was not held"}, nil
+			return done{name: name, what: "was not held", nothing: true}, nil
 		}
-		return done{name, fmt.Sprintf("resumed, was held: %s", h.Reason)}, tx.Delete(keyHold(name))
+		return done{name: name, what: fmt.Sprintf("resumed, was held: %s", h.Reason)}, tx.Delete(keyHold(name))
 	})
 }

@@ -268,7 +268,8 @@ func (r *Registry) recordVersion(ctx context.Context, a Act, n NewVersion, plann
 		if err != nil {
 			return done{}, err
 		}
-		if exists && old.Manifest.IsZero() {
+		same := !old.Manifest.IsZero()
+		if exists && !same {
 			if old, err = completed(tx, old); err != nil {
 				return done{}, err
 			}
@@ -278,7 +279,7 @@ func (r *Registry) recordVersion(ctx context.Context, a Act, n NewVersion, plann
 			if len(n.Meta) > 0 && !maps.Equal(n.Meta, old.Meta) {
 				out.Warnings = []string{"its meta stays as it was"}
 			}
-			return done{n.Component, fmt.Sprintf("version %s exists already, with the same content", n.Version)}, nil
+			return done{name: n.Component, what: fmt.Sprintf("version %s exists already, with the same content", n.Version), nothing: same}, nil
 		}
 		if planned != nil {
 			if err := r.plan(tx, n.Digest, *planned); err != nil {
@@ -288,7 +289,7 @@ func (r *Registry) recordVersion(ctx context.Context, a Act, n NewVersion, plann
 		if out.Version, err = r.newVersion(tx, a, n); err != nil {
 			return done{}, err
 		}
-		did := done{n.Component, fmt.Sprintf("added version %s, %s", n.Version, n.Digest)}
+		did := done{name: n.Component, what: fmt.Sprintf("added version %s, %s", n.Version, n.Digest)}
 		gone, err := r.trim(tx, n.Component, trimPerUpdate)
 		for _, v := range gone {
 			out.Trimmed = append(out.Trimmed, v.Version)

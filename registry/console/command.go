@@ -160,6 +160,11 @@ func (s *Session) run(ctx context.Context, words []string) error {
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	if err != nil {
+		if s.Caller.Role < c.Role { // whatever the flags
+			err := s.allowed(c, op)
+			s.refused(ctx, fs, err)
+			return err
+		}
 		return &registry.Error{Kind: registry.ErrUsage, Text: err.Error(), Hint: hint}
 	}
 	s.json = before

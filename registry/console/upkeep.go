@@ -21,7 +21,9 @@ func upkeepCommands() []Command {
 no configuration has or can be rolled back to, and content that nothing has
 referenced for a day. The registry does it by itself every few minutes; its flags
 -upload-expiry, -grace and -gc-every set the times. It may run beside uploads,
-downloads and every command. While a backup is written, no content goes.`,
+downloads and every command. While a backup is written, no content goes.
+
+To look only: gc -dry-run -explain.`,
 			Examples: []string{"gc -explain"},
 			New:      func() Op { return new(gcOp) },
 		},
@@ -61,7 +63,7 @@ type gcOp struct {
 }
 
 func (g *gcOp) Flags(fs *pflag.FlagSet) {
-	fs.BoolVar(&g.explain, "explain", false, "say of everything that stays why")
+	fs.BoolVar(&g.explain, "explain", false, "say of everything that stays why, besides what goes")
 	g.acting.Flags(fs)
 }
 
@@ -87,6 +89,8 @@ func (c collection) Text(w io.Writer) error {
 	if c.DryRun {
 		verb = "goes"
 		fmt.Fprintf(w, "dry run, nothing was changed: %s\n", c.What)
+	} else {
+		fmt.Fprintln(w, c.What)
 	}
 	for _, e := range c.Gone {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t\n", verb, e.Kind, e.Name, e.Size, e.Why)

@@ -93,6 +93,9 @@ func (r reporter) status(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return &statusError{sftp.ErrSSHFxFailure, "no space left at the registry"}
 	}
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return &statusError{sftp.ErrSSHFxFailure, "the registry has too many files open: try again later"}
+	}
 	return &statusError{sftp.ErrSSHFxFailure, "internal error at the registry"}
 }
 

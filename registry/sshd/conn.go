@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,12 +32,14 @@ type conn struct {
 
 	barrier chan chan struct{} // see answered
 
-	active   instant      // when something was last done for the client
-	channels atomic.Int64 // open
-	files    quota        // open over SFTP
-	work     work
-	streams  atomic.Int64 // sessions that run, but for interactive ones
-	running  atomic.Int64 // commands, requests of SFTP and polls under way; not what waits for the client
+	active       instant      // when something was last done for the client
+	channels     atomic.Int64 // open
+	pollsRefused int64        // by the one goroutine that answers them
+	files        quota        // open over SFTP
+	work         work
+	streams      atomic.Int64 // sessions that run, but for interactive ones
+	refusals     atomic.Int64 // of what is no command
+	running      atomic.Int64 // commands, requests of SFTP and polls under way; not what waits for the client
 
 	once   sync.Once
 	reason error // why it was cut; set once
@@ -262,6 +265,7 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 		switch {
 		case ch.ChannelType() != "session":
 			refuse(ch, ssh.UnknownChannelType, "only sessions are served")
+			c.denied(ctx, "only sessions are served", "open", ch.ChannelType())
 		case c.s.isStopping():
 			refuse(ch, ssh.ResourceShortage, errStopping.Error())
 		case c.channels.Load() >= int64(c.s.o.Limits.Sessions):
@@ -338,9 +342,39 @@ func (c *conn) poll(ctx context.Context, r *ssh.Request) {
 	defer cancel()
 	reply, err := c.pollReply(ctx, r.Payload)
 	if err != nil {
-		c.log.Warn("poll refused", "error", clean(err.Error(), maxLogged))
+		c.pollRefused(ctx, err)
 	}
 	r.Reply(err == nil, reply)
+}
+
+// pollRefused tells the log, and once the record. An agent that may not read its
+// configuration asks again for ever: ever fewer lines of one connection are logged.
+func (c *conn) pollRefused(ctx context.Context, err error) {
+	c.pollsRefused++
+	if n := c.pollsRefused; n&(n-1) == 0 {
+		c.log.Warn("poll refused", "error", clean(err.Error(), maxLogged), "times", n)
+	}
+	if c.pollsRefused == 1 && errors.Is(err, registry.ErrDenied) {
+		c.denied(ctx, err.Error(), "poll")
+	}
+}
+
+// denied puts on record that the client was refused something outside of the
+// console. After too many of that it is cut.
+func (c *conn) denied(ctx context.Context, reason string, words ...string) {
+	if n := c.refusals.Add(1); n >= maxRefusals {
+		c.cut(fmt.Errorf("%d requests refused", n))
+		return
+	}
+	for i := range words {
+		words[i] = clean(words[i], maxLogged)
+	}
+	act := registry.Act{Caller: c.id.caller, Command: slices.DeleteFunc(words, func(w string) bool { return w == "" })}
+	c.spawn(func() {
+		if err := c.s.o.Registry.Refused(context.WithoutCancel(ctx), act, "", wire.Denied, clean(reason, maxLogged)); err != nil {
+			c.log.Error("refusal not on record", "error", clean(err.Error(), maxLogged))
+		}
+	})
 }
 
 func (c *conn) pollReply(ctx context.Context, payload []byte) ([]byte, error) {

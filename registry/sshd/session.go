@@ -82,17 +82,25 @@ func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then fu
 		return false, nil
 	}
 	if r.Type != "subsystem" && !operator {
-		s.c.spawn(func() { s.denied(ctx, "agents run no commands", r.Type, text.Value) })
+		s.c.denied(ctx, "agents run no commands", r.Type, text.Value)
 		return false, nil
 	}
 	forced := s.c.id.command
 	switch {
 	case r.Type == "subsystem":
-		if text.Value == "sftp" && (forced == "" || forced == keys.CommandSFTP) {
+		switch {
+		case text.Value != "sftp":
+		case forced == "" || forced == keys.CommandSFTP:
 			then = s.sftp
+		default:
+			then = func(ctx context.Context) wire.Status {
+				return s.only(ctx, "your key is for one command only", r.Type, text.Value)
+			}
 		}
 	case forced == keys.CommandSFTP:
-		then = func(ctx context.Context) wire.Status { return s.onlySFTP(ctx, r.Type, text.Value) }
+		then = func(ctx context.Context) wire.Status {
+			return s.only(ctx, "your key is for sftp and scp only", r.Type, text.Value)
+		}
 	case forced != "":
 		then = func(ctx context.Context) wire.Status { return s.exec(ctx, forced) }
 	case r.Type == "exec":
@@ -104,18 +112,6 @@ func (s *session) request(ctx context.Context, r *ssh.Request) (ok bool, then fu
 	}
 	s.started = then != nil
 	return s.started, then
-}
-
-// denied puts on record that the client was refused a command or a shell.
-func (s *session) denied(ctx context.Context, reason, what, line string) {
-	words := []string{what}
-	if line != "" {
-		words = append(words, line)
-	}
-	act := registry.Act{Caller: s.c.id.caller, Command: words}
-	if err := s.c.s.o.Registry.Refused(context.WithoutCancel(ctx), act, "", wire.Denied, reason); err != nil {
-		s.c.log.Error("refusal not on record", "error", clean(err.Error(), maxLogged))
-	}
 }
 
 // run runs what the client asked for, and tells it the outcome.
@@ -158,10 +154,9 @@ func (s *session) exec(ctx context.Context, line string) wire.Status {
 	return s.execOnTerminal(ctx, line)
 }
 
-// onlySFTP tells a client whose key allows nothing else.
-func (s *session) onlySFTP(ctx context.Context, what, line string) wire.Status {
-	const reason = "your key is for sftp and scp only"
-	s.denied(ctx, reason, what, line)
+// only tells a client what alone its key allows.
+func (s *session) only(ctx context.Context, reason, what, line string) wire.Status {
+	s.c.denied(ctx, reason, what, line)
 	io.WriteString(s.stderr, "error: "+reason+"\n")
 	return wire.Denied
 }
