@@ -207,16 +207,19 @@ var gcm = []string{"-c", "aes128-gcm@openssh.com"}
 // BenchmarkUpload moves a layer into the registry by deployctl, with everything
 // up to the version, and by sftp; the peer is sftp into OpenSSH's sftp-server,
 // which checks and syncs nothing. It is once asked as it comes and once with
-// our cipher.
+// our cipher; synced adds what bringing the peer's file to the disk takes, which
+// ours has done.
 func BenchmarkUpload(b *testing.B) {
 	y := newYard(b)
-	var ctl, sftp, fast, peer, fastPeer []time.Duration
+	var ctl, sftp, fast, peer, synced, fastPeer []time.Duration
 	for i := range benchRounds {
 		a, _ := y.layer(fmt.Sprint("a", i))
 		c, _ := y.layer(fmt.Sprint("c", i))
 		g, _ := y.layer(fmt.Sprint("g", i))
 		put := fmt.Sprintf("put %s %s", c, y.path("peer-copy"))
-		peer = append(peer, y.sftp(y.sshd, "root", "operator", put))
+		took := y.sftp(y.sshd, "root", "operator", put)
+		peer = append(peer, took)
+		synced = append(synced, took+timed(func() { y.run("sync", y.path("peer-copy")) }))
 		fastPeer = append(fastPeer, y.sftp(y.sshd, "root", "operator", put, gcm...))
 		ctl = append(ctl, timed(func() {
 			y.run(y.path("bin/deployctl"), "addver", "-name", "bench", "-version", strconv.Itoa(i), "-file", a)
@@ -228,7 +231,9 @@ func BenchmarkUpload(b *testing.B) {
 		}
 	}
 	report(b, ctl, peer, "deployctl-x-sftp")
+	report(b, ctl, synced, "deployctl-x-synced")
 	report(b, sftp, peer, "sftp-x-sftp")
+	report(b, sftp, synced, "sftp-x-synced")
 	report(b, fast, fastPeer, "gcm-x-gcm")
 	b.ReportMetric(0, "ns/op")
 }
