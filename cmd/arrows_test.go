@@ -256,7 +256,7 @@ var floors = map[string]string{
 	"go.etcd.io/bbolt":              "1.5.0",
 }
 
-func TestFloors(t *testing.T) {
+func TestFloors(t *testing.T) { // B-37
 	b, err := os.ReadFile("../go.mod")
 	if err != nil {
 		t.Fatal(err)

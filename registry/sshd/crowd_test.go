@@ -103,7 +103,7 @@ func TestCrowdAtTheDoor(t *testing.T) {
 }
 
 // From Start on the dice decide, with the odds that sshd's MaxStartups has.
-func TestStartupsAreRefusedAtRandom(t *testing.T) {
+func TestStartupsAreRefusedAtRandom(t *testing.T) { // B-16
 	s := Startups{10, 30, 100}
 	for _, test := range []struct{ waiting, odds int }{{0, 0}, {9, 0}, {10, 30}, {55, 65}, {99, 99}, {100, 100}, {1000, 100}} {
 		refused := 0

@@ -335,7 +335,7 @@ func TestFirstPromptIsDrawnOnce(t *testing.T) {
 	}
 }
 
-func TestWindowChangeReachesTheLineEditor(t *testing.T) {
+func TestWindowChangeReachesTheLineEditor(t *testing.T) { // B-19
 	_, l, p := typing(t)
 	if err := pty.Setsize(p.tty, &pty.Winsize{Rows: 24, Cols: 20}); err != nil {
 		t.Fatal(err)
