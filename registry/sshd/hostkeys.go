@@ -33,7 +33,9 @@ func LoadHostKeys(dir string, log *slog.Logger) ([]ssh.Signer, error) {
 	path := filepath.Join(dir, hostKeyFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		text, err = makeHostKey(path)
+		if text, err = makeHostKey(path); err == nil {
+			log.Warn("new host key made, there was none", "file", path)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the host key: %w", err)

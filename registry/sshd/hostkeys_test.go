@@ -32,7 +32,10 @@ func TestNewHostKeyStays(t *testing.T) {
 	if len(log.lines(t, "host key fingerprint: "+fingerprint)) != 1 {
 		t.Errorf("log %s, want the fingerprint %s", log.text.String(), fingerprint)
 	}
-	second, err := LoadHostKeys(dir, slog.New(slog.DiscardHandler))
+	second, err := LoadHostKeys(dir, slog.New(slog.NewJSONHandler(log, nil)))
+	if len(log.lines(t, "new host key made, there was none")) != 1 {
+		t.Errorf("log %s, want that the first start, and it alone, made a key", log.text.String())
+	}
 	if err != nil || !bytes.Equal(second[0].PublicKey().Marshal(), first[0].PublicKey().Marshal()) {
 		t.Errorf("the second start has another key: %v", err)
 	}

@@ -46,7 +46,11 @@ func (s *settings) open(ctx context.Context, log *slog.Logger) (*registry.Regist
 	if err := atomic.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, nil, cli.WithHint(err, cli.DirHint)
 	}
+	_, missing := os.Lstat(filepath.Join(s.dir, stateFile))
 	st, err := s.openStore()
+	if err == nil && errors.Is(missing, fs.ErrNotExist) {
+		log.Warn("new registry made, there was none in the directory", "dir", s.dir)
+	}
 	if errors.Is(err, boltmeta.ErrUpstream) {
 		if err := s.importAtStart(ctx, log); err != nil {
 			return nil, nil, err
