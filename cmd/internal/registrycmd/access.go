@@ -2,6 +2,7 @@ package registrycmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -49,7 +50,9 @@ func (a *access) reload(asked bool) {
 		func() (bool, error) { return a.revoked.load(asked) },
 	} {
 		c, err := load()
-		if err != nil {
+		if _, ok := errors.AsType[leftOut](err); ok {
+			a.log.Error("line of the revoked list left out, the others count", "error", err)
+		} else if err != nil {
 			a.log.Error("keys not reloaded, those from before stay", "error", err)
 			failed++
 		}

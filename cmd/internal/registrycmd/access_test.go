@@ -150,7 +150,7 @@ func TestReload(t *testing.T) {
 			said: "ERROR key refused agents.keys: line 1: option role=admin: this file is for agents\n" + reloaded},
 		{name: "revoked", file: "revoked", text: ssh.FingerprintSHA256(blobOf("ben")) + "\n", who: "anna host1", said: reloaded},
 		{name: "bad list", file: "revoked", text: "nonsense\n" + ssh.FingerprintSHA256(blobOf("ben")) + "\n", who: "anna host1",
-			said: "ERROR keys not reloaded, those from before stay revoked list revoked: line 1: should be a fingerprint, a key, serial: NUMBER or id: TEXT\n" + reloaded},
+			said: "ERROR line of the revoked list left out, the others count revoked list revoked: line 1: should be a fingerprint, a key, serial: NUMBER or id: TEXT\n" + reloaded},
 	} {
 		d := newDoor(t, true)
 		if got := d.who(); got != "anna ben host1" {

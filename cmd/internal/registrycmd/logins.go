@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -150,6 +151,9 @@ func listed(lines []int) string {
 	return text
 }
 
+// leftOut is about a line of a list whose other lines count.
+type leftOut struct{ error }
+
 // revocations is a list of what is revoked, and what it last held. Current is
 // safe for concurrent use, also beside load, which is not.
 type revocations struct {
@@ -164,12 +168,15 @@ func (r *revocations) Current() *keys.Revoked { return r.list.Load() }
 
 // load reads the list, and reports whether there is anything new. From a list
 // with a fault every good line counts, and nothing that was revoked before is
-// let in again. At the first time a fault is an error, and there is no list.
+// let in again: a leftOut says so. At the first time a fault is an error, and there is no list.
 func (r *revocations) load(again bool) (changed bool, err error) {
 	if r.path == "" {
 		return false, nil
 	}
 	text, err := os.ReadFile(r.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = cli.WithHint(err, "make it: touch "+r.path)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -179,7 +186,7 @@ func (r *revocations) load(again bool) (changed bool, err error) {
 	list, bad := keys.ParseRevoked(text)
 	if len(bad) > 0 {
 		list = list.Plus(r.Current())
-		err = cli.WithHint(fmt.Errorf("revoked list %s: %w", r.path, bad[0]), "a line is a fingerprint, a key, 'serial: NUMBER' or 'id: TEXT': see docs/keys.md")
+		err = cli.WithHint(leftOut{fmt.Errorf("revoked list %s: %w", r.path, bad[0])}, "a line is a fingerprint, a key, 'serial: NUMBER' or 'id: TEXT': see docs/keys.md")
 		if !r.read {
 			return false, err
 		}
