@@ -56,7 +56,7 @@ func (l LayerRef) find(tx Tx) (Version, error) {
 	if !content {
 		v, ok, err := get[Version](tx, keyVersion(l.Component, l.Version))
 		if err == nil && !ok {
-			err = fail(ErrNotFound, "no version %q for component %q found", l.Version, l.Component)
+			err = fail(ErrNotFound, "no version %q for component %q found", l.Version, l.Component).hint("see 'showcomp -name %s'", l.Component)
 		}
 		return v, err
 	}
@@ -82,6 +82,12 @@ type Change struct {
 // Changed reports whether there is a new revision.
 func (c Change) Changed() bool { return c.Old != c.New }
 
+const seeConfigurations = "see 'configurations'"
+
+func noConfiguration(name string) *Error {
+	return fail(ErrNotFound, "configuration %q not found", name).hint(seeConfigurations)
+}
+
 // configOf returns the newest revision of name that is not deleted.
 func configOf(tx Tx, name string) (*Revision, error) {
 	rev, ok, err := get[Revision](tx, keyConfig(name))
@@ -89,7 +95,7 @@ func configOf(tx Tx, name string) (*Revision, error) {
 		return nil, err
 	}
 	if !ok || rev.Deleted {
-		return nil, fail(ErrNotFound, "configuration %q not found", name)
+		return nil, noConfiguration(name)
 	}
 	return &rev, nil
 }
@@ -262,7 +268,7 @@ func (r *Registry) ChangeConfiguration(ctx context.Context, a Act, name string, 
 	}
 	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
 		if old == nil {
-			return nil, "", fail(ErrNotFound, "configuration %q not found", name)
+			return nil, "", noConfiguration(name)
 		}
 		news, err := resolve(tx, refs)
 		if err != nil {
@@ -300,7 +306,7 @@ func (r *Registry) BumpConfiguration(ctx context.Context, a Act, name string, co
 	}
 	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
 		if old == nil {
-			return nil, "", fail(ErrNotFound, "configuration %q not found", name)
+			return nil, "", noConfiguration(name)
 		}
 		var news []wire.Layer
 		for _, component := range components {
@@ -334,7 +340,7 @@ func (r *Registry) Rollback(ctx context.Context, a Act, name string, to uint64) 
 		case err != nil:
 			return nil, "", err
 		case last.Revision == 0:
-			return nil, "", fail(ErrNotFound, "configuration %q not found", name)
+			return nil, "", noConfiguration(name)
 		case target == 0:
 			return nil, "", fail(ErrNotFound, "configuration %q has no earlier revision to go back to", name)
 		case !ok || rev.Deleted:
@@ -369,7 +375,7 @@ func (r *Registry) DeleteConfiguration(ctx context.Context, a Act, name string) 
 	return r.act(ctx, a, func(tx Tx) (done, error) {
 		last, ok, err := get[Revision](tx, keyConfig(name))
 		if err == nil && (!ok || last.Deleted) {
-			err = fail(ErrNotFound, "%q configuration not found", name)
+			err = fail(ErrNotFound, "%q configuration not found", name).hint(seeConfigurations)
 		}
 		if err == nil {
 			err = a.expects(name, last.Revision)
@@ -397,7 +403,7 @@ func (r *Registry) History(ctx context.Context, name string) ([]Revision, error)
 		return nil
 	})
 	if err == nil && len(out) == 0 {
-		err = fail(ErrNotFound, "configuration %q not found", name)
+		err = noConfiguration(name)
 	}
 	slices.Reverse(out)
 	return out, err

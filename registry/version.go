@@ -169,14 +169,14 @@ func (r *Registry) store(ctx context.Context, a Act, n NewVersion, progress func
 	if err != nil {
 		return stocked{}, err
 	}
-	err = fail(ErrNoContent, "no uploaded file with given hash found").hint("upload it first: sftp put FILE, or deployctl addver --file FILE")
+	err = fail(ErrNoContent, "no uploaded file with given hash found").hint("upload it first: sftp put FILE, or deployctl addver -file FILE")
 	for _, u := range uploads {
 		var verdict UploadState
 		if verdict, err = r.Verdict(ctx, u.ID, progress); err != nil {
 			continue
 		}
 		if verdict.Verdict == Refused {
-			return stocked{}, fail(ErrRefused, "layer %s:%s: %s", n.Component, n.Version, verdict.Reason).hint("deployctl lint shows the same before an upload")
+			return stocked{}, fail(ErrRefused, "layer %s:%s: %s", n.Component, n.Version, verdict.Reason).hint("make one with deployctl pack or tar czf; deployctl lint shows the same before an upload")
 		}
 		if a.DryRun {
 			b := verdict.blob()
@@ -378,7 +378,7 @@ func (r *Registry) Versions(ctx context.Context, component string) ([]Version, e
 		return err
 	})
 	if err == nil && len(out) == 0 {
-		err = fail(ErrNotFound, "%q component not found", component)
+		err = fail(ErrNotFound, "%q component not found", component).hint("see 'components'")
 	}
 	return out, err
 }

@@ -63,7 +63,8 @@ func (k *keys) has(key ssh.PublicKey) (ssh.Signer, bool) {
 
 // refusedHint says what to do when the registry wants none of the keys.
 func (k *keys) refusedHint() string {
-	hint := "ask the registry's operator to add the public key for this user name"
+	hint := "ask the registry's operator to add the public key for this user name, to -srvauth if it is an agent's; " +
+		"the registry's log says why it was refused, such as a revoked key, a line that was left out or a wrong principal"
 	if len(k.locked) > 0 {
 		hint += ", or unlock a further key: ssh-add " + strings.Join(k.locked, " ")
 	}

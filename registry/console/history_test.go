@@ -60,7 +60,7 @@ func TestDiffconf(t *testing.T) {
 	for line, want := range map[string]string{
 		"diffconf -name project1 -to 7":   "error: configuration \"project1\" has no revision 7\nhint: history -name project1 lists them\n",
 		"diffconf -name project1 -from 9": "error: configuration \"project1\" has no revision 9\nhint: history -name project1 lists them\n",
-		"diffconf -name nope":             "error: configuration \"nope\" not found\n",
+		"diffconf -name nope":             "error: configuration \"nope\" not found\nhint: see 'configurations'\n",
 	} {
 		if stdout, stderr, status := d.run(line); stdout != "" || stderr != want || status != wire.NotFound {
 			t.Errorf("%s: stdout %q, stderr %q, exit status %s", line, stdout, stderr, status)

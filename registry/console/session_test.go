@@ -43,7 +43,7 @@ func TestScript(t *testing.T) {
 		{name: "no line end but CR", text: "configurations\r", wantStdout: "project1\n"},
 		{name: "empty lines and comments", text: "\n  \t\n# components\n \t#;\r\nconfigurations\n\n", wantStdout: "project1\n"},
 		{name: "stops at the first error", text: "components\nshowconf -name nope\nconfigurations\n", want: wire.NotFound,
-			wantStdout: "assets\ncode\nconfig\n", wantStderr: "error: configuration \"nope\" not found\nerror: line 2 failed: showconf -name nope\n"},
+			wantStdout: "assets\ncode\nconfig\n", wantStderr: "error: configuration \"nope\" not found\nhint: see 'configurations'\nerror: line 2 failed: showconf -name nope\n"},
 		{name: "line that cannot be split", text: "configurations;nonsense\n", want: wire.Usage,
 			wantStderr: "error: unquoted ';': there is no shell here, quote it or leave it out\nerror: line 1 failed: configurations;nonsense\n"},
 		{name: "control characters", text: " help \x1b[31m\n", want: wire.Usage,
@@ -77,7 +77,7 @@ func TestBatchKeepsGoing(t *testing.T) {
 	text := "showconf\nconfigurations\nshowconf -name nope\ncomponents\nexit\nconfigurations\n"
 	stdout, stderr, status := d.script(text, "batch", "-keep-going")
 	wantStderr := "error: -name should be set\nhint: see 'help showconf'\nerror: line 1 failed: showconf\n" +
-		"error: configuration \"nope\" not found\nerror: line 3 failed: showconf -name nope\n"
+		"error: configuration \"nope\" not found\nhint: see 'configurations'\nerror: line 3 failed: showconf -name nope\n"
 	if stdout != "project1\nassets\ncode\nconfig\n" || stderr != wantStderr || status != wire.NotFound {
 		t.Errorf("batch -keep-going: stdout %q, stderr %q, exit status %s", stdout, stderr, status)
 	}
@@ -86,7 +86,7 @@ func TestBatchKeepsGoing(t *testing.T) {
 func TestBatchJSON(t *testing.T) {
 	d := newDesk(t).walk()
 	stdout, stderr, status := d.script("configurations\nconfigurations -json=false\nshowconf -name nope\n", "batch", "-json")
-	wantStderr := `{"schema":1,"error":"configuration \"nope\" not found","status":3}` + "\n" + `{"schema":1,"line":3,"text":"showconf -name nope"}` + "\n"
+	wantStderr := `{"schema":1,"error":"configuration \"nope\" not found","hint":"see 'configurations'","status":3}` + "\n" + `{"schema":1,"line":3,"text":"showconf -name nope"}` + "\n"
 	if stdout != "{\"schema\":1,\"names\":[\"project1\"]}\nproject1\n" || stderr != wantStderr || status != wire.NotFound {
 		t.Errorf("batch -json: stdout %q, stderr %q, exit status %s", stdout, stderr, status)
 	}

@@ -28,7 +28,7 @@ every page of it. Content that is damaged is marked, so that it will not be serv
 			New:      func() cli.Op { return &fsckOp{s: s} },
 		},
 		{
-			Name: "restore", Short: "fill an empty directory with a backup from standard input",
+			Name: "restore", Args: "<FILE", Files: true, Short: "fill an empty directory with a backup from standard input",
 			Long: `Everything is compared with its digest on the way. A restore that was cut short
 leaves a directory that no registry starts with; the same command begins anew.
 Files of yours in the directory, such as keys files, stay as they are.`,

@@ -31,7 +31,10 @@ func (r *restoreOp) Flags(fs *pflag.FlagSet) {
 	r.dirFlag.flags(fs, "`directory` to fill, which no registry uses")
 }
 
-func (r *restoreOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
+func (r *restoreOp) Run(ctx context.Context, o *cli.IO, args []string) error {
+	if len(args) > 0 {
+		return cli.WithHint(cli.Usage("unexpected argument %q: restore reads standard input", args[0]), "give it the file there: <"+args[0])
+	}
 	if o.IsTerminal(o.Stdin) {
 		return cli.WithHint(cli.Usage("restore reads a backup from standard input, which is a terminal"), "run 'deploy-registry restore -dir DIR <FILE'")
 	}
