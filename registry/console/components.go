@@ -89,6 +89,13 @@ type showcompOp struct {
 	verbose bool
 }
 
+func (c *showcompOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+	if flag == "" && c.name == "" {
+		flag = "name"
+	}
+	return c.componentName.suggest(ctx, s, flag)
+}
+
 func (c *showcompOp) Flags(fs *pflag.FlagSet) {
 	c.componentName.Flags(fs)
 	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show digests, who added them, notes and meta too")
@@ -135,8 +142,8 @@ func (v versionRow) metaText() string {
 	return strings.Join(out, " ")
 }
 
-func (c *showcompOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(c.name); err != nil {
+func (c *showcompOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := takeName(&c.name, args); err != nil {
 		return nil, err
 	}
 	versions, err := s.Registry.Versions(ctx, c.name)

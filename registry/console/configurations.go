@@ -99,12 +99,12 @@ func (*configurationsOp) Run(ctx context.Context, s *Session, _ []string) (Resul
 }
 
 type showconfOp struct {
-	configName
+	configArg
 	verbose, digests bool
 }
 
 func (c *showconfOp) Flags(fs *pflag.FlagSet) {
-	c.configName.Flags(fs)
+	c.configArg.Flags(fs)
 	fs.BoolVar(&c.digests, "digests", false, "show the digest of each layer beside its version")
 	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show when it was changed, and its hash")
 }
@@ -179,8 +179,8 @@ func (c configuration) Text(w io.Writer) error {
 	return t.Flush()
 }
 
-func (c *showconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(c.name); err != nil {
+func (c *showconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := c.take(s, args); err != nil {
 		return nil, err
 	}
 	rev, err := s.Registry.Configuration(ctx, c.name)

@@ -14,7 +14,7 @@ import (
 	"deploytools/registry/wire"
 )
 
-type historyOp struct{ configName }
+type historyOp struct{ configArg }
 
 type history struct {
 	Schema    Schema        `json:"schema"`
@@ -45,8 +45,8 @@ func (h history) Text(w io.Writer) error {
 	return t.Flush()
 }
 
-func (h *historyOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(h.name); err != nil {
+func (h *historyOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := h.take(s, args); err != nil {
 		return nil, err
 	}
 	revs, err := s.Registry.History(ctx, h.name)
@@ -59,12 +59,12 @@ func (h *historyOp) Run(ctx context.Context, s *Session, _ []string) (Result, er
 }
 
 type diffconfOp struct {
-	configName
+	configArg
 	from, to uint64
 }
 
 func (d *diffconfOp) Flags(fs *pflag.FlagSet) {
-	d.configName.Flags(fs)
+	d.configArg.Flags(fs)
 	fs.Uint64Var(&d.from, "from", 0, "`revision` to compare with; 0 is the one before -to")
 	fs.Uint64Var(&d.to, "to", 0, "`revision` to look at; 0 is the newest")
 }
@@ -109,8 +109,8 @@ func (d difference) Text(w io.Writer) error {
 	return t.Flush()
 }
 
-func (d *diffconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(d.name); err != nil {
+func (d *diffconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := d.take(s, args); err != nil {
 		return nil, err
 	}
 	return d.compare(ctx, s)

@@ -95,3 +95,22 @@ func TestRollbackTwiceIsForward(t *testing.T) {
 		}
 	}
 }
+
+// The name stands behind the flags as well as behind -name, but once.
+func TestNameAlone(t *testing.T) {
+	d := newDesk(t).examples()
+	for alone, want := range map[string]string{
+		"showconf project1": "showconf -name project1", "history -json project1": "history -json -name project1",
+		"diffconf project1 -to 2": "diffconf -name project1 -to 2", "showcomp code -v": "showcomp -name code -v",
+	} {
+		if got, want := d.must(alone), d.must(want); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", alone, got, want)
+		}
+	}
+	for _, line := range []string{"showconf -name project1 project1", "history project1 more", "diffconf project1 1", "showcomp code config"} {
+		stdout, stderr, status := d.run(line)
+		if stdout != "" || !strings.HasPrefix(stderr, "error: unexpected argument ") || status != wire.Usage {
+			t.Errorf("%s: stdout %q, stderr %q, exit status %s", line, stdout, stderr, status)
+		}
+	}
+}

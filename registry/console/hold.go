@@ -10,21 +10,30 @@ import (
 type configArg struct{ configName }
 
 func (c *configArg) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
-	if flag == "" {
+	if flag == "" && c.name == "" {
 		flag = "name"
 	}
 	return c.configName.suggest(ctx, s, flag)
 }
 
-// take sets the name.
-func (c *configArg) take(args []string) error {
-	if c.name == "" && len(args) > 0 {
-		c.name, args = args[0], args[1:]
+// take sets the name, which is to be one of the caller's.
+func (c *configArg) take(s *Session, args []string) error {
+	if err := takeName(&c.name, args); err != nil {
+		return err
+	}
+	return s.Caller.CheckScope(c.name)
+}
+
+// takeName sets a name that was not given by its flag to the one word that
+// there may be.
+func takeName(name *string, args []string) error {
+	if *name == "" && len(args) > 0 {
+		*name, args = args[0], args[1:]
 	}
 	if len(args) > 0 {
 		return usage("unexpected argument %q", args[0])
 	}
-	return given(c.name)
+	return given(*name)
 }
 
 type holdOp struct {
@@ -41,7 +50,7 @@ func (h *holdOp) Flags(fs *pflag.FlagSet) {
 }
 
 func (h *holdOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := h.take(args); err != nil {
+	if err := h.take(s, args); err != nil {
 		return nil, err
 	}
 	until, err := moment("until", h.until, s.Registry.Now(), 1)
@@ -62,7 +71,7 @@ func (r *resumeOp) Flags(fs *pflag.FlagSet) {
 }
 
 func (r *resumeOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := r.take(args); err != nil {
+	if err := r.take(s, args); err != nil {
 		return nil, err
 	}
 	return r.told(s.Registry.EndHold(ctx, r.act(s), r.name))

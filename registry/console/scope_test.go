@@ -70,7 +70,7 @@ func TestScopeTellsNothing(t *testing.T) {
 		"showconf -name NAME", "history -name NAME", "diffconf -name NAME", "addconf -name NAME -layer code:v01", "addconf NAME code:v01",
 		"addconf -replace NAME code:v01", "changeconf -name NAME -layer code:v00", "bumpconf -name NAME -component code", "rollback -name NAME",
 		"delconf -name NAME -force", "delconf -name NAME", "showconf -name NAME -json", "history -name NAME -json",
-		"diff -name NAME", "hold NAME -reason x", "hold -name NAME", "resume NAME", "resume -name NAME -dry-run",
+		"showconf NAME", "history NAME -json", "diffconf NAME", "diff -name NAME", "hold NAME -reason x", "hold -name NAME", "resume NAME", "resume -name NAME -dry-run",
 	} {
 		_, there, status := d.run(strings.ReplaceAll(line, "NAME", "hidden"))
 		_, missing, _ := d.run(strings.ReplaceAll(line, "NAME", "nobody"))

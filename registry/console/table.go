@@ -33,8 +33,8 @@ func layerCommands() []Command {
 			New:      func() Op { return new(componentsOp) },
 		},
 		{
-			Name: "showcomp", Short: "list the versions of a component, the oldest first", Role: registry.Viewer, Reach: NoConfiguration,
-			Examples: []string{"showcomp -name code", "showcomp -name code -v"}, Statuses: []wire.Status{wire.NotFound},
+			Name: "showcomp", Short: "list the versions of a component, the oldest first", Args: "[NAME]", Role: registry.Viewer, Reach: NoConfiguration,
+			Examples: []string{"showcomp -name code", "showcomp -v code"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(showcompOp) },
 		},
 		{
@@ -43,17 +43,17 @@ func layerCommands() []Command {
 			New:      func() Op { return new(configurationsOp) },
 		},
 		{
-			Name: "showconf", Short: "show the layers of a configuration", Role: registry.Viewer, Reach: OwnConfigurations,
-			Examples: []string{"showconf -name project1", "showconf -name project1 -v", "showconf -name project1 -digests"}, Statuses: []wire.Status{wire.NotFound},
+			Name: "showconf", Short: "show the layers of a configuration", Args: "[NAME]", Role: registry.Viewer, Reach: OwnConfigurations,
+			Examples: []string{"showconf -name project1", "showconf project1", "showconf -name project1 -v", "showconf -name project1 -digests"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(showconfOp) },
 		},
 		{
-			Name: "history", Short: "list the revisions of a configuration, the newest first", Role: registry.Viewer, Reach: OwnConfigurations,
-			Examples: []string{"history -name project1"}, Statuses: []wire.Status{wire.NotFound},
+			Name: "history", Short: "list the revisions of a configuration, the newest first", Args: "[NAME]", Role: registry.Viewer, Reach: OwnConfigurations,
+			Examples: []string{"history -name project1", "history project1"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(historyOp) },
 		},
 		{
-			Name: "diffconf", Short: "show in which layers two revisions of a configuration differ", Role: registry.Viewer, Reach: OwnConfigurations,
+			Name: "diffconf", Short: "show in which layers two revisions of a configuration differ", Args: "[NAME]", Role: registry.Viewer, Reach: OwnConfigurations,
 			Long: `One line for each layer that differs: the component, then "added", "removed", "changed",
 or "content" where the version was deleted and added again with other content.`,
 			Examples: []string{"diffconf -name project1", "diffconf -name project1 -from 1 -to 2"}, Statuses: []wire.Status{wire.NotFound},
