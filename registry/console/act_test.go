@@ -207,6 +207,20 @@ func TestHoldIsShown(t *testing.T) {
 	if want := "note: project1 is held: database migration, until 2026-11-21T20:07:00Z; agents start nothing new\n"; stderr != want || status != wire.OK {
 		t.Errorf("bumpconf: exit status %s, stderr %q, want %q", status, stderr, want)
 	}
+	for line, stdout := range map[string]string{
+		"showconf project1": d.must("showconf -name project1 -v"), "configurations": "project1\n",
+	} {
+		got, stderr, status := d.run(line)
+		if want := "note: project1 is held: database migration, until 2026-11-21T20:07:00Z; agents start nothing new\n"; stderr != want || status != wire.OK || !strings.HasSuffix(stdout, got) {
+			t.Errorf("%s: exit status %s, stdout %q, stderr %q, want %q", line, status, got, stderr, want)
+		}
+	}
+	if _, stderr, _ := d.run("showconf project1 -json"); stderr != "" {
+		t.Errorf("showconf -json: stderr %q", stderr)
+	}
+	if got, want := d.must("configurations -json"), `"names":["project1"],"held":{"project1":{"reason":"database migration","until":"2026-11-21T20:07:00Z"}}}`; !strings.Contains(got, want) {
+		t.Errorf("configurations -json: got %s, want in it %s", got, want)
+	}
 	d.minutes.Add(120)
 	if got := d.must("showconf -name project1 -v"); strings.Contains(got, "Held") {
 		t.Errorf("showconf -v when the hold is over: got\n%s", got)

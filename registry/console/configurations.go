@@ -94,8 +94,28 @@ type configurationsOp struct{}
 func (*configurationsOp) Flags(*pflag.FlagSet) {}
 
 func (*configurationsOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	names, err := configNames(ctx, s)
-	return newNameList(names), err
+	revs, err := s.Registry.Configurations(ctx)
+	var names []string
+	held := map[string]heldRow{}
+	for _, rev := range revs {
+		if !s.Caller.Configs.Holds(rev.Name) {
+			continue
+		}
+		names = append(names, rev.Name)
+		if rev.Hold != nil {
+			held[rev.Name] = heldRow{rev.Hold.Reason, rev.Hold.Until}
+			if !s.json {
+				s.noteHold(rev.Name, rev.Hold)
+			}
+		}
+	}
+	return configurationList{newNameList(names), held}, err
+}
+
+// configurationList is a list of names, and the holds of those that are held.
+type configurationList struct {
+	nameList
+	Held map[string]heldRow `json:"held,omitempty"`
 }
 
 type showconfOp struct {
@@ -124,26 +144,12 @@ type configuration struct {
 	verbose, digests bool
 }
 
-// heldRow is a hold that is in force.
-type heldRow struct {
-	Reason string    `json:"reason"`
-	Until  time.Time `json:"until,omitzero"`
-}
-
 type layerRow struct {
 	Component string        `json:"component"`
 	Version   string        `json:"version"`
 	Added     time.Time     `json:"added"`
 	Digest    digest.Digest `json:"digest"`
 	Size      int64         `json:"size"`
-}
-
-// String returns the hold in words.
-func (h heldRow) String() string {
-	if h.Until.IsZero() {
-		return h.Reason
-	}
-	return h.Reason + ", until " + timeText(h.Until)
 }
 
 func configurationOf(rev *registry.Revision) configuration {
@@ -189,6 +195,9 @@ func (c *showconfOp) Run(ctx context.Context, s *Session, args []string) (Result
 	}
 	out := configurationOf(rev)
 	out.verbose, out.digests = c.verbose, c.digests
+	if !c.verbose && !s.json { // which show it
+		s.noteHold(c.name, rev.Hold)
+	}
 	return out, nil
 }
 
@@ -221,9 +230,7 @@ func (e *expecting) changed(s *Session, c registry.Change, err error) (Result, e
 	if err != nil {
 		return nil, err
 	}
-	if c.Hold != nil {
-		fmt.Fprintf(s.Stderr, "note: %s is held: %s; agents start nothing new\n", c.Name, heldRow{c.Hold.Reason, c.Hold.Until})
-	}
+	s.noteHold(c.Name, c.Hold)
 	out := changed{Name: c.Name, Revision: c.New.Revision, Changed: c.Changed(), DryRun: e.dryRun, plan: c.What}
 	if out.Changed {
 		out.What = c.New.What

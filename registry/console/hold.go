@@ -2,8 +2,12 @@ package console
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/spf13/pflag"
+
+	"deploytools/registry/wire"
 )
 
 // configArg is a configName that may also be the word behind the flags.
@@ -75,4 +79,25 @@ func (r *resumeOp) Run(ctx context.Context, s *Session, args []string) (Result, 
 		return nil, err
 	}
 	return r.told(s.Registry.EndHold(ctx, r.act(s), r.name))
+}
+
+// heldRow is a hold that is in force.
+type heldRow struct {
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
+// String returns the hold in words.
+func (h heldRow) String() string {
+	if h.Until.IsZero() {
+		return h.Reason
+	}
+	return h.Reason + ", until " + timeText(h.Until)
+}
+
+// noteHold says beside the result that a configuration is held; nil: no.
+func (s *Session) noteHold(name string, h *wire.Hold) {
+	if h != nil {
+		fmt.Fprintf(s.Stderr, "note: %s is held: %s; agents start nothing new\n", name, heldRow{h.Reason, h.Until})
+	}
 }
