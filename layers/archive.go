@@ -74,7 +74,7 @@ func (a *archive) close() { a.zip.Close() }
 
 // refuse makes a Refusal of the current entry.
 func (a *archive) refuse(format string, args ...any) error {
-	return &Refusal{a.layer, a.number, a.name, fmt.Sprintf(format, args...)}
+	return &Refusal{Layer: a.layer, Entry: a.number, Name: a.name, Rule: fmt.Sprintf(format, args...)}
 }
 
 // fault turns an error of reading into what it means: an error of the source
@@ -93,7 +93,7 @@ func (a *archive) fault(err error) error {
 		err = a.scan.err
 	}
 	if errors.Is(err, errNotGzip) {
-		return &Refusal{Layer: a.layer, Rule: err.Error()}
+		return &Refusal{Layer: a.layer, Rule: err.Error(), Hint: "make one with deployctl pack or tar czf"}
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return a.refuse("the archive ends too early")

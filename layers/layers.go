@@ -20,6 +20,7 @@ type Refusal struct {
 	Entry int    // counts from 1; 0: the archive as a whole
 	Name  string // of the entry, as the archive has it
 	Rule  string
+	Hint  string // what to do about it; may be empty
 }
 
 // Error is one line without control characters, whatever the archive holds.

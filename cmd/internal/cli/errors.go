@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"syscall"
 
+	"deploytools/layers"
 	"deploytools/registry/client"
 	"deploytools/registry/console"
 	"deploytools/registry/wire"
@@ -84,7 +85,7 @@ func StatusOf(err error) wire.Status {
 }
 
 // HintOf returns the outermost hint in the chain of err, or that of the client
-// of a registry, or nothing.
+// of a registry or of the refusal of a layer, or nothing.
 func HintOf(err error) string {
 	for e := range chain(err) {
 		if e.Hint != "" {
@@ -92,6 +93,9 @@ func HintOf(err error) string {
 		}
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
+		return e.Hint
+	}
+	if e, ok := errors.AsType[*layers.Refusal](err); ok {
 		return e.Hint
 	}
 	return ""
