@@ -42,10 +42,10 @@ func TestCrashMatrixRegistry(t *testing.T) {
 }
 
 // TestRandomPowerCutsOfTheRegistry cuts the power at random moments until a
-// thousand acts were acknowledged, none of which is lost; fifty in a usual run.
+// thousand acts were acknowledged, none of which is lost; twenty in a usual run.
 func TestRandomPowerCutsOfTheRegistry(t *testing.T) {
 	t.Parallel()
-	acts := 50
+	acts := 20
 	if os.Getenv(everyPoint) != "" {
 		acts = 1000
 	} else if underRace {

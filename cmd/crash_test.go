@@ -27,16 +27,16 @@ type fault struct {
 // not (1), and with nothing written (2). Where the matrix has share times as many
 // cases as that of the registry, a usual run tries as many fewer points of each.
 func faults(share int) []fault {
-	all := []fault{{name: "kill", every: 8 * share}}
+	all := []fault{{name: "kill", every: 16 * share}}
 	for _, fs := range []string{"ext4", "xfs"} {
 		for _, flag := range []int{1, 2} {
-			all = append(all, fault{name: fmt.Sprintf("power %s %d", fs, flag), args: []string{"-power", strconv.Itoa(flag)}, fs: fs, power: flag, every: 32 * share})
+			all = append(all, fault{name: fmt.Sprintf("power %s %d", fs, flag), args: []string{"-power", strconv.Itoa(flag)}, fs: fs, power: flag, every: 128 * share})
 		}
 	}
 	for _, errno := range []string{"ENOSPC", "EIO", "EDQUOT", "EROFS", "EMFILE"} {
 		all = append(all,
-			fault{name: errno + " once", args: []string{"-err", errno}, every: 64 * share},
-			fault{name: errno + " from then on", args: []string{"-err", errno, "-sticky"}, every: 64 * share})
+			fault{name: errno + " once", args: []string{"-err", errno}, every: 128 * share},
+			fault{name: errno + " from then on", args: []string{"-err", errno, "-sticky"}, every: 128 * share})
 	}
 	return all
 }
