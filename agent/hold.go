@@ -126,7 +126,7 @@ func (a *Agent) heed(st wire.PollState) {
 	case held == "":
 		a.log().Info("hold of the registry ended", "configuration", a.o.Name, "revision", st.Revision)
 	default:
-		a.log().Warn("held by the registry", "configuration", a.o.Name, "revision", st.Revision, "error", held)
+		a.log().Warn("held by the registry", "configuration", a.o.Name, "revision", st.Revision, "reason", held)
 	}
 	a.held = held
 }
