@@ -54,6 +54,7 @@ type Agent struct {
 
 	retry    bool // a person asks for it, in Broken
 	commands chan func()
+	hurry    chan struct{} // a command waits for a step that polls while it looks
 
 	mu    sync.Mutex // guards saved
 	saved *Record    // the last that was entered or saved; never changed
@@ -81,6 +82,7 @@ func newAgent(o Options, workDir string) *Agent {
 		waits:    newBackoff(o.Poll, o.Name),
 		said:     map[string]string{},
 		commands: make(chan func()),
+		hurry:    make(chan struct{}),
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 // The methods below wait for the step that runs to return, or for their ctx: they
-// act between two steps, where the machine waits.
+// act between two steps, where the machine waits. In Verifying, which may take
+// long, they have the registry polled at once.
 
 // Hold stops new deployments until Resume. One that is under way goes on.
 func (a *Agent) Hold(ctx context.Context, reason string) error {
@@ -97,11 +98,14 @@ func (a *Agent) command(ctx context.Context, do func() error) error {
 		}
 		result <- err
 	}
-	select {
-	case a.commands <- run:
-		return <-result
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for hurry := a.hurry; ; hurry = nil {
+		select {
+		case a.commands <- run:
+			return <-result
+		case hurry <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -122,7 +126,7 @@ func (a *Agent) heed(st wire.PollState) {
 	case held == "":
 		a.log().Info("hold of the registry ended", "configuration", a.o.Name, "revision", st.Revision)
 	default:
-		a.log().Warn("held by the registry", "configuration", a.o.Name, "revision", st.Revision, "error", held)
+		a.log().Warn("held by the registry", "configuration", a.o.Name, "revision", st.Revision, "reason", held)
 	}
 	a.held = held
 }

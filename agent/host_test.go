@@ -21,15 +21,16 @@ import (
 // looking at copies of the directory, made while they run.
 type host struct {
 	*testing.T
-	dir    string
-	src    *fakeRegistry
-	o      Options
-	hooks  *fakeHooks
-	env    func() bool // the environment fails: no look passes
-	calls  []map[string]string
-	logged *bytes.Buffer
-	seam   func(point string)
-	agent  *Agent
+	dir      string
+	src      *fakeRegistry
+	o        Options
+	hooks    *fakeHooks
+	env      func() bool   // the environment fails: no look passes
+	patience time.Duration // with checks that fail, after the hook
+	calls    []map[string]string
+	logged   *bytes.Buffer
+	seam     func(point string)
+	agent    *Agent
 }
 
 // memoryDir is t.TempDir on a file system whose syncs cost nothing, if there is
@@ -59,7 +60,7 @@ func (h *host) copied(to string) *host {
 	c := newHost(h.T, h.src)
 	c.dir, c.o = to, h.o
 	c.o.Dir = to
-	c.hooks.exit = h.hooks.exit
+	c.hooks.exit, c.patience = h.hooks.exit, h.patience
 	return c
 }
 
@@ -82,13 +83,7 @@ func (h *host) new() *Agent {
 		h.Fatal(err)
 	}
 	a.hooks = h.hooks
-	a.look = looks{once: h.look, soak: h.soak, run: func(ctx context.Context, s spec.Spec, v verify.Vars, missed func([]verify.Finding)) verify.Report {
-		r := h.look(ctx, s, v)
-		if missed != nil && !r.OK {
-			missed(r.Failed())
-		}
-		return r
-	}}
+	a.look = looks{once: h.look, soak: h.soak, run: h.keepLooking}
 	a.crash = func(point string) { h.seam(point) }
 	h.agent = a
 	return a
@@ -120,6 +115,19 @@ func (h *host) look(ctx context.Context, s spec.Spec, v verify.Vars) verify.Repo
 	}
 	r.Verified = r.OK && len(r.Findings) > 0
 	return r
+}
+
+// keepLooking looks every second until all checks pass or the patience is over.
+func (h *host) keepLooking(ctx context.Context, s spec.Spec, v verify.Vars, missed func([]verify.Finding)) verify.Report {
+	for end := time.Now().Add(h.patience); ; sleep(ctx, time.Second) {
+		r := h.look(ctx, s, v)
+		if missed != nil && !r.OK && ctx.Err() == nil {
+			missed(r.Failed())
+		}
+		if r.OK || ctx.Err() != nil || !time.Now().Before(end) {
+			return r
+		}
+	}
 }
 
 func (h *host) soak(ctx context.Context, s spec.Spec, v verify.Vars) verify.Report {

@@ -126,7 +126,8 @@ Taking an arrow is one durable write of the record (journal.json); what happens 
 - *Counted*: a process that dies %d times in the state takes the failed arrow.
 - *Definite*: a layer with the right digest that breaks a rule for layers, the check script, the hook, the checks. All else is tried again, after
   waits that grow to -poll's limit, and marks nothing.
-- Between Fetching and Checking the registry is polled before each further try, in the soak all the time: another configuration ends the deployment.
+- Between Fetching and Checking the registry is polled before each further try, in Verifying all the time, and at once
+  on a HUP: another configuration ends the deployment.
 - After a reboot Verifying goes on at Hooking, and Reverifying at Rehooking: what the hook had started is gone.
 - Where no hook was run, Rehooking and Reverifying have nothing to do and are done at once. On a first deployment Restoring removes `+"`current`"+`, and
   Rehooking runs the remove script.

@@ -54,7 +54,7 @@ func (a *Agent) expectNothing(st wire.PollState) bool {
 		return true
 	}
 	if r.Hold != nil {
-		a.say("want", "held", r.Hold.Reason, "revision", st.Revision, "error", r.Hold.Reason)
+		a.say("want", "held", r.Hold.Reason, "revision", st.Revision, "reason", r.Hold.Reason)
 		return true
 	}
 	if m := r.marked(st); m != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"deploytools/verify"
 )
@@ -16,7 +17,7 @@ import (
 // hooks, and people, can do anything.
 func (a *Agent) verify(ctx context.Context) error {
 	d := a.rec.Deployment
-	if err := a.verifyRoot(ctx, d); err != nil {
+	if err := a.unlessAnother(ctx, d, a.verifyRoot); err != nil {
 		return err
 	}
 	if !a.linkSays("current", d.New.Dir) {
@@ -26,6 +27,30 @@ func (a *Agent) verify(ctx context.Context) error {
 		return bad(fmt.Errorf("%s is gone after the switch", d.New.Dir))
 	}
 	return nil
+}
+
+// unlessAnother looks at d, and polls all the while: who has something else by
+// now does not have to wait for the end. That ends the look, and counts for more
+// than what it found.
+func (a *Agent) unlessAnother(ctx context.Context, d *Deployment, look func(context.Context, *Deployment) error) error {
+	if d.ByHand {
+		return look(ctx, d)
+	}
+	looking, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watching sync.WaitGroup
+	watching.Go(func() { cancel(a.awaitAnother(looking, d)) })
+	err := look(looking, d)
+	withdrawn := context.Cause(looking)
+	cancel(nil)
+	watching.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case withdrawn != nil:
+		return &definite{verdict: Withdrawn, err: withdrawn}
+	}
+	return err
 }
 
 func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
@@ -50,27 +75,14 @@ func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
 	return a.soak(ctx, d)
 }
 
-// soak goes on looking. Polling goes on too: who has something else by now does
-// not have to wait for the end.
+// soak goes on looking.
 func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 	if d.New.Spec.Soak == 0 {
 		return nil
 	}
-	soaking, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var watching sync.WaitGroup
-	if !d.ByHand {
-		watching.Go(func() { cancel(a.awaitAnother(soaking, d)) })
-	}
-	r := a.look.soak(soaking, d.New.Spec, a.vars(&d.New, d.From))
-	withdrawn := context.Cause(soaking)
-	cancel(nil)
-	watching.Wait()
+	r := a.look.soak(ctx, d.New.Spec, a.vars(&d.New, d.From))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	}
-	if withdrawn != nil {
-		return &definite{verdict: Withdrawn, err: withdrawn}
 	}
 	d.Soak = &r
 	if !r.OK {
@@ -80,11 +92,12 @@ func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 }
 
 // awaitAnother returns when the registry has another configuration, or ctx is
-// done. It uses nothing of the machine but what it is given, and ask.
+// done. It asks at the interval of polls, and when somebody hurries. It uses
+// nothing of the machine but what it is given, and ask.
 func (a *Agent) awaitAnother(ctx context.Context, d *Deployment) error {
 	waits := newBackoff(a.o.Poll, a.o.Name)
 	wait := waits.poll()
-	for sleep(ctx, wait) == nil {
+	for a.sleepUnhurried(ctx, wait) == nil {
 		st, err := a.ask(ctx)
 		if err != nil {
 			wait = waits.next()
@@ -97,6 +110,19 @@ func (a *Agent) awaitAnother(ctx context.Context, d *Deployment) error {
 		wait = waits.poll()
 	}
 	return context.Cause(ctx)
+}
+
+// sleepUnhurried is sleep that a person's command ends.
+func (a *Agent) sleepUnhurried(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-a.hurry:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // reverify is the step of Reverifying: OLDROOT is looked at with its own

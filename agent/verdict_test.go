@@ -152,6 +152,73 @@ func TestWithdrawnInTheSoakIsNotMarked(t *testing.T) {
 	})
 }
 
+// withdrawn asserts that v1 serves again, and that nothing is held against v2.
+func (h *host) withdrawn() {
+	h.Helper()
+	r := h.agent.Record()
+	if h.live() != "v1" || r.State != Idle || r.Last.Verdict != Withdrawn || len(r.Marks) > 0 {
+		h.Errorf("%q is live in %s, last %+v, marks %v\n%s", h.live(), r.State, r.Last, r.Marks, h.logged)
+	}
+	h.invariants()
+}
+
+// Who rolls back at the registry does not wait until the checks give up. An
+// agent that is killed right then finds it out once more.
+func TestWithdrawnWhileChecksFailIsNotMarked(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		v1 := *h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		h.patience = 24 * time.Hour
+		var killed *host
+		h.seam = func(p string) {
+			if p == "effect of Verifying" {
+				killed = h.copied(memoryDir(t))
+			}
+		}
+		stop := h.serve()
+		h.src.put("v2", with(failVerify))
+		pass(time.Hour)
+		if s := h.agent.Record().State; s != Verifying {
+			t.Fatalf("in %s, want Verifying", s)
+		}
+		h.src.announce(&v1)
+		pass(time.Minute)
+		h.withdrawn()
+		stop()
+		if killed == nil {
+			t.Fatal("Verifying goes on")
+		}
+		started := time.Now()
+		killed.o.Mode.Once = true
+		killed.want("v1", nil)
+		if took := time.Since(started); took > time.Minute {
+			t.Errorf("after a kill it took %v", took)
+		}
+		killed.withdrawn()
+	})
+}
+
+func TestCommandInVerifyingPollsAtOnce(t *testing.T) {
+	for name, command := range map[string]func(*Agent, context.Context) error{"resume": (*Agent).Resume, "retry": (*Agent).Retry, "wake": (*Agent).Wake} {
+		bubble(t, func(t *testing.T, h *host) {
+			v1 := *h.src.put("v1", one("1"))
+			h.want("v1", nil)
+			h.patience, h.o.Poll.Interval = 24*time.Hour, 12*time.Hour
+			h.src.put("v2", with(failVerify))
+			stop := h.serve()
+			pass(2 * time.Hour)
+			h.src.announce(&v1)
+			started := time.Now()
+			if err := command(h.agent, t.Context()); err != nil || time.Since(started) > 2*time.Second {
+				t.Errorf("%s = %v after %v", name, err, time.Since(started))
+			}
+			pass(time.Second)
+			h.withdrawn()
+			stop()
+		})
+	}
+}
+
 func TestFailureInTheSoakRollsBack(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.src.put("v1", one("1"))

@@ -52,7 +52,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&s.key, "key", "id_ecdsa", "private key `file`")
 	fs.StringVar(&s.name, "name", "", "`name` of the configuration")
 	fs.StringVar(&s.dir, "dir", ".", "`directory` for roots, layers and records; one agent works in it at a time")
-	fs.StringVar(&s.stateFile, "state", "state.json", "`file` that shows what is deployed, for people and scripts; empty is none")
+	fs.StringVar(&s.stateFile, "state", "state.json", "`file` that shows what is deployed, for people and scripts; relative to the working directory, not to -dir; empty is none")
 	fs.DurationVar(&s.poll, "poll", 30*time.Second, "`time` between two questions to the registry")
 	fs.BoolVar(&s.once, "once", false, "end when nothing is left to do, for cron")
 	fs.BoolVar(&s.retry, "retry", false, "with -once: end a hold, and try again what has failed here before, as HUP does")
