@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/pflag"
 
@@ -135,17 +134,9 @@ func openLayer(o *cli.IO, file, doing string) (io.ReadCloser, error) {
 	if file == "-" {
 		return watch(o, io.NopCloser(o.Stdin), doing+" stdin", -1), nil
 	}
-	f, err := os.Open(file)
+	f, size, err := openRegular(file, "; what comes through a pipe is read as -")
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file; what comes through a pipe is read as -", file)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return watch(o, f, doing+" "+file, info.Size()), nil
+	return watch(o, f, doing+" "+file, size), nil
 }

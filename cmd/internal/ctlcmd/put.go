@@ -20,19 +20,29 @@ import (
 
 // openArchive opens a regular file, which can be read at several places.
 func openArchive(name string) (*archive, error) {
-	f, err := os.Open(name)
+	f, size, err := openRegular(name, "")
 	if err != nil {
 		return nil, err
+	}
+	return &archive{File: f, size: size}, nil
+}
+
+// openRegular opens a regular file and says how big it is. What else name is
+// gets an error with the advice behind it.
+func openRegular(name, advice string) (f *os.File, size int64, err error) {
+	f, err = os.Open(name)
+	if err != nil {
+		return nil, 0, err
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", name)
+		err = fmt.Errorf("%s is not a regular file%s", name, advice)
 	}
 	if err != nil {
 		f.Close()
-		return nil, err
+		return nil, 0, err
 	}
-	return &archive{File: f, size: info.Size()}, nil
+	return f, info.Size(), nil
 }
 
 // archive is the file to upload.
