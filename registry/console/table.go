@@ -208,8 +208,9 @@ func sessionCommands() []Command {
 			Name: "audit", Short: "list who changed what, and what was refused", Role: registry.Admin, Rows: true,
 			Long: `One line for each command and upload that changed something, and for each that was refused to
 a key or failed, the oldest first: number, time, user, fingerprint of the key, address,
-the command, and what came of it. Of one key about 60 refusals a minute are kept; the
-daemon's log has them all. Dry runs are no changes.
+the command, and what came of it. Of one key about 60 entries a minute are kept that changed
+nothing, refused or not, and 1 KiB of the words of what was refused; the daemon's log has them
+all. Dry runs are no changes.
 
 Times are in UTC: 2026-01-31, "2026-01-31 18:30", 2026-01-31T18:30:00Z; or how long
 ago: 90m, 2d.
