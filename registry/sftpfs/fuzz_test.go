@@ -51,11 +51,11 @@ func FuzzRequests(f *testing.F) {
 	const none uint32 = 0 // no attributes
 	open := func(path string, flags uint32) []byte { return request(fxOpen, path, flags, none) }
 	for _, seed := range [][][]byte{
-		{open("/f", flagWrite|flagCreate|flagTrunc), request(fxWrite, "1", uint64(0), "content"), request(fxFsetstat, "1", uint32(1), uint64(7)), request(fxClose, "1"), request(fxStat, "/f"), open("/f.sha256", flagRead), request(fxRead, "2", uint64(0), uint32(100))},
+		{open("/f", flagWrite|flagCreate|flagTrunc), request(fxWrite, "1", uint64(0), "content"), request(fxFsetstat, "1", uint32(1), uint64(7)), request(fxClose, "1"), request(fxStat, "/f"), open("/f.sha256", flagRead), request(fxRead, "2", uint64(0), uint32(100)), request(fxRead, "2", uint64(1)<<63, uint32(100))},
 		{open("/f", flagWrite|flagCreate), request(fxWrite, "1", uint64(0), "content"), request(fxStat, "/f"), request(fxWrite, "1", uint64(0), "C"), request(fxClose, "1"), request(fxRemove, "/f")},
 		{open("/f", flagWrite|flagCreate), request(fxWrite, "1", uint64(0), "content"), request(fxStat, "/f"), request(fxWrite, "1", uint64(1), "X"), request(fxClose, "1")},
 		{request(fxMkdir, "/d", none), open("/d/f", flagWrite|flagCreate|flagExclude), request(fxWrite, "1", uint64(3), "x"), request(fxWrite, "1", uint64(0), "abc"), request(fxClose, "1"), request(fxRename, "/d/f", "/g"), request(fxRmdir, "/d"), request(fxRemove, "/g")},
-		{open("/f", flagRead|flagWrite|flagCreate), request(fxWrite, "1", uint64(0), "half"), request(fxFstat, "1"), request(fxLstat, "/"), request(fxOpendir, "/"), request(fxReaddir, "2")},
+		{open("/f", flagRead|flagWrite|flagCreate), request(fxWrite, "1", uint64(0), "half"), request(fxRead, "1", ^uint64(0), uint32(1)), request(fxFstat, "1"), request(fxLstat, "/"), request(fxOpendir, "/"), request(fxReaddir, "2")},
 		{open("/f", flagWrite|flagAppend|flagCreate), request(fxWrite, "1", uint64(1)<<40, "far"), request(fxClose, "1"), request(fxSetstat, "/f", uint32(1), ^uint64(0)), request(fxSetstat, "/f", uint32(0xff))},
 		{request(fxExtended, "posix-rename@openssh.com", "/a", "/b"), request(fxExtended, "statvfs@openssh.com", "/"), request(fxExtended, "hardlink@openssh.com", "/a", "/b"), request(fxSymlink, "/a", "/b"), request(fxReadlink, "/a"), request(fxRealpath, "../..")},
 		{request(fxOpendir, "/by-hash"), request(fxOpendir, "/configs"), request(fxStat, "/by-hash/"+strings.Repeat("0", 64)), open("/files/x", flagWrite|flagCreate)},

@@ -247,6 +247,9 @@ func (f *handle) release() {
 
 func (f *handle) ReadAt(p []byte, off int64) (n int, err error) {
 	defer f.h.reporter.guard(&err)
+	if off < 0 { // 2^63 and more, as the client wrote it
+		return 0, refused("no file reaches as far as that offset")
+	}
 	return f.ReaderAt.ReadAt(p, off)
 }
 
