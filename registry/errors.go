@@ -21,6 +21,9 @@ var (
 	// ErrNoContent is an ErrNotFound: the content of a new version was neither
 	// uploaded nor is it stored. To try is how deployctl asks whether it is.
 	ErrNoContent = fmt.Errorf("no such content: %w", ErrNotFound)
+	// ErrHidden is an ErrNotFound, and looks like one to the caller: what was named
+	// exists outside of the caller's scope.
+	ErrHidden = fmt.Errorf("hidden: %w", ErrNotFound)
 	// ErrRefused: an archive is not acceptable as a layer; it will never become
 	// a version.
 	ErrRefused = errors.New("not an acceptable layer")

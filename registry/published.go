@@ -117,16 +117,13 @@ func (r *Registry) layersOf(tx Tx, scope Scope) (map[digest.Digest]bool, error) 
 
 // Layer describes a layer that some version references and, where scope is not
 // everything, a configuration in scope; damaged or not. What is outside of the
-// scope is ErrNotFound, like what is not there.
+// scope is ErrHidden.
 func (r *Registry) Layer(ctx context.Context, scope Scope, d digest.Digest) (StoredLayer, error) {
 	info := StoredLayer{Digest: d}
 	err := r.o.Meta.View(ctx, func(tx Tx) error {
 		seen, err := r.layersOf(tx, scope)
 		if err != nil {
 			return err
-		}
-		if scope != "" && !seen[d] {
-			return noLayer(d)
 		}
 		for key := range tx.Scan(prefixRef + d.String() + "/") {
 			ref := strings.Split(strings.TrimPrefix(key, prefixRef), "/")
@@ -135,11 +132,14 @@ func (r *Registry) Layer(ctx context.Context, scope Scope, d digest.Digest) (Sto
 				return err
 			}
 			if ok && v.Digest == d { // and not a manifest
+				if scope != "" && !seen[d] {
+					return noLayer(ErrHidden, d)
+				}
 				info.Size, info.Time = v.Size, v.Added
 				return nil
 			}
 		}
-		return noLayer(d)
+		return noLayer(ErrNotFound, d)
 	})
 	return info, err
 }
@@ -155,7 +155,9 @@ func (r *Registry) OpenLayer(ctx context.Context, scope Scope, d digest.Digest) 
 	return b, info, err
 }
 
-func noLayer(d digest.Digest) error { return fail(ErrNotFound, "no layer has the digest %s", d) }
+func noLayer(kind error, d digest.Digest) error {
+	return fail(kind, "no layer has the digest %s", d)
+}
 
 // HasLayer reports whether the content d can become a version without an
 // upload: it and its manifest are stored, not damaged and not being collected.

@@ -22,7 +22,9 @@ type recorder struct {
 // refusal looks at what came of a request. It is deferred before
 // reporter.guard, so that it runs after it.
 func (c recorder) refusal(r *sftp.Request, err *error) {
-	if !errors.Is(*err, sftp.ErrSSHFxPermissionDenied) {
+	status, _ := errors.AsType[*statusError](*err)
+	hidden := status != nil && status.hidden
+	if !hidden && !errors.Is(*err, sftp.ErrSSHFxPermissionDenied) {
 		return
 	}
 	words := []string{"sftp", strings.ToLower(r.Method), r.Filepath}
@@ -30,7 +32,11 @@ func (c recorder) refusal(r *sftp.Request, err *error) {
 		words = append(words, r.Target)
 	}
 	act := registry.Act{Caller: c.caller, Command: words}
-	failed := c.r.Refused(context.WithoutCancel(c.ctx), act, "", wire.Denied, (*err).Error())
+	reason := (*err).Error()
+	if hidden {
+		reason = "outside of the key's scope; the client was told: " + reason
+	}
+	failed := c.r.Refused(context.WithoutCancel(c.ctx), act, "", wire.Denied, reason)
 	if failed != nil && c.report != nil {
 		c.report(failed)
 	}

@@ -31,6 +31,9 @@ func TestEveryRefusalIsOnRecord(t *testing.T) {
 	agent := registry.Caller{User: "deploy-agent", Role: registry.Agent, Fingerprint: "SHA256:host", Remote: "192.0.2.9"}
 	viewer := registry.Caller{User: "eve", Role: registry.Viewer, Fingerprint: "SHA256:eve", Remote: "192.0.2.7"}
 	asAgent, _ := dial(t, Agent(t.Context(), r, agent, nil))
+	narrow := registry.Caller{User: "deploy-agent", Role: registry.Agent, Fingerprint: "SHA256:narrow", Remote: "192.0.2.8", Configs: "other"}
+	asNarrow, _ := dial(t, Agent(t.Context(), r, narrow, nil))
+	layer, nothing := "/files/"+digest.Of([]byte("code v2")).String(), "/files/"+digest.Of([]byte("nothing")).String()
 	asViewer, _ := dial(t, Operator(t.Context(), r, viewer, nil, nil))
 	for _, test := range []struct {
 		do   func() error
@@ -40,6 +43,10 @@ func TestEveryRefusalIsOnRecord(t *testing.T) {
 		{func() error { return asAgent.Mkdir("/dir") }, "deploy-agent: sftp mkdir /dir"},
 		{func() error { _, err := asViewer.OpenFile("/up", os.O_CREATE|os.O_WRONLY); return err }, "eve: sftp put /up"},
 		{func() error { return asViewer.Rename("/configs/web.json", "/x") }, "eve: sftp rename /configs/web.json /x"},
+		{func() error { _, err := asNarrow.Open("/configs/web.json"); return err }, "deploy-agent: sftp get /configs/web.json"},
+		{func() error { _, err := asNarrow.Open(layer); return err }, "deploy-agent: sftp get " + layer},
+		{func() error { _, err := asNarrow.Stat(layer); return err }, "deploy-agent: sftp stat " + layer},
+		{func() error { _, err := asNarrow.Open(nothing); return err }, ""},
 		{func() error { _, err := asViewer.Open("/nothing"); return err }, ""},
 		{func() error { _, err := asViewer.ReadDir("/nothing"); return err }, ""},
 	} {

@@ -35,19 +35,20 @@ func checkPath(path string) error {
 
 // refused returns an error for the client.
 func refused(format string, args ...any) error {
-	return &statusError{sftp.ErrSSHFxFailure, fmt.Sprintf(format, args...)}
+	return &statusError{code: sftp.ErrSSHFxFailure, text: fmt.Sprintf(format, args...)}
 }
 
 // denied returns an error for the client that shows as a lack of permission.
 func denied(format string, args ...any) error {
-	return &statusError{sftp.ErrSSHFxPermissionDenied, fmt.Sprintf(format, args...)}
+	return &statusError{code: sftp.ErrSSHFxPermissionDenied, text: fmt.Sprintf(format, args...)}
 }
 
 // statusError is an error with its status in SFTP. It wraps nothing else:
 // pkg/sftp looks for known errors in a chain, and has its own idea of them.
 type statusError struct {
-	code error
-	text string
+	code   error
+	text   string
+	hidden bool // exists, and the client is told that it does not
 }
 
 func (e *statusError) Error() string { return e.text }
@@ -73,7 +74,7 @@ func (r reporter) status(err error) error {
 		if e.Hint != "" {
 			text += " (" + e.Hint + ")"
 		}
-		return &statusError{codeOf(e), text}
+		return &statusError{codeOf(e), text, errors.Is(e, registry.ErrHidden)}
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -88,15 +89,15 @@ func (r reporter) status(err error) error {
 	}
 	if errors.Is(err, registry.ErrReadOnly) {
 		// Whatever the cause was, mending it is not enough.
-		return &statusError{sftp.ErrSSHFxFailure, registry.ErrReadOnly.Error()}
+		return &statusError{code: sftp.ErrSSHFxFailure, text: registry.ErrReadOnly.Error()}
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return &statusError{sftp.ErrSSHFxFailure, "no space left at the registry"}
+		return &statusError{code: sftp.ErrSSHFxFailure, text: "no space left at the registry"}
 	}
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		return &statusError{sftp.ErrSSHFxFailure, "the registry has too many files open: try again later"}
+		return &statusError{code: sftp.ErrSSHFxFailure, text: "the registry has too many files open: try again later"}
 	}
-	return &statusError{sftp.ErrSSHFxFailure, "internal error at the registry"}
+	return &statusError{code: sftp.ErrSSHFxFailure, text: "internal error at the registry"}
 }
 
 func codeOf(err error) error {
