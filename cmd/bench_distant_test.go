@@ -2,7 +2,6 @@ package cmd_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"testing"
@@ -21,7 +20,8 @@ const (
 func BenchmarkDistant(b *testing.B) {
 	y := newYard(b)
 	near := y.registry
-	y.registry, y.sshd = delayed(b, y.registry), delayed(b, y.sshd)
+	far := line{oneWay: oneWay}
+	y.registry, y.sshd = far.to(b, y.registry), far.to(b, y.sshd)
 	var up, down, peerUp, peerDown []time.Duration
 	for i := range benchRounds {
 		file, d := y.layerOf(fmt.Sprint("layer", i), distantBytes)
@@ -38,63 +38,4 @@ func BenchmarkDistant(b *testing.B) {
 	report(b, up, peerUp, "deployctl-x-sftp")
 	report(b, down, peerDown, "agent-x-sftp")
 	b.ReportMetric(0, "ns/op")
-}
-
-// delayed returns the address of a way to addr on which everything takes oneWay
-// longer, in both directions. It ends with the benchmark.
-func delayed(b *testing.B, addr string) string {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", addr)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			go delay(far, near)
-			go delay(near, far)
-		}
-	}()
-	return l.Addr().String()
-}
-
-// delay copies with a delay, whatever the amount that is under way.
-func delay(to, from net.Conn) {
-	type piece struct {
-		due  time.Time
-		data []byte
-	}
-	under := make(chan piece, 1<<16)
-	go func() {
-		defer close(under)
-		for {
-			buf := make([]byte, 64<<10)
-			n, err := from.Read(buf)
-			if n > 0 {
-				under <- piece{time.Now().Add(oneWay), buf[:n]}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	for p := range under {
-		time.Sleep(time.Until(p.due))
-		if _, err := to.Write(p.data); err != nil {
-			break
-		}
-	}
-	to.Close()
-	from.Close() // ends the reader
-	for range under {
-	}
 }

@@ -64,9 +64,9 @@ type Timeouts struct {
 func (t Timeouts) withDefaults() Timeouts {
 	return Timeouts{
 		Dial:      cmp.Or(t.Dial, 15*time.Second),
-		Handshake: cmp.Or(t.Handshake, 30*time.Second),
+		Handshake: cmp.Or(t.Handshake, 45*time.Second),
 		Reply:     cmp.Or(t.Reply, 30*time.Second),
-		Stall:     cmp.Or(t.Stall, 60*time.Second),
+		Stall:     cmp.Or(t.Stall, 45*time.Second),
 		Keepalive: cmp.Or(t.Keepalive, 30*time.Second),
 		Idle:      cmp.Or(t.Idle, time.Minute),
 	}

@@ -45,7 +45,7 @@ type Options struct {
 
 	Limits Limits
 
-	// Handshake is how long a client may take to authenticate; 0: 20 s.
+	// Handshake is how long a client may take to authenticate; 0: 30 s.
 	Handshake time.Duration
 	// Idle is how long a connection may do nothing. What moves bytes or runs a
 	// command does something, however long it takes. 0: 30 min; negative: for
@@ -118,7 +118,7 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	o.Handshake = cmp.Or(o.Handshake, 20*time.Second)
+	o.Handshake = cmp.Or(o.Handshake, 30*time.Second)
 	o.Idle = cmp.Or(o.Idle, 30*time.Minute)
 	o.Stall = cmp.Or(o.Stall, 5*time.Minute)
 	o.Drain = cmp.Or(o.Drain, 30*time.Second)

@@ -27,7 +27,7 @@ func (l *limits) flags(fs *pflag.FlagSet) {
 	fs.IntVar(&l.source, "max-startups-source", 16, "greatest `number` of them from one address, or one IPv6 network of 64 bits")
 	fs.IntVar(&l.connections, "max-connections", 0, "greatest `number` of connections; 0 is half of the limit of file descriptors. The last sixteenth is kept for operators")
 	fs.IntVar(&l.sessions, "max-sessions", 16, "greatest `number` of sessions on one connection")
-	fs.DurationVar(&l.handshake, "handshake", 20*time.Second, "`time` that one may take to authenticate")
+	fs.DurationVar(&l.handshake, "handshake", 30*time.Second, "`time` that one may take to authenticate")
 	fs.StringArrayVar(&l.trusted, "trusted", []string{"127.0.0.0/8", "::1/128"}, "`network` whose failures have no consequences, such as that of a proxy in front; may be repeated")
 }
 
