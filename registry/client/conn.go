@@ -18,12 +18,9 @@ type conn struct {
 	done chan struct{} // closed when the connection has ended
 	sftp sftpPool
 
-	// original is set when the registry refused a poll: it is of the original
-	// kind, which knows no revisions.
-	original syncatomic.Bool
-
-	mu    sync.Mutex
-	cause error // why it was killed
+	mu     sync.Mutex
+	silent map[string]bool // names about which the registry refused a poll; several: about more than one
+	cause  error           // why it was killed
 }
 
 // countedConn counts what is received: the sign of life of the peer.
@@ -40,7 +37,7 @@ func (c *countedConn) Read(p []byte) (int, error) {
 
 // newConn takes over a connection that stands. Its goroutines end with it.
 func newConn(n *countedConn, s *ssh.Client, t Timeouts) *conn {
-	cn := &conn{net: n, ssh: s, done: make(chan struct{})}
+	cn := &conn{net: n, ssh: s, done: make(chan struct{}), silent: map[string]bool{}}
 	cn.sftp.open = cn.openSFTP
 	cn.sftp.idle = t.Idle
 	go func() {
@@ -69,6 +66,24 @@ func (cn *conn) alive() bool {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
 	return cn.cause == nil
+}
+
+// several is no name.
+const several = ""
+
+// refuses reports whether the registry has refused such a poll: it is of the
+// original kind, which knows no revisions, or our key may not see what was asked
+// about. That is not asked again on this connection.
+func (cn *conn) refuses(topic string) bool {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	return cn.silent[topic]
+}
+
+func (cn *conn) refused(topic string) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	cn.silent[topic] = true
 }
 
 // keepaliveType is a request that no peer knows and every peer refuses: an
