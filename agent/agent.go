@@ -40,6 +40,7 @@ type Agent struct {
 	hooks   programs
 	look    looks
 	crash   func(point string) // tests end the process here, with a panic
+	pulse   pulse
 
 	// The machine's own, used by Run's goroutine only.
 	rec      *Record // working copy: durable after enter or save
@@ -80,6 +81,7 @@ func newAgent(o Options, workDir string) *Agent {
 		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
 		crash:    func(string) {},
 		waits:    newBackoff(o.Poll, o.Name),
+		pulse:    pulse{since: time.Now()},
 		said:     map[string]string{},
 		commands: make(chan func()),
 		hurry:    make(chan struct{}),
@@ -91,6 +93,8 @@ func newAgent(o Options, workDir string) *Agent {
 // it. Two agents on one directory: the second one's error wraps atomic.ErrLocked
 // and names the process of the first. Run may be called once.
 func (a *Agent) Run(ctx context.Context) error {
+	a.pulse.within(lockPatience)
+	defer a.pulse.rest()
 	if err := atomic.MkdirAll(a.o.Dir, 0o755); err != nil {
 		return err
 	}
@@ -155,12 +159,14 @@ func (a *Agent) refuse(ctx context.Context, err error) error {
 	}
 	a.log().Error("held", "error", err)
 	a.tell("held: " + line(err))
+	a.pulse.rest()
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
 // turn is one advance and the wait that follows where it took no arrow.
 func (a *Agent) turn(ctx context.Context) (done bool, err error) {
+	a.pulse.within(a.longest(a.rec.State))
 	err = a.advance(ctx)
 	a.retrying = err != nil && !errors.Is(err, errStay)
 	switch {
@@ -215,6 +221,7 @@ func (a *Agent) outcome() error {
 
 // wait waits for d, for ctx, or for what a person wants.
 func (a *Agent) wait(ctx context.Context, d time.Duration) {
+	a.pulse.within(d)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

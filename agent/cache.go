@@ -101,9 +101,17 @@ func (a *Agent) stack(c *wire.Configuration) []layers.Layer {
 	var all []layers.Layer
 	for _, l := range c.Layers {
 		all = append(all, layers.Layer{Name: l.Name + ":" + l.Version, Digest: l.Hash,
-			Open: func() (io.ReadCloser, error) { return os.Open(a.layerFile(l.Hash)) }})
+			Open: func() (io.ReadCloser, error) { return a.openLayer(l.Hash) }})
 	}
 	return all
+}
+
+func (a *Agent) openLayer(d digest.Digest) (io.ReadCloser, error) {
+	f, err := os.Open(a.layerFile(d))
+	if err != nil {
+		return nil, err
+	}
+	return beating{f, &a.pulse}, nil
 }
 
 // purge removes the configuration's cached layers that have lost their digest,

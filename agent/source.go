@@ -87,7 +87,7 @@ func (a *Agent) transfer(ctx context.Context, d digest.Digest, offset int64, w i
 	})
 	defer stall.Stop()
 	_, err := guarded(func() (struct{}, error) {
-		return struct{}{}, a.o.Source.Fetch(ctx, d, offset, &progress{w, stall})
+		return struct{}{}, a.o.Source.Fetch(ctx, d, offset, &progress{w, stall, &a.pulse})
 	})
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -99,9 +99,11 @@ func (a *Agent) transfer(ctx context.Context, d digest.Digest, offset int64, w i
 type progress struct {
 	w     io.Writer
 	stall *time.Timer
+	pulse *pulse
 }
 
 func (p *progress) Write(b []byte) (int, error) {
 	p.stall.Reset(stallTimeout)
+	p.pulse.beat()
 	return p.w.Write(b)
 }
