@@ -91,4 +91,3 @@ func (b beating) Read(buf []byte) (int, error) {
 	b.p.beat()
 	return b.ReadCloser.Read(buf)
 }
-

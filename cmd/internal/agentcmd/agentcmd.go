@@ -5,9 +5,11 @@ package agentcmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -64,66 +66,128 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err != nil {
 		return err
 	}
-	options, err := s.options()
+	all, err := s.configurations()
 	if err != nil {
 		return err
 	}
-	source, err := client.New(client.Options{
+	connection, err := client.New(client.Options{
 		Addr: s.addr, User: agentUser, Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key, Log: log,
 	})
 	if err != nil {
 		return cli.WithStatus(err, wire.Usage)
 	}
-	options.Source = source
-	options.Observe = observe(log)
-	a, err := agent.New(options)
-	if err != nil {
-		return cli.WithStatus(err, wire.Usage)
+	defer connection.Close()
+	members := assemble(ctx, all, connection, log)
+	for _, m := range members {
+		if _, err := agent.New(m.o); err != nil {
+			return cli.WithStatus(err, wire.Usage)
+		}
 	}
-	hangup, stop := context.WithCancel(ctx)
-	defer stop()
-	go onHangup(hangup, a, log)
-	err = a.Run(ctx)
-	ops.Stopping()
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		log.Info("stopped", "configuration", s.name)
-		return nil
-	}
-	return explain(err)
+	return serve(ctx, members, log)
 }
 
 // agentUser is the SSH user that a registry gives the agents' tree.
 const agentUser = "deploy-agent"
 
-// observe tells the service manager what the machine does: ready as soon as it
-// knows its own state.
-func observe(log *slog.Logger) agent.Observe {
-	var once sync.Once
-	return agent.Observe{
-		Log:    log,
-		Enter:  func(agent.State) { once.Do(ops.Ready) },
-		Notify: func(status string) { once.Do(ops.Ready); ops.Status(status) },
+// assemble gives every configuration what it needs of this process.
+func assemble(ctx context.Context, all []agent.Options, connection *client.Client, log *slog.Logger) []*member {
+	var names []string
+	for _, o := range all {
+		names = append(names, o.Name)
 	}
+	told := newTold(names)
+	together := &polls{ctx: ctx, all: connection.PollAll}
+	var members []*member
+	for _, o := range all {
+		o.Source = connection
+		if len(all) > 1 {
+			o.Source = line{connection, together}
+			o.Poll.Seed = step(strings.Join(names, " "))
+		}
+		o.Observe = agent.Observe{
+			Log:    log,
+			Enter:  func(agent.State) { told.know(o.Name) },
+			Notify: func(status string) { told.say(o.Name, status) },
+		}
+		members = append(members, &member{o: o, alone: len(all) == 1, told: told, log: log})
+	}
+	return members
 }
 
-// onHangup is what `systemctl reload` does: a person asks.
-func onHangup(ctx context.Context, a *agent.Agent, log *slog.Logger) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
-	defer signal.Stop(signals)
+// serve runs all members until ctx is done, or once.
+func serve(ctx context.Context, members []*member, log *slog.Logger) error {
+	unstopped := context.AfterFunc(ctx, ops.Stopping)
+	side, stop := context.WithCancel(ctx)
+	defer stop()
+	alive := func() bool {
+		return !slices.ContainsFunc(members, func(m *member) bool { return !m.alive() })
+	}
+	hangups := make(chan os.Signal, 1) // from now on HUP does not end us
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	go onHangup(side, hangups, members)
+	go members[0].told.starting(side, alive)
+	go ops.Watchdog(side, alive)
+	errs := make([]error, len(members))
+	var running sync.WaitGroup
+	for i, m := range members {
+		running.Go(func() {
+			if errs[i] = m.run(ctx); len(members) > 1 && errs[i] != nil && ctx.Err() == nil {
+				errs[i] = fmt.Errorf("configuration %s: %w", m.o.Name, errs[i])
+			}
+		})
+	}
+	running.Wait()
+	if unstopped() {
+		ops.Stopping()
+	}
+	if ctx.Err() != nil && !slices.ContainsFunc(errs, func(err error) bool { return err != nil && !errors.Is(err, context.Canceled) }) {
+		for _, m := range members {
+			log.Info("stopped", "configuration", m.o.Name)
+		}
+		return nil
+	}
+	return worst(errs)
+}
+
+// onHangup has every member reload.
+func onHangup(ctx context.Context, hangups <-chan os.Signal, members []*member) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-signals:
+		case <-hangups:
 		}
-		err := errors.Join(a.Resume(ctx), a.Retry(ctx))
-		if err != nil && ctx.Err() == nil {
-			log.Error("reload failed", "error", err)
-			continue
+		for _, m := range members {
+			go m.reload(ctx) // ends when the machine has time for it, or with ctx
 		}
-		log.Info("reloaded")
 	}
+}
+
+// severity lists the exit statuses of configurations, the worst first.
+var severity = []wire.Status{wire.Broken, wire.RolledBack, wire.Failed, wire.Usage, wire.Untrusted, wire.Denied, wire.NotFound, wire.Conflict,
+	wire.Unreachable, wire.NotNow}
+
+// worst returns the worst error, with the text of all.
+func worst(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	for i, err := range errs {
+		errs[i] = explain(err)
+	}
+	slices.SortStableFunc(errs, func(x, y error) int {
+		return slices.Index(severity, cli.StatusOf(x)) - slices.Index(severity, cli.StatusOf(y))
+	})
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	var texts []string
+	for _, err := range errs {
+		texts = append(texts, err.Error())
+	}
+	return &cli.Error{Status: cli.StatusOf(errs[0]), Hint: cli.HintOf(errs[0]), Err: errors.New(strings.Join(texts, "; "))}
 }
 
 // explain gives an error of Run its exit status and what to do about it.

@@ -19,7 +19,11 @@ type settings struct {
 	knownHosts   []string
 	key          string
 
-	name      string
+	names        []string
+	settingsFile string
+	set          *pflag.FlagSet // that these flags were defined in last
+
+	name      string // of the one configuration that a part is for
 	dir       string
 	stateFile string
 	poll      time.Duration
@@ -46,13 +50,15 @@ type settings struct {
 }
 
 func (s *settings) flags(fs *pflag.FlagSet) {
+	s.set = fs
 	fs.StringVar(&s.addr, "addr", "localhost:2022", "`host:port` of the registry")
 	fs.StringSliceVar(&s.fingerprints, "fp", nil, "`fingerprint` of the registry's host key, SHA256:...; may be repeated, or be several with commas, one of which has to fit. Without it known_hosts decides")
 	fs.StringArrayVar(&s.knownHosts, "known-hosts", nil, "known_hosts `file`; may be repeated (default ~/.ssh/known_hosts and the system's)")
 	fs.StringVar(&s.key, "key", "id_ecdsa", "private key `file`")
-	fs.StringVar(&s.name, "name", "", "`name` of the configuration")
+	fs.StringArrayVar(&s.names, "name", nil, "`name` of the configuration, or NAME=DIRECTORY; may be repeated, one a line in the variable. A name without a directory uses -dir itself")
 	fs.StringVar(&s.dir, "dir", ".", "`directory` for roots, layers and records; one agent works in it at a time")
-	fs.StringVar(&s.stateFile, "state", "state.json", "`file` that shows what is deployed, for people and scripts; relative to the working directory, not to -dir; empty is none")
+	fs.StringVar(&s.settingsFile, "settings", "", "`file` with settings of one configuration: variables such as DEPLOY_AGENT_SCRIPT, which count more than the environment's. In the name of each file here {name} stands for the configuration's")
+	fs.StringVar(&s.stateFile, "state", "state.json", "`file` that shows what is deployed, for people and scripts; relative to the working directory, not to -dir, but to the DIRECTORY of a -name that has one; empty is none")
 	fs.DurationVar(&s.poll, "poll", 30*time.Second, "`time` between two questions to the registry")
 	fs.BoolVar(&s.once, "once", false, "end when nothing is left to do, for cron")
 	fs.BoolVar(&s.retry, "retry", false, "with -once: end a hold, and try again what has failed here before, as HUP does")
@@ -72,7 +78,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	layerflags.Define(fs, &s.layers)
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
-	for _, name := range []string{"known-hosts", "key", "dir", "state", "script", "check-script", "remove-script"} {
+	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script"} {
 		cli.FileFlag(fs, name)
 	}
 	cli.EnvAlias(fs, "fp", "DEPLOY_AGENT_FINGERPRINT")
@@ -95,8 +101,6 @@ func (s *settings) options() (agent.Options, error) {
 		Mode:   agent.Mode{Once: s.once, DryRun: s.dryRun, Retry: s.retry},
 	}
 	switch {
-	case s.name == "":
-		return o, cli.Usage("-name should be set: the configuration to deploy")
 	case s.retry && !s.once:
 		return o, cli.Usage("-retry should come with -once; for an agent that runs, send it HUP")
 	case s.poll == 0:
