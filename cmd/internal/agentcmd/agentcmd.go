@@ -43,6 +43,9 @@ fetches the layers, unpacks them below -dir into a fresh root, points the link
 looks at the result with the -verify checks. When any of this fails the old root
 comes back, by the same script with the roots exchanged, and is looked at too.
 
+Several configurations are several -name, each with a directory of its own. They
+share the connection and no failures; with -once the worst exit status counts.
+
 TERM ends the agent at once; a hook that runs goes on, and the next start of the
 agent picks up its result. HUP asks the registry now, ends a hold of this host, and tries
 again what has failed before.`,
@@ -50,6 +53,7 @@ again what has failed before.`,
 			"deploy-agent -addr registry:2022 -fp SHA256:... -key /etc/deploy-agent/key -name web -dir /var/lib/deploy-agent/web -script /etc/deploy-agent/web.sh",
 			"deploy-agent -name web -verify type=tls,addr=localhost:443,sni=www.example.org,cert=etc/site.pem -verify type=http,url=https://localhost/version,insecure=true,json=/id,equals={newid}",
 			"deploy-agent -name web -once",
+			"deploy-agent -name web -name api -dir /var/lib/deploy-agent/{name} -settings /etc/deploy-agent/{name}.environment -state /var/lib/deploy-agent/{name}/state.json",
 		},
 		Statuses: []wire.Status{wire.NotFound, wire.Conflict, wire.Denied, wire.Unreachable, wire.Untrusted, wire.RolledBack, wire.Broken, wire.NotNow},
 		Flags:    s.flags,
@@ -83,7 +87,10 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 			return cli.WithStatus(err, wire.Usage)
 		}
 	}
-	return serve(ctx, members, log)
+	hangups := make(chan os.Signal, 1) // from now on HUP does not end us
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	return serve(ctx, members, hangups, log)
 }
 
 // agentUser is the SSH user that a registry gives the agents' tree.
@@ -115,16 +122,13 @@ func assemble(ctx context.Context, all []agent.Options, connection *client.Clien
 }
 
 // serve runs all members until ctx is done, or once.
-func serve(ctx context.Context, members []*member, log *slog.Logger) error {
+func serve(ctx context.Context, members []*member, hangups <-chan os.Signal, log *slog.Logger) error {
 	unstopped := context.AfterFunc(ctx, ops.Stopping)
 	side, stop := context.WithCancel(ctx)
 	defer stop()
 	alive := func() bool {
 		return !slices.ContainsFunc(members, func(m *member) bool { return !m.alive() })
 	}
-	hangups := make(chan os.Signal, 1) // from now on HUP does not end us
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	go onHangup(side, hangups, members)
 	go members[0].told.starting(side, alive)
 	go ops.Watchdog(side, alive)

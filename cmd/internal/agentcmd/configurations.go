@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -37,6 +38,9 @@ func (s *settings) configurations() ([]agent.Options, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if slices.ContainsFunc(all, func(other agent.Options) bool { return other.Name == o.Name }) {
+			return nil, cli.Usage("-name %s: there is a configuration %s already", text, o.Name)
 		}
 		if other, taken := dirs[real(o.Dir)]; taken {
 			return nil, cli.WithHint(cli.Usage("configurations %s and %s cannot share the directory %s", other, o.Name, o.Dir),
