@@ -52,6 +52,7 @@ type Agent struct {
 	said     map[string]string // last text said, by subject
 	held     string            // the registry's hold in words, as of the last poll; "": none
 	collect  collector
+	notifier *notifier // nil: nobody is to be notified
 
 	retry    bool // a person asks for it, in Broken
 	commands chan func()
@@ -75,7 +76,7 @@ type looks struct {
 }
 
 func newAgent(o Options, workDir string) *Agent {
-	return &Agent{
+	a := &Agent{
 		o: o, workDir: workDir,
 		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor},
 		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
@@ -86,6 +87,10 @@ func newAgent(o Options, workDir string) *Agent {
 		commands: make(chan func()),
 		hurry:    make(chan struct{}),
 	}
+	if o.Hook.NotifyScript != "" {
+		a.notifier = newNotifier(a)
+	}
+	return a
 }
 
 // Run works until ctx is done and returns its cause; with Mode.Once until there
@@ -112,6 +117,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer dir.Close()
 	defer a.collect.stop()
 	defer a.o.Source.Close()
+	a.notifier.start(ctx)
+	defer a.notifier.finish()
 	if err := a.start(ctx); err != nil {
 		return a.refuse(ctx, err)
 	}
@@ -160,6 +167,7 @@ func (a *Agent) refuse(ctx context.Context, err error) error {
 	a.log().Error("held", "error", err)
 	a.tell("held: " + line(err))
 	a.pulse.rest()
+	a.notifier.refuse(err)
 	<-ctx.Done()
 	return context.Cause(ctx)
 }

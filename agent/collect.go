@@ -16,7 +16,6 @@ import (
 
 const (
 	collectEvery  = time.Hour // where nothing was deployed
-	keepEvidence  = 50        // deployments
 	batch         = 100       // names removed between two pauses
 	batchPause    = 50 * time.Millisecond
 	doomedPattern = `^[0-9]{6,}-[0-9a-f]{12}$`
@@ -196,22 +195,6 @@ func (a *Agent) collectCache(p *pace, n needed) error {
 			break
 		}
 		all = append(all, os.Remove(a.path("cache", e.Name())))
-	}
-	return errors.Join(all...)
-}
-
-func (a *Agent) collectEvidence(p *pace, r *Record) error {
-	entries, err := os.ReadDir(a.path("deployments"))
-	if err != nil {
-		return err
-	}
-	var all []error
-	for i, e := range entries { // sorted by name, so by age
-		id := e.Name()
-		inFlight := r.Deployment != nil && r.Deployment.ID == id || r.Last != nil && r.Last.ID == id
-		if i < len(entries)-keepEvidence && !inFlight && rootName.MatchString(id) {
-			all = append(all, p.removeTree(a.path("deployments"), id))
-		}
 	}
 	return errors.Join(all...)
 }

@@ -202,27 +202,6 @@ func TestCollectionFollowsNoLink(t *testing.T) {
 	}
 }
 
-func TestEvidence(t *testing.T) {
-	bubble(t, func(t *testing.T, h *host) {
-		h.src.put("v1", with(failHook))
-		h.want("", ErrRolledBack)
-		b, err := os.ReadFile(h.dir + "/deployments/" + h.agent.Record().Last.ID + "/deployment.json")
-		for _, want := range []string{`"Verdict": "bad"`, "exit status 1", `"State": "Restoring"`, `"Name": "web"`} {
-			if !strings.Contains(string(b), want) {
-				t.Errorf("the evidence lacks %q: %v\n%s", want, err, b)
-			}
-		}
-		for i := range keepEvidence + 10 {
-			must(os.MkdirAll(fmt.Sprintf("%s/deployments/%06d-0123456789ab", h.dir, i+100), 0o700))
-		}
-		must(os.Mkdir(h.dir+"/deployments/mine", 0o700))
-		h.want("", ErrRolledBack)
-		if n := len(h.names("deployments")); n != keepEvidence+1 {
-			t.Errorf("%d directories of evidence are left", n)
-		}
-	})
-}
-
 // A collection that fails does not make a deployment fail.
 func TestFailingCollectionHindersNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {

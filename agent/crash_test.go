@@ -159,6 +159,26 @@ func TestCrashOnTheWayBackWithoutRegistry(t *testing.T) {
 	}
 }
 
+// A kill on the way back does not cost the root that a person would go back to.
+func TestCrashOnTheWayBackKeepsTheRootBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, newFakeRegistry())
+		for _, v := range []string{"1", "2"} {
+			h.src.put("v"+v, one(v))
+			h.want("v"+v, nil)
+		}
+		before := h.agent.Record().Back.Dir
+		h.src.put("v3", with(failVerify))
+		points, hosts := h.killed(memoryDir(t))
+		for i, k := range hosts {
+			k.run()
+			if back := k.agent.Record().Back; back == nil || back.Dir != before {
+				t.Errorf("after a kill at %q: back is %+v, want %s", points[i], back, before)
+			}
+		}
+	})
+}
+
 // Once it is on record, a person's rollback ends where it was to end.
 func TestCrashInARollbackByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -18,7 +18,7 @@
 //	current -> roots/000042-1f3a9c77d2e0
 //	roots/000042-1f3a9c77d2e0/     a complete tree; .json (a Root) and .manifest beside it
 //	cache/DIGEST                   layers; compared with their digest at each use
-//	deployments/ID/                evidence: deployment.json and the hook's files
+//	deployments/ID/                evidence: evidence.json and the hook's files
 //	.back, .reserve                the link to return by, and room to write the record then
 //
 // Names in roots/ that start with a dot are trees half made or half deleted. A

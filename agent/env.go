@@ -75,14 +75,20 @@ func (a *Agent) view(d *Deployment, kind string) view {
 	return v
 }
 
-// environment is the whole of it, but DEPLOY_ATTEMPT. All paths are absolute.
-func (a *Agent) environment(d *Deployment, v view) []string {
+// passedOn are the variables of the agent's own environment that programs get.
+func passedOn() []string {
 	var env []string
 	for _, name := range passed {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
 		}
 	}
+	return env
+}
+
+// environment is the whole of it, but DEPLOY_ATTEMPT. All paths are absolute.
+func (a *Agent) environment(d *Deployment, v view) []string {
+	env := passedOn()
 	set := func(name, value string) { env = append(env, name+"="+value) }
 	root := func(prefix string, r *Root) {
 		if r == nil {

@@ -10,8 +10,6 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"deploytools/atomic"
 )
 
 const (
@@ -101,43 +99,78 @@ func (t *tail) emit() {
 	t.line, t.cut = t.line[:0], false
 }
 
+// replaced reports whether the path names another file than the one that is read.
+func (t *tail) replaced() bool {
+	if t.f == nil {
+		return false
+	}
+	here, err := t.f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(t.path)
+	return err == nil && !os.SameFile(here, there)
+}
+
 func (t *tail) close() {
 	if t.f != nil {
 		t.f.Close()
 	}
 }
 
-// capOutput makes evidence of an output file: of more than 1 MiB the beginning
-// and the end are kept, raw. A program that still has the file open goes on
-// writing to one that nobody sees.
-func capOutput(path string) error {
-	b, err := outputEnds(path)
-	if err != nil || b == nil {
-		return err
-	}
-	return atomic.WriteFile(path, b, 0o600)
-}
-
-// outputEnds returns what is to be kept of an output file; nil: all of it.
-func outputEnds(path string) ([]byte, error) {
+// openOutput opens an output file for reading: nothing but a file, whatever
+// else a program has put in its place.
+func openOutput(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: not a file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// outputEnds returns what is to be kept of an output file; nil: all of it.
+func outputEnds(f *os.File) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	left := info.Size() - hookEvidence
-	if left <= 0 || !info.Mode().IsRegular() {
+	if left <= 0 {
 		return nil, nil
 	}
-	b, err := io.ReadAll(io.LimitReader(f, hookEvidence/2))
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, hookEvidence/2))
 	if err != nil {
 		return nil, err
 	}
 	b = fmt.Appendf(b, "\n[%d bytes left out]\n", left)
 	end, err := io.ReadAll(io.NewSectionReader(f, info.Size()-hookEvidence/2, hookEvidence/2))
 	return append(b, end...), err
+}
+
+// readOutput returns what an output file holds, as much of it as evidence keeps.
+func readOutput(path string) ([]byte, error) {
+	f, err := openOutput(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := outputEnds(f)
+	if err == nil && b == nil {
+		b, err = io.ReadAll(io.LimitReader(f, hookEvidence+hookEvidence/2))
+	}
+	return b, err
+}
+
+// outputEnd returns the last n bytes of an output file, or what can be read.
+func outputEnd(path string, n int) []byte {
+	b, _ := readOutput(path)
+	return b[max(0, len(b)-n):]
 }

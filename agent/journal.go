@@ -78,14 +78,17 @@ func (a *Agent) publish() {
 	a.mu.Lock()
 	a.saved = a.rec
 	a.mu.Unlock()
+	a.notifier.settle(a.rec)
 	a.rec = a.rec.clone()
 	a.tell(a.status())
 }
 
 // load reads the record. Without one it returns nil; the error wraps errNewer
 // or errDamaged, or says why the file cannot be read.
-func (a *Agent) load() (*Record, error) {
-	b, err := os.ReadFile(a.path("journal.json"))
+func (a *Agent) load() (*Record, error) { return readRecord(a.path("journal.json")) }
+
+func readRecord(file string) (*Record, error) {
+	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -94,10 +97,10 @@ func (a *Agent) load() (*Record, error) {
 	}
 	r := new(Record)
 	if err := decode(b, r); err != nil {
-		return nil, fmt.Errorf("%s: %w", a.path("journal.json"), err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if _, known := machine[r.State]; !known || r.State != Idle && (r.Deployment == nil || r.Deployment.New.Configuration == nil) {
-		return nil, fmt.Errorf("%s: state %q: %w", a.path("journal.json"), r.State, errDamaged)
+		return nil, fmt.Errorf("%s: state %q: %w", file, r.State, errDamaged)
 	}
 	return r, nil
 }

@@ -47,6 +47,7 @@ type Hook struct {
 	Script       string        // makes a root live; empty: switching the link is enough
 	CheckScript  string        // looks at a root before the switch; exit status 75: not now
 	RemoveScript string        // a first deployment is taken back
+	NotifyScript string        // tells a person what is wrong; nothing waits for it
 	Timeout      time.Duration // 0: 10 min
 	Supervisor   []string      // argv; nil: our own program with SuperviseCommand
 }
@@ -55,6 +56,7 @@ type Hook struct {
 type Keep struct {
 	Roots    int           // committed roots besides the live one; 0: 3
 	CacheAge time.Duration // of layers that no kept root uses; 0: 1 h
+	Evidence int           // deployments whose evidence stays; 0: 20
 	Delay    time.Duration // between the end of a deployment and the first deletion; 0: 1 min
 }
 
@@ -106,7 +108,7 @@ func New(o Options) (*Agent, error) {
 	if o.Dir == "" || o.Source == nil {
 		return nil, errors.New("agent needs a directory and a source")
 	}
-	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.CacheAge < 0 || o.Keep.Delay < 0 {
+	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.Evidence < 0 || o.Keep.CacheAge < 0 || o.Keep.Delay < 0 {
 		return nil, errors.New("agent's times and numbers cannot be negative")
 	}
 	if o.Mode.Retry && !o.Mode.Once {
@@ -133,6 +135,7 @@ func New(o Options) (*Agent, error) {
 	o.Poll.MaxWait = cmp.Or(o.Poll.MaxWait, o.Poll.Interval)
 	o.Hook.Timeout = cmp.Or(o.Hook.Timeout, 10*time.Minute)
 	o.Keep.Roots = cmp.Or(o.Keep.Roots, 3)
+	o.Keep.Evidence = cmp.Or(o.Keep.Evidence, 20)
 	o.Keep.CacheAge = cmp.Or(o.Keep.CacheAge, time.Hour)
 	o.Keep.Delay = cmp.Or(o.Keep.Delay, time.Minute)
 	o.Observe.Log = cmp.Or(o.Observe.Log, slog.New(slog.DiscardHandler))

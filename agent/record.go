@@ -26,10 +26,11 @@ type Record struct {
 	Live *Root `json:",omitempty"` // the committed root that serves
 	Back *Root `json:",omitempty"` // committed before Live: where a person's rollback leads
 
-	Deployment *Deployment `json:",omitempty"` // under way; none in Idle
-	Last       *Deployment `json:",omitempty"` // closed last
-	Marks      []Mark      `json:",omitempty"` // newest last
-	Hold       *Hold       `json:",omitempty"`
+	Deployment *Deployment   `json:",omitempty"` // under way; none in Idle
+	Last       *Deployment   `json:",omitempty"` // closed last
+	Unproven   []*Deployment `json:",omitempty"` // closed before Last, perhaps without their evidence
+	Marks      []Mark        `json:",omitempty"` // newest last
+	Hold       *Hold         `json:",omitempty"`
 }
 
 // Root is an unpacked configuration. A file of it lies beside each root, from
@@ -40,6 +41,7 @@ type Root struct {
 	Spec          spec.Spec    // what it is checked with
 	Verification  Verification `json:",omitzero"` // once committed
 	Committed     time.Time    `json:",omitzero"` // zero: not committed
+	By            string       `json:",omitzero"` // the deployment that committed it last
 }
 
 // Verification says how sure it is that a committed root serves.

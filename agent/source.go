@@ -40,6 +40,9 @@ func (a *Agent) ask(ctx context.Context) (wire.PollState, error) {
 	case err != nil && ctx.Err() == nil && a.away.IsZero():
 		a.away = time.Now()
 	}
+	if err == nil || ctx.Err() == nil {
+		a.notifier.ask(a.away)
+	}
 	return st, err
 }
 

@@ -3,12 +3,9 @@ package agent
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"deploytools/atomic"
 	"deploytools/registry/wire"
@@ -20,7 +17,7 @@ import (
 func (a *Agent) commit(context.Context) error {
 	d := a.rec.Deployment
 	root := d.New
-	root.Committed = now()
+	root.Committed, root.By = now(), d.ID
 	if err := a.writeRoot(&root); err != nil {
 		return err
 	}
@@ -44,7 +41,7 @@ func (a *Agent) discard(context.Context) error {
 			return err
 		}
 	}
-	if d.Hooked && d.Back != d.From {
+	if d.Hooked && d.Back != nil && d.Back.Dir != d.From.Dir {
 		a.rec.Live, a.rec.Back = d.Back, nil
 	}
 	if d.Verdict == Bad {
@@ -56,11 +53,11 @@ func (a *Agent) discard(context.Context) error {
 
 func (a *Agent) close(d *Deployment) {
 	d.Ended = now()
+	a.passOn()
 	a.rec.Last, a.rec.Deployment = d, nil
 }
 
-// derive writes what follows from the record: the state file and the evidence
-// of the last deployment. A failure is said and hinders nothing; the next poll
+// derive writes what follows from the record: the state file and the evidence. A failure is said and hinders nothing; the next poll
 // tries again.
 func (a *Agent) derive() {
 	err := errors.Join(a.deriveState(), a.deriveEvidence())
@@ -97,42 +94,6 @@ func (a *Agent) ours(c *wire.Configuration) error {
 		return nil
 	}
 	return fmt.Errorf("%s is of configuration %q, not %q", a.o.StateFile, c.Name, a.o.Name)
-}
-
-func (a *Agent) deriveEvidence() error {
-	d := a.rec.Last
-	if d == nil {
-		return nil
-	}
-	file := filepath.Join(a.evidence(d), "deployment.json")
-	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := a.capOutputs(d); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(d, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := atomic.MkdirAll(a.evidence(d), 0o711); err != nil {
-		return err
-	}
-	return atomic.WriteFile(file, append(b, '\n'), 0o600)
-}
-
-// capOutputs bounds what the deployment's programs have printed.
-func (a *Agent) capOutputs(d *Deployment) error {
-	entries, err := os.ReadDir(a.evidence(d))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, e := range entries {
-		if filepath.Ext(e.Name()) == ".output" {
-			err = errors.Join(err, capOutput(filepath.Join(a.evidence(d), e.Name())))
-		}
-	}
-	return err
 }
 
 // evidence returns the directory of the deployment's evidence.
