@@ -49,12 +49,12 @@ const (
 func (h Host) Standing() Standing {
 	rep := h.Report
 	switch {
-	case rep == nil:
-		return Unknown
-	case rep.State == stateBroken:
+	case rep != nil && rep.State == stateBroken:
 		return Broken
 	case h.Wanted == nil:
 		return Unwanted
+	case rep == nil:
+		return Unknown
 	case rep.Moved != "":
 		return Moved
 	case rep.Running != nil && rep.Running.Digest == h.Wanted.Digest && (rep.Deployment == nil || !rep.Deployment.Ended.IsZero()):
