@@ -50,7 +50,7 @@ func (c *Client) PollAll(ctx context.Context, names []string) ([]wire.PollState,
 // pollTogether is one request. Where the registry does not answer about several
 // names it returns nothing; where it does not about one, that is read.
 func (c *Client) pollTogether(ctx context.Context, cn *conn, names []string) ([]wire.PollState, error) {
-	question := wire.PollRequest{Names: names}
+	question := wire.PollRequest{Names: names, Instance: c.o.Instance}
 	payload, err := wire.EncodePoll(question)
 	if err != nil {
 		return nil, err

@@ -11,8 +11,9 @@ import (
 
 // fakeDaemon has an agent and an operator connected, and counts nothing.
 type fakeDaemon struct {
-	cut []uint64
-	by  registry.Caller
+	cut  []uint64
+	by   registry.Caller
+	seen []registry.Sighting
 }
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -26,6 +27,8 @@ func (f *fakeDaemon) Stats() Stats {
 		},
 	}
 }
+
+func (f *fakeDaemon) Sightings() []registry.Sighting { return f.seen }
 
 func (f *fakeDaemon) Connections() []Connection {
 	return []Connection{

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/time/rate"
 
 	"deploytools/registry"
 	"deploytools/registry/wire"
@@ -32,14 +33,18 @@ type conn struct {
 
 	barrier chan chan struct{} // see answered
 
-	active       instant      // when something was last done for the client
-	channels     atomic.Int64 // open
-	pollsRefused int64        // by the one goroutine that answers them
-	files        quota        // open over SFTP
-	work         work
-	streams      atomic.Int64 // sessions that run, but for interactive ones
-	refusals     atomic.Int64 // of what is no command
-	running      atomic.Int64 // commands, requests of SFTP and polls under way; not what waits for the client
+	active   instant      // when something was last done for the client
+	channels atomic.Int64 // open
+	files    quota        // open over SFTP
+	work     work
+	streams  atomic.Int64           // sessions that run, but for interactive ones
+	refusals atomic.Int64           // of what is no command
+	running  atomic.Int64           // commands, requests of SFTP and polls under way; not what waits for the client
+	instance atomic.Pointer[string] // of those with its key, as it says; nil: it has not
+
+	// Used by the one goroutine that answers global requests.
+	pollsRefused, reportsRefused int64
+	reports                      *rate.Limiter // nil before the first one
 
 	once   sync.Once
 	reason error // why it was cut; set once
@@ -305,6 +310,8 @@ func (c *conn) global(ctx context.Context, r *ssh.Request, a *announcement) {
 	case r == nil: // the last one has come
 	case r.Type == wire.PollRequestType && c.id.caller.Role == registry.Agent:
 		c.poll(ctx, r)
+	case r.Type == wire.ReportRequestType && c.id.caller.Role == registry.Agent:
+		c.report(ctx, r)
 	case r.Type == proveRequest:
 		proof, ok := a.prove(c.ssh.SessionID(), r.Payload)
 		r.Reply(ok, proof)
@@ -382,9 +389,10 @@ func (c *conn) pollReply(ctx context.Context, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply, err := c.s.o.Registry.Poll(ctx, c.id.caller.Configs, q)
+	reply, err := c.s.o.Registry.Poll(ctx, c.id.caller, q)
 	if err != nil {
 		return nil, err
 	}
+	c.saw(q, reply)
 	return wire.EncodePoll(reply)
 }

@@ -186,6 +186,7 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 	var handlers sftp.Handlers
 	if s.c.id.caller.Role == registry.Agent {
 		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.id.caller, s.report)
+		handlers.FileGet = witness{handlers.FileGet, s.c}
 	} else {
 		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.id.caller, s.stderr, s.report)
 	}
