@@ -40,6 +40,10 @@ type Root struct {
 	Spec          spec.Spec    // what it is checked with
 	Verification  Verification `json:",omitzero"` // once committed
 	Committed     time.Time    `json:",omitzero"` // zero: not committed
+	Seq           uint64       `json:",omitzero"` // Record.Seq at the commit: orders roots, which clocks cannot
+
+	Manifest digest.Digest `json:",omitzero"` // of the manifest's text; zero: there may be none
+	Filled   time.Time     `json:",omitzero"` // when the tree was, by the file system's time: see How
 }
 
 // Verification says how sure it is that a committed root serves.

@@ -25,6 +25,9 @@ func (a *Agent) recover() (*Record, error) {
 	if r.Seq, err = a.lastSeq(); err != nil {
 		return nil, err
 	}
+	for _, root := range roots {
+		r.Seq = max(r.Seq, root.Seq)
+	}
 	link, err := a.link()
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ import (
 func (a *Agent) commit(context.Context) error {
 	d := a.rec.Deployment
 	root := d.New
-	root.Committed = now()
+	root.Committed, root.Seq = now(), a.rec.Seq
 	if err := a.writeRoot(&root); err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func (a *Agent) finish(staged *atomic.Dir, info *layers.Info) error {
 		a.log().Warn("layer not applied as it is", "configuration", a.o.Name, "error", w)
 	}
 	d := a.rec.Deployment
-	if err := a.writeManifest(&d.New, info.Manifest); err != nil {
+	if err := a.sealRoot(&d.New, info.Manifest); err != nil {
 		return err
 	}
 	if err := a.writeRoot(&d.New); err != nil {
