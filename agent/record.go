@@ -74,7 +74,8 @@ type Deployment struct {
 	Ended   time.Time `json:",omitzero"`
 	New     Root      // Dir is set once it is unpacked
 	From    *Root     `json:",omitempty"` // served before; nil on a first deployment
-	Back    *Root     `json:",omitempty"` // to return to: From, or the last verified root
+	Back    *Root     `json:",omitempty"` // to return to: From, or the last verified root, or the last that nobody has modified
+	Doubt   string    `json:",omitzero"`  // how Back differs from what was unpacked
 	Link    string    // what `current` said at the start; empty: it was not there
 	ByHand  bool      `json:",omitzero"` // a person's rollback: New is the root that was committed before From
 

@@ -44,7 +44,7 @@ func (a *Agent) discard(context.Context) error {
 			return err
 		}
 	}
-	if d.Hooked && d.Back != d.From {
+	if d.Hooked && !sameRoot(d.Back, d.From) {
 		a.rec.Live, a.rec.Back = d.Back, nil
 	}
 	if d.Verdict == Bad {
