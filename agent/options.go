@@ -89,6 +89,7 @@ type Mode struct {
 	Once   bool // Run returns when there is nothing left to do
 	DryRun bool // deployments end before the switch
 	Retry  bool // a person asks, with Once: at its start Run does what Resume and Retry do
+	Repair bool // a person asks, with Once: at its start Run does what Repair does
 }
 
 // Observe is told what happens. The zero value is told nothing.
@@ -109,8 +110,8 @@ func New(o Options) (*Agent, error) {
 	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.CacheAge < 0 || o.Keep.Delay < 0 {
 		return nil, errors.New("agent's times and numbers cannot be negative")
 	}
-	if o.Mode.Retry && !o.Mode.Once {
-		return nil, errors.New("agent that goes on cannot begin with a retry: it would at each of its starts")
+	if (o.Mode.Retry || o.Mode.Repair) && !o.Mode.Once {
+		return nil, errors.New("agent that goes on cannot begin with a retry or repair: it would at each of its starts")
 	}
 	if err := o.Verify.Validate(spec.FromHost); err != nil {
 		return nil, err

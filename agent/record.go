@@ -78,6 +78,7 @@ type Deployment struct {
 	Doubt   string    `json:",omitzero"`  // how Back differs from what was unpacked
 	Link    string    // what `current` said at the start; empty: it was not there
 	ByHand  bool      `json:",omitzero"` // a person's rollback: New is the root that was committed before From
+	Repair  bool      `json:",omitzero"` // what was live, once more: see Agent.Repair
 
 	Switched bool `json:",omitzero"` // `current` may have been moved
 	Hooked   bool `json:",omitzero"` // the hook may have been run

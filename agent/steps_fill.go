@@ -20,7 +20,7 @@ func (a *Agent) superseded(ctx context.Context) error {
 	c := a.rec.Deployment.New.Configuration
 	st, err := a.ask(ctx)
 	switch {
-	case err != nil || st.Digest == c.Digest:
+	case err != nil || st.Digest == c.Digest || a.rec.Deployment.Repair && !a.overtaken(st):
 		return nil
 	case absent(st):
 		return &definite{verdict: Superseded, err: errors.New("the registry no longer has the configuration")}
