@@ -55,8 +55,12 @@ type Hook struct {
 type Keep struct {
 	Roots    int           // committed roots besides the live one; 0: 3
 	CacheAge time.Duration // of layers that no kept root uses; 0: 1 h
+	MaxBytes int64         // of roots and layers together; 0: no limit
+	MinFree  Room          // on the file system; none: no limit
 	Delay    time.Duration // between the end of a deployment and the first deletion; 0: 1 min
 }
+
+func (k Keep) limited() bool { return k.MaxBytes > 0 || k.MinFree != Room{} }
 
 // Baseline says what a failure is worth that was there before the switch.
 type Baseline int
@@ -107,7 +111,7 @@ func New(o Options) (*Agent, error) {
 	if o.Dir == "" || o.Source == nil {
 		return nil, errors.New("agent needs a directory and a source")
 	}
-	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.CacheAge < 0 || o.Keep.Delay < 0 {
+	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.CacheAge < 0 || o.Keep.MaxBytes < 0 || o.Keep.Delay < 0 {
 		return nil, errors.New("agent's times and numbers cannot be negative")
 	}
 	if (o.Mode.Retry || o.Mode.Repair) && !o.Mode.Once {
