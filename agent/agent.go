@@ -128,6 +128,11 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	if a.o.Mode.Repair {
+		if err := a.repairNow(); err != nil {
+			return err
+		}
+	}
 	if !a.o.Mode.Once && a.rec.State == Idle {
 		a.wait(ctx, a.waits.spread())
 	}

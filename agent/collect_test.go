@@ -66,7 +66,7 @@ func TestCollectionTouchesNothingThatIsNeeded(t *testing.T) {
 		h.o.Keep.Roots = keep
 		n := h.new().needed(r, old)
 		for i := range 10 {
-			dir, layer := n.roots[filepath.Base(root(i).Dir)], n.layers[digest.Of([]byte{byte(i)})]
+			dir, layer := n.roots[filepath.Base(root(i).Dir)] != "", n.layers[digest.Of([]byte{byte(i)})] != ""
 			if needed := slices.Contains(want, i); dir != needed || layer != needed {
 				t.Errorf("Keep %d: root %d is needed: %t, its layer: %t, want %t", keep, i, dir, layer, needed)
 			}
@@ -172,7 +172,7 @@ func TestCollectionIsPacedAndCanBeStopped(t *testing.T) {
 			t.Errorf("stopped in the middle, %d files are left", len(hidden))
 		}
 		started := time.Now()
-		must(h.new().collectAll(t.Context(), h.readRecord()))
+		must(h.new().collectAll(t.Context(), h.readRecord(), func(string) {}))
 		if took := time.Since(started); took < 5*batchPause || len(h.names("roots")) != 6 {
 			t.Errorf("went on for %v, %q are left", took, h.names("roots"))
 		}

@@ -75,7 +75,7 @@ func (a *Agent) Rollback(ctx context.Context) error {
 		case a.rec.Back == nil || a.rec.Live == nil:
 			return errors.New("cannot roll back: no earlier root is kept")
 		}
-		if err := a.goBack(); err != nil {
+		if err := a.goBack(ctx); err != nil {
 			return err
 		}
 		return a.enter(Fetching)

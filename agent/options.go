@@ -57,8 +57,12 @@ type Keep struct {
 	Roots    int           // committed roots besides the live one; 0: 3
 	CacheAge time.Duration // of layers that no kept root uses; 0: 1 h
 	Evidence int           // deployments whose evidence stays; 0: 20
+	MaxBytes int64         // of roots and layers together; 0: no limit
+	MinFree  Room          // on the file system; none: no limit
 	Delay    time.Duration // between the end of a deployment and the first deletion; 0: 1 min
 }
+
+func (k Keep) limited() bool { return k.MaxBytes > 0 || k.MinFree != Room{} }
 
 // Baseline says what a failure is worth that was there before the switch.
 type Baseline int
@@ -91,6 +95,7 @@ type Mode struct {
 	Once   bool // Run returns when there is nothing left to do
 	DryRun bool // deployments end before the switch
 	Retry  bool // a person asks, with Once: at its start Run does what Resume and Retry do
+	Repair bool // a person asks, with Once: at its start Run does what Repair does
 }
 
 // Observe is told what happens. The zero value is told nothing.
@@ -108,11 +113,11 @@ func New(o Options) (*Agent, error) {
 	if o.Dir == "" || o.Source == nil {
 		return nil, errors.New("agent needs a directory and a source")
 	}
-	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.Evidence < 0 || o.Keep.CacheAge < 0 || o.Keep.Delay < 0 {
+	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.Evidence < 0 || o.Keep.CacheAge < 0 || o.Keep.MaxBytes < 0 || o.Keep.Delay < 0 {
 		return nil, errors.New("agent's times and numbers cannot be negative")
 	}
-	if o.Mode.Retry && !o.Mode.Once {
-		return nil, errors.New("agent that goes on cannot begin with a retry: it would at each of its starts")
+	if (o.Mode.Retry || o.Mode.Repair) && !o.Mode.Once {
+		return nil, errors.New("agent that goes on cannot begin with a retry or repair: it would at each of its starts")
 	}
 	if err := o.Verify.Validate(spec.FromHost); err != nil {
 		return nil, err

@@ -42,6 +42,10 @@ type Root struct {
 	Verification  Verification `json:",omitzero"` // once committed
 	Committed     time.Time    `json:",omitzero"` // zero: not committed
 	By            string       `json:",omitzero"` // the deployment that committed it last
+	Seq           uint64       `json:",omitzero"` // Record.Seq at the commit: orders roots, which clocks cannot
+
+	Manifest digest.Digest `json:",omitzero"` // of the manifest's text; zero: there may be none
+	Filled   time.Time     `json:",omitzero"` // when the tree was, by the file system's time: see How
 }
 
 // Verification says how sure it is that a committed root serves.
@@ -72,9 +76,11 @@ type Deployment struct {
 	Ended   time.Time `json:",omitzero"`
 	New     Root      // Dir is set once it is unpacked
 	From    *Root     `json:",omitempty"` // served before; nil on a first deployment
-	Back    *Root     `json:",omitempty"` // to return to: From, or the last verified root
+	Back    *Root     `json:",omitempty"` // to return to: From, or the last verified root, or the last that nobody has modified
+	Doubt   string    `json:",omitzero"`  // how Back differs from what was unpacked
 	Link    string    // what `current` said at the start; empty: it was not there
 	ByHand  bool      `json:",omitzero"` // a person's rollback: New is the root that was committed before From
+	Repair  bool      `json:",omitzero"` // what was live, once more: see Agent.Repair
 
 	Switched bool `json:",omitzero"` // `current` may have been moved
 	Hooked   bool `json:",omitzero"` // the hook may have been run

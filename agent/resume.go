@@ -38,7 +38,7 @@ func (a *Agent) start(ctx context.Context) error {
 		return err
 	}
 	if r == nil {
-		if r, err = a.recover(); err != nil {
+		if r, err = a.recover(ctx); err != nil {
 			return err
 		}
 		a.rec = r

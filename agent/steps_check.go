@@ -24,10 +24,20 @@ const (
 // check is the step of Checking: the last one that touches nothing.
 func (a *Agent) check(ctx context.Context) error {
 	d := a.rec.Deployment
+	if err := a.chooseBack(ctx, d); err != nil {
+		return err
+	}
 	if err := a.hooksThere(d); err != nil {
 		return err
 	}
+	if err := a.renew(ctx, d); err != nil {
+		return err
+	}
+	d = a.rec.Deployment
 	if err := a.checkScript(ctx, d); err != nil {
+		return err
+	}
+	if err := a.unspoilt(ctx, d); err != nil {
 		return err
 	}
 	if a.o.Mode.DryRun {

@@ -17,7 +17,7 @@ import (
 func (a *Agent) commit(context.Context) error {
 	d := a.rec.Deployment
 	root := d.New
-	root.Committed, root.By = now(), d.ID
+	root.Committed, root.By, root.Seq = now(), d.ID, a.rec.Seq
 	if err := a.writeRoot(&root); err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (a *Agent) discard(context.Context) error {
 			return err
 		}
 	}
-	if d.Hooked && d.Back != nil && d.Back.Dir != d.From.Dir {
+	if d.Hooked && !sameRoot(d.Back, d.From) {
 		a.rec.Live, a.rec.Back = d.Back, nil
 	}
 	if d.Verdict == Bad {

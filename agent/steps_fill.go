@@ -20,7 +20,7 @@ func (a *Agent) superseded(ctx context.Context) error {
 	c := a.rec.Deployment.New.Configuration
 	st, err := a.ask(ctx)
 	switch {
-	case err != nil || st.Digest == c.Digest:
+	case err != nil || st.Digest == c.Digest || a.rec.Deployment.Repair && !a.overtaken(st):
 		return nil
 	case absent(st):
 		return &definite{verdict: Superseded, err: errors.New("the registry no longer has the configuration")}
@@ -94,7 +94,7 @@ func (a *Agent) finish(staged *atomic.Dir, info *layers.Info) error {
 		a.log().Warn("layer not applied as it is", "configuration", a.o.Name, "error", w)
 	}
 	d := a.rec.Deployment
-	if err := a.writeManifest(&d.New, info.Manifest); err != nil {
+	if err := a.sealRoot(&d.New, info.Manifest); err != nil {
 		return err
 	}
 	if err := a.writeRoot(&d.New); err != nil {

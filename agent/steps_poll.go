@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -108,10 +109,20 @@ func (a *Agent) deploy(c *wire.Configuration) error {
 	return a.open(Root{Configuration: c, Spec: a.o.Verify})
 }
 
-// goBack opens the deployment of the root that was committed before.
-func (a *Agent) goBack() error {
-	back := *a.rec.Back
-	if err := a.open(back); err != nil {
+// goBack opens the deployment of the root that was committed before, or of
+// another one if that was modified.
+func (a *Agent) goBack(ctx context.Context) error {
+	back, c, err := a.best(ctx, a.rec.Back, a.rec.Live.Dir)
+	if err != nil {
+		return err
+	}
+	if back == nil {
+		return errors.New("cannot roll back: no earlier root is left")
+	}
+	if !c.Whole() {
+		a.log().Error("rollback to a modified root", "configuration", a.o.Name, "root", back.Dir, "error", c)
+	}
+	if err := a.open(*back); err != nil {
 		return err
 	}
 	a.rec.Deployment.ByHand = true

@@ -33,7 +33,7 @@ func (a *Agent) verify(ctx context.Context) error {
 // now does not have to wait for the end. That ends the look, and counts for more
 // than what it found.
 func (a *Agent) unlessAnother(ctx context.Context, d *Deployment, look func(context.Context, *Deployment) error) error {
-	if d.ByHand {
+	if d.asked() {
 		return look(ctx, d)
 	}
 	looking, cancel := context.WithCancelCause(ctx)
