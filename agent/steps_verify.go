@@ -54,9 +54,7 @@ func (a *Agent) unlessAnother(ctx context.Context, d *Deployment, look func(cont
 }
 
 func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
-	r := a.look.run(ctx, d.New.Spec, a.vars(&d.New, d.From), func(missed []verify.Finding) {
-		a.log().Warn("checks do not pass yet", "configuration", a.o.Name, "root", d.New.Dir, "error", texts(missed))
-	})
+	r := a.look.run(ctx, d.New.Spec, a.vars(&d.New, d.From), a.missing(d))
 	d.Checks = &r
 	switch {
 	case r.Verified:
@@ -73,6 +71,18 @@ func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
 		return bad(fmt.Errorf("verification failed: %s", failures(r)))
 	}
 	return a.soak(ctx, d)
+}
+
+// missing returns what is called after each round of checks that fail. It warns
+// when they fail in another way than before, and says until when they are tried.
+func (a *Agent) missing(d *Deployment) func([]verify.Finding) {
+	until, before := now().Add(d.New.Spec.WithDefaults().Total), ""
+	return func(missed []verify.Finding) {
+		if text := texts(missed); text != before {
+			before = text
+			a.log().Warn("checks do not pass yet", "configuration", a.o.Name, "root", d.New.Dir, "until", until.Format(time.RFC3339), "error", text)
+		}
+	}
 }
 
 // soak goes on looking.
