@@ -98,7 +98,7 @@ func TestNotifyTellsEachTroubleOnceAndItsEnd(t *testing.T) {
 			{"good", func() { h.src.put("v1", one("1")) }, ""},
 			{"bad", func() { h.src.put("v2", with(failVerify)) }, "rolled-back 2"},
 			{"bad again", func() { h.src.put("v3", with(failHook)) }, "rolled-back 3"},
-			{"superseded is no end of it", func() { must(h.agent.Hold(t.Context(), "freeze")) }, "held"},
+			{"superseded is no end of it", func() { must(h.agent.Hold(t.Context(), "freeze", Until{})) }, "held"},
 			{"one of two ends", func() { must(h.agent.Resume(t.Context())) }, ""},
 			{"good again", func() { h.src.put("v4", one("4")) }, "recovered"},
 			{"registry away", func() { h.src.set(func() { h.src.down = wire.ErrUnreachable }) }, "registry-away"},

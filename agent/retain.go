@@ -122,6 +122,9 @@ func (a *Agent) needed(r *Record, roots []*Root) needed {
 			n.roots[name] = "named by `current`"
 		}
 	}
+	if name := filepath.Base(r.Wanted); r.Wanted != "" && n.roots[name] == "" {
+		n.roots[name] = "wanted live by a person"
+	}
 	left := a.o.Keep.Roots
 	if r.Back != nil {
 		n.keep(r.Back, "rollback target", cached)
