@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -25,7 +26,8 @@ const unitDir = "/var/lib/deploy-agent"
 
 // place is the directory that a verb is about, and how its result is shown.
 type place struct {
-	s         *settings
+	s         *settings // of the program
+	at        *settings // of what is meant, as find has found it
 	dir, name string
 	json      bool
 }
@@ -39,31 +41,58 @@ func (p *place) flags(fs *pflag.FlagSet) {
 
 func (p *place) show(o *cli.IO, r console.Result) error { return console.Show(o.Stdout, r, p.json) }
 
-// find sets the settings' directory to the one that is meant: that of the verb's
-// flags, of the program's, or of the unit.
+// find decides which directory is meant, and with which settings: those of the
+// verb's flags, of the program's, or of the unit.
 func (p *place) find() error {
-	s := p.s
+	text, err := p.named()
+	if err != nil {
+		return err
+	}
+	p.at = p.s
+	if text != "" {
+		if p.at, err = p.s.part(text); err != nil {
+			return err
+		}
+	}
 	switch {
 	case p.dir != "":
-		s.dir = p.dir
-	case p.name != "" && !worked(s.dir, p.name):
-		s.dir = filepath.Join(unitDir, p.name)
-	case p.name == "" && !s.given("dir") && !worked(s.dir, ""):
-		if s.name != "" {
-			s.dir = filepath.Join(unitDir, s.name)
-			break
-		}
+		p.at.dir = p.dir
+	case p.at.given("dir") || strings.Contains(text, "=") || worked(p.at.dir, p.at.name):
+	case p.at.name != "":
+		p.at.dir = filepath.Join(unitDir, p.at.name)
+	default:
 		dirs, _ := filepath.Glob(filepath.Join(unitDir, "*", "journal.json")) // no error: the pattern is sound
 		if len(dirs) > 1 {
-			return cli.WithHint(cli.Usage("several agents have worked here"), "say which one is meant: -name NAME, or -dir DIR")
+			return tooMany()
 		} else if len(dirs) == 1 {
-			s.dir = filepath.Dir(dirs[0])
+			p.at.dir = filepath.Dir(dirs[0])
 		}
 	}
-	if p.name != "" {
-		s.name = p.name
-	}
 	return nil
+}
+
+// named returns the configuration that is meant, as -name of the program has it,
+// or nothing.
+func (p *place) named() (string, error) {
+	all := splitLines(p.s.names)
+	for _, text := range all {
+		if name, _, _ := strings.Cut(text, "="); p.name == name {
+			return text, nil
+		}
+	}
+	switch {
+	case p.name != "":
+		return p.name, nil
+	case len(all) > 1 && p.dir == "":
+		return "", tooMany()
+	case len(all) == 1:
+		return all[0], nil
+	}
+	return "", nil
+}
+
+func tooMany() error {
+	return cli.WithHint(cli.Usage("there are several configurations"), "say which one is meant: -name NAME behind the verb, or -dir DIR")
 }
 
 // worked reports whether an agent has worked in the directory, for this name if
@@ -82,7 +111,7 @@ func (p *place) ask(ctx context.Context, o *cli.IO, verb string, r request, resu
 	if err := p.find(); err != nil {
 		return err
 	}
-	return control.Call(ctx, p.s.dir, verb, r, func(text string) { fmt.Fprintln(o.Stderr, "note:", cli.Clean(text)) }, result)
+	return control.Call(ctx, p.at.dir, verb, r, func(text string) { fmt.Fprintln(o.Stderr, "note:", cli.Clean(text)) }, result)
 }
 
 // look answers from the disk.
@@ -91,11 +120,11 @@ func (p *place) look(ctx context.Context, verb string, r request, result any) er
 	if err != nil {
 		return p.lost(err)
 	}
-	if err := into(result)(answer(ctx, a, verb, r, func(string) {})); err != nil {
+	if err := into(result)(reply(ctx, a, verb, r, func(string) {})); err != nil {
 		return err
 	}
 	if s, ok := result.(*statusResult); ok {
-		s.Silent = busy(p.s.dir)
+		s.Silent = busy(p.at.dir)
 	}
 	return nil
 }
@@ -119,7 +148,7 @@ func (p *place) actAlone(ctx context.Context, o *cli.IO, verb string, r request,
 		return p.lost(err)
 	}
 	defer release()
-	if err := into(result)(answer(ctx, a, verb, r, func(string) {})); err != nil {
+	if err := into(result)(reply(ctx, a, verb, r, func(string) {})); err != nil {
 		return err
 	}
 	fmt.Fprintln(o.Stderr, "note: no agent runs there; it counts when one does")
@@ -141,19 +170,19 @@ func (p *place) deploy(ctx context.Context, o *cli.IO, verb string, r request) e
 }
 
 func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r request, result any) error {
-	if busy(p.s.dir) {
+	if busy(p.at.dir) {
 		return p.lost(atomic.ErrLocked)
 	}
 	if a, err := agent.Look(p.viewing()); err == nil {
-		p.s.name = a.Record().Name
+		p.at.name = a.Record().Name
 	} else if !errors.Is(err, agent.ErrNothing) {
 		return p.lost(err)
 	}
-	if !p.s.given("script") {
-		return cli.WithHint(cli.WithStatus(fmt.Errorf("no agent runs in %s", p.s.dir), wire.NotNow),
+	if !p.at.given("script") {
+		return cli.WithHint(cli.WithStatus(fmt.Errorf("no agent runs in %s", p.at.dir), wire.NotNow),
 			"start it and say it again; or give its settings before the verb, -script among them")
 	}
-	a, err := p.s.agent(o)
+	a, err := p.at.brief(o)
 	if err != nil {
 		return err
 	}
@@ -165,7 +194,7 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 	asking, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	go func() {
-		answered <- into(result)(answer(asking, a, verb, r, func(text string) { fmt.Fprintln(o.Stderr, "note:", cli.Clean(text)) }))
+		answered <- into(result)(reply(asking, a, verb, r, func(text string) { fmt.Fprintln(o.Stderr, "note:", cli.Clean(text)) }))
 	}()
 	select {
 	case err = <-answered:
@@ -192,11 +221,11 @@ func into(result any) func(any, error) error {
 
 // viewing are the options of an agent that does not run.
 func (p *place) viewing() agent.Options {
-	keep := p.s.keep
-	if p.s.cleanOld {
+	keep := p.at.keep
+	if p.at.cleanOld {
 		keep = 1
 	}
-	return agent.Options{Name: p.s.name, Dir: p.s.dir, Keep: agent.Keep{Roots: keep}, StateFile: p.s.stateFile}
+	return agent.Options{Name: p.at.name, Dir: p.at.dir, Keep: agent.Keep{Roots: keep}}
 }
 
 // lost gives an error about the place its status and what to do.
@@ -205,7 +234,7 @@ func (p *place) lost(err error) error {
 	case errors.Is(err, agent.ErrNothing):
 		return cli.WithHint(cli.WithStatus(err, wire.NotFound), "name the directory with -dir, or the configuration with -name")
 	case errors.Is(err, atomic.ErrLocked):
-		return cli.WithHint(cli.WithStatus(fmt.Errorf("an agent has %s, and does not answer at its %s", p.s.dir, control.Name), wire.NotNow),
+		return cli.WithHint(cli.WithStatus(fmt.Errorf("an agent has %s, and does not answer at its %s", p.at.dir, control.Name), wire.NotNow),
 			"it may be starting or ending: try again; one of an earlier version has no socket")
 	case errors.Is(err, fs.ErrPermission):
 		return cli.WithHint(cli.WithStatus(err, wire.Denied), "only root and the agent's own user may: use sudo")
@@ -225,4 +254,26 @@ func busy(dir string) bool {
 
 // given reports whether a flag of the program was set, on the command line or by
 // a variable.
-func (s *settings) given(flag string) bool { return s.fs != nil && s.fs.Changed(flag) }
+func (s *settings) given(flag string) bool { return s.set.Changed(flag) }
+
+// brief returns an agent that runs for the sake of one verb.
+func (s *settings) brief(o *cli.IO) (*agent.Agent, error) {
+	if s.name == "" {
+		return nil, cli.Usage("-name should be set: the configuration to deploy")
+	}
+	log, err := s.logger(o)
+	if err != nil {
+		return nil, err
+	}
+	options, err := s.options()
+	if err != nil {
+		return nil, err
+	}
+	options.Mode = agent.Mode{}
+	if options.Source, err = s.connect(log); err != nil {
+		return nil, err
+	}
+	options.Observe = agent.Observe{Log: log, Locked: attend(options.Dir, log)}
+	a, err := agent.New(options)
+	return a, cli.WithStatus(err, wire.Usage)
+}

@@ -25,7 +25,9 @@ type request struct {
 // answers has what each verb does with an agent: one that runs, from its socket,
 // or one that was made for the verb. It is the only way that a verb has.
 var answers = map[string]func(context.Context, *agent.Agent, request, func(string)) (any, error){
-	"status": func(_ context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) { return statusOf(a), nil },
+	"status": func(_ context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+		return statusOf(a), nil
+	},
 	"history": func(_ context.Context, a *agent.Agent, r request, _ func(string)) (any, error) {
 		rows, err := a.History(r.Count)
 		return historyResult{Name: a.Record().Name, Deployments: rows}, err
@@ -60,8 +62,8 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 	},
 }
 
-// answer does what a verb asks of the agent.
-func answer(ctx context.Context, a *agent.Agent, verb string, r request, note func(string)) (any, error) {
+// reply does what a verb asks of the agent.
+func reply(ctx context.Context, a *agent.Agent, verb string, r request, note func(string)) (any, error) {
 	do := answers[verb]
 	if do == nil {
 		return nil, cli.Usage("this agent knows no verb %q: it may be older than the deploy-agent that asks", verb)
@@ -82,7 +84,7 @@ func attend(dir string, log *slog.Logger) func(*agent.Agent) (unlock func()) {
 				}
 			}
 			log.Debug("asked by a person", "command", verb)
-			return answer(ctx, a, verb, r, note)
+			return reply(ctx, a, verb, r, note)
 		})
 		if err != nil {
 			log.Warn("control socket not opened", "error", err)

@@ -31,7 +31,9 @@ revision away. Where no agent runs it is what the record says.`,
 		{
 			Name: "why", Short: "say in plain words why this host is not on the newest revision, and what to do",
 			Examples: []string{"deploy-agent why -name web"},
-			Statuses: acting, New: func() cli.Op { return &showOp{place: place{s: s}, verb: "status", result: new(statusResult), why: true} },
+			Statuses: acting, New: func() cli.Op {
+				return &showOp{place: place{s: s}, verb: "status", result: new(statusResult), why: true}
+			},
 		},
 		{
 			Name: "history", Short: "list the deployments on this host, the newest first",
@@ -223,5 +225,5 @@ func (v *deployOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 
 // call is how a verb is called for this place.
 func (p *place) call(verb string) string {
-	return fmt.Sprintf("deploy-agent %s -dir %s", verb, console.Join([]string{p.s.dir}))
+	return fmt.Sprintf("deploy-agent %s -dir %s", verb, console.Join([]string{p.at.dir}))
 }
