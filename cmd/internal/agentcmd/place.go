@@ -54,13 +54,14 @@ func (p *place) find() error {
 			return err
 		}
 	}
+	unit := filepath.Join(unitDir, p.at.name)
 	switch {
 	case p.dir != "":
 		p.at.dir = p.dir
-	case p.at.given("dir") || strings.Contains(text, "=") || worked(p.at.dir, p.at.name):
-	case p.at.name != "":
-		p.at.dir = filepath.Join(unitDir, p.at.name)
-	default:
+	case worked(p.at.dir, p.at.name):
+	case p.at.name != "" && (worked(unit, p.at.name) || !p.at.given("dir") && !strings.Contains(text, "=")):
+		p.at.dir = unit
+	case p.at.name == "" && !p.at.given("dir"):
 		dirs, _ := filepath.Glob(filepath.Join(unitDir, "*", "journal.json")) // no error: the pattern is sound
 		if len(dirs) > 1 {
 			return tooMany()
@@ -68,7 +69,18 @@ func (p *place) find() error {
 			p.at.dir = filepath.Dir(dirs[0])
 		}
 	}
-	return nil
+	return belongs(p.at.dir, p.at.name)
+}
+
+// belongs refuses a directory of another configuration than is meant. Where
+// nobody has worked, or the record cannot be read, others say so.
+func belongs(dir, name string) error {
+	a, err := agent.Look(agent.Options{Dir: dir})
+	if err != nil || name == "" || a.Record().Name == name {
+		return nil
+	}
+	return cli.WithHint(cli.WithStatus(fmt.Errorf("%s belongs to configuration %q, not %q", dir, a.Record().Name, name), wire.NotFound),
+		"name the directory with -dir")
 }
 
 // named returns the configuration that is meant, as -name of the program has it,
