@@ -1,81 +1,31 @@
 package agent
 
-import (
-	"encoding/json"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
-)
-
-// History returns the newest deployments that are on disk, at most n (0: all),
-// the newest first. One whose record cannot be read is there with an Error.
+// History returns the newest deployments of which anything is kept, at most n (0:
+// all), the newest first. One whose evidence cannot be read is there with an
+// Error.
 func (a *Agent) History(n int) ([]Deployed, error) {
-	r := a.Record()
-	seen := map[string]*Deployed{}
-	for _, d := range []*Deployment{r.Last, r.Deployment} {
-		if out := d.Shown(); out != nil {
-			seen[out.ID] = out
-		}
-	}
-	entries, err := os.ReadDir(a.path("deployments"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	kept := OpenDeployments(a.o.Dir)
+	ids, err := kept.IDs()
+	if err != nil {
 		return nil, err
 	}
-	ids := []string{}
-	for id := range seen {
-		ids = append(ids, id)
-	}
-	for _, e := range entries {
-		if id := e.Name(); seen[id] == nil && rootName.MatchString(id) {
-			ids = append(ids, id)
-		}
-	}
-	slices.SortFunc(ids, newestFirst)
-	if n > 0 && len(ids) > n {
-		ids = ids[:n]
+	if under := a.Record().Deployment; under != nil && (len(ids) == 0 || ids[0] != under.ID) { // it has left nothing yet
+		ids = append([]string{under.ID}, ids...)
 	}
 	out := []Deployed{}
 	for _, id := range ids {
-		if d := seen[id]; d != nil {
-			out = append(out, *d)
+		if n > 0 && len(out) == n {
+			break
+		}
+		e, err := kept.Evidence(id)
+		if err != nil || e.Deployment.New.Configuration == nil {
+			if err == nil {
+				err = errDamaged
+			}
+			out = append(out, Deployed{ID: id, Layers: []string{}, Outcome: "unknown", States: []Spent{}, Error: reason(err)})
 			continue
 		}
-		out = append(out, *a.readDeployment(id))
+		out = append(out, *e.Deployment.Shown())
 	}
 	return out, nil
-}
-
-// newestFirst orders names by their number, which may outgrow its six digits.
-func newestFirst(x, y string) int {
-	if len(x) != len(y) {
-		return len(y) - len(x)
-	}
-	return strings.Compare(y, x)
-}
-
-// readDeployment reads what is kept of a deployment.
-func (a *Agent) readDeployment(id string) *Deployed {
-	b, err := os.ReadFile(a.path("deployments", id, "deployment.json"))
-	d := new(Deployment)
-	if err == nil {
-		err = json.Unmarshal(b, d)
-	}
-	if err == nil && (d.ID != id || d.New.Configuration == nil) {
-		err = errDamaged
-	}
-	if err != nil {
-		return &Deployed{ID: id, Layers: []string{}, Verdict: "unknown", States: []Spent{}, Error: filepath.Join("deployments", id, "deployment.json") + ": " + reason(err)}
-	}
-	return d.Shown()
-}
-
-// reason leaves out a path that is said already.
-func reason(err error) string {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		err = p.Err
-	}
-	return line(err)
 }

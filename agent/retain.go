@@ -20,10 +20,10 @@ import (
 
 // Decision says whether a collection keeps a root or cached layer, and why.
 type Decision struct {
-	Name  string // relative to the agent's directory
-	Bytes int64  // on disk; what roots share counts for each
-	Kept  bool
-	Rule  string
+	Name  string `json:"name"`       // relative to the agent's directory
+	Bytes int64  `json:"size_bytes"` // on disk; what roots share counts for each
+	Kept  bool   `json:"kept"`
+	Rule  string `json:"rule"`
 
 	layer digest.Digest
 	spare spare // if kept
@@ -42,10 +42,10 @@ const (
 
 // Retention is what a collection would do now.
 type Retention struct {
-	Things []Decision
-	Bytes  int64  // of all that is kept
-	Short  int64  `json:",omitzero"` // bytes by which that misses Keep.MaxBytes or Keep.MinFree: the rest may not go
-	Limit  string `json:",omitzero"` // the one that is missed
+	Things []Decision `json:"things"`
+	Bytes  int64      `json:"kept_bytes"`           // of all that is kept
+	Short  int64      `json:"short_bytes,omitzero"` // by which that misses Keep.MaxBytes or Keep.MinFree: the rest may not go
+	Limit  string     `json:"limit,omitzero"`       // the one that is missed
 }
 
 // Text writes a line for each thing.

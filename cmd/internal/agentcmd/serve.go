@@ -32,9 +32,9 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 		rows, err := a.History(r.Count)
 		return historyResult{Name: a.Record().Name, Deployments: rows}, err
 	},
-	"gc": func(_ context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
-		rows, err := a.ExplainCollection()
-		return gcResult{Name: a.Record().Name, Kept: rows}, err
+	"gc": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+		kept, err := a.Explain(ctx)
+		return gcResult{Name: a.Record().Name, Retention: kept}, err
 	},
 	"hold": func(ctx context.Context, a *agent.Agent, r request, _ func(string)) (any, error) {
 		return acted(a, a.Hold(ctx, r.Reason, agent.Until{At: r.At, After: r.After}))
@@ -49,6 +49,13 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 		outcome, err := a.Rollback(ctx, r.To)
 		if err == nil {
 			note("the rollback to " + a.Record().Wanted + " is on record; it goes on if you leave")
+		}
+		return awaited(ctx, a, outcome, err)
+	},
+	"repair": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
+		outcome, err := a.RepairAwaited(ctx)
+		if err == nil {
+			note("the repair is on record; it goes on if you leave")
 		}
 		return awaited(ctx, a, outcome, err)
 	},
@@ -112,7 +119,7 @@ func acted(a *agent.Agent, err error) (any, error) {
 }
 
 // awaited waits for what comes of an act.
-func awaited(ctx context.Context, a *agent.Agent, outcome <-chan agent.Outcome, err error) (any, error) {
+func awaited(ctx context.Context, a *agent.Agent, outcome <-chan agent.Result, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
