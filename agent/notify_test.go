@@ -198,6 +198,9 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 			copies[point] = h.copied(filepath.Join(into, point))
 		}
 		h.seam = func(point string) {
+			if point == "notified" {
+				time.Sleep(time.Second)
+			}
 			if point == "notified" || point == "entered Discarding" || point == "entered Idle" {
 				kill(point)
 			}
@@ -222,7 +225,7 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 				a.notifier.run = n.script
 				a.Run(t.Context())
 				want := "rolled-back 1"
-				if again == 1 || point == "after the end" {
+				if again == 1 || point == "after the end" || point == "notified" {
 					want = ""
 				}
 				if got := n.take(); got != want {

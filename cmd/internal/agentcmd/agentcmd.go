@@ -58,6 +58,8 @@ again what has failed before.`,
 		Statuses: []wire.Status{wire.NotFound, wire.Conflict, wire.Denied, wire.Unreachable, wire.Untrusted, wire.RolledBack, wire.Broken, wire.NotNow},
 		Flags:    s.flags,
 		Run:      s.run,
+		Alone:    true,
+		Commands: s.commands(),
 	}
 }
 
