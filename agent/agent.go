@@ -41,6 +41,7 @@ type Agent struct {
 	look    looks
 	crash   func(point string) // tests end the process here, with a panic
 	pulse   pulse
+	reports *reports
 
 	// The machine's own, used by Run's goroutine only.
 	rec      *Record // working copy: durable after enter or save
@@ -75,7 +76,7 @@ type looks struct {
 }
 
 func newAgent(o Options, workDir string) *Agent {
-	return &Agent{
+	a := &Agent{
 		o: o, workDir: workDir,
 		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor},
 		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
@@ -86,6 +87,8 @@ func newAgent(o Options, workDir string) *Agent {
 		commands: make(chan func()),
 		hurry:    make(chan struct{}),
 	}
+	a.reports = newReports(a)
+	return a
 }
 
 // Run works until ctx is done and returns its cause; with Mode.Once until there
@@ -116,6 +119,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		return a.refuse(ctx, err)
 	}
 	a.logStart()
+	if a.reports != nil && !a.o.Mode.Once {
+		reporting, stop := context.WithCancel(ctx)
+		defer stop()
+		go a.reports.run(reporting)
+	}
 	if a.o.Mode.Retry {
 		if err := errors.Join(a.resumeNow(), a.retryNow()); err != nil {
 			return err
@@ -126,6 +134,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		if done, err := a.turn(ctx); done {
+			if a.o.Mode.Once && ctx.Err() == nil {
+				a.tellLast(ctx)
+			}
 			return err
 		}
 	}
@@ -168,6 +179,7 @@ func (a *Agent) refuse(ctx context.Context, err error) error {
 func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	a.pulse.within(a.longest(a.rec.State))
 	err = a.advance(ctx)
+	a.reports.met(err)
 	a.retrying = err != nil && !errors.Is(err, errStay)
 	switch {
 	case ctx.Err() != nil:

@@ -79,6 +79,7 @@ func (a *Agent) publish() {
 	a.saved = a.rec
 	a.mu.Unlock()
 	a.rec = a.rec.clone()
+	a.reports.changed()
 	a.tell(a.status())
 }
 
