@@ -80,6 +80,7 @@ func (a *Agent) publish() {
 	a.mu.Unlock()
 	a.notifier.settle(a.rec)
 	a.rec = a.rec.clone()
+	a.reports.changed()
 	a.tell(a.status())
 }
 

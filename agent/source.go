@@ -33,6 +33,9 @@ func guarded[T any](call func() (T, error)) (v T, err error) {
 // called twice at a time.
 func (a *Agent) ask(ctx context.Context) (wire.PollState, error) {
 	st, err := a.pollOnce(ctx)
+	if err == nil {
+		a.reports.answered(st)
+	}
 	switch {
 	case err == nil && !a.away.IsZero():
 		a.log().Info("registry reached again", "configuration", a.o.Name, "duration_ms", time.Since(a.away).Milliseconds())

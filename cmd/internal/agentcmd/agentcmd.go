@@ -3,6 +3,7 @@
 package agentcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +78,7 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 		return err
 	}
 	connection, err := client.New(client.Options{
-		Addr: s.addr, User: agentUser, Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key, Log: log,
+		Addr: s.addr, User: agentUser, Instance: cmp.Or(s.instance, instance()), Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key, Log: log,
 	})
 	if err != nil {
 		return cli.WithStatus(err, wire.Usage)
@@ -108,7 +109,7 @@ func assemble(ctx context.Context, all []agent.Options, connection *client.Clien
 	together := &polls{ctx: ctx, all: connection.PollAll}
 	var members []*member
 	for _, o := range all {
-		o.Source = connection
+		o.Source, o.Version = connection, cli.ReadBuild().Version
 		if len(all) > 1 {
 			o.Source = line{connection, together}
 			o.Poll.Seed = step(strings.Join(names, " "))

@@ -18,6 +18,7 @@ type settings struct {
 	fingerprints []string
 	knownHosts   []string
 	key          string
+	instance     string
 
 	names        []string
 	settingsFile string
@@ -57,6 +58,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&s.fingerprints, "fp", nil, "`fingerprint` of the registry's host key, SHA256:...; may be repeated, or be several with commas, one of which has to fit. Without it known_hosts decides")
 	fs.StringArrayVar(&s.knownHosts, "known-hosts", nil, "known_hosts `file`; may be repeated (default ~/.ssh/known_hosts and the system's)")
 	fs.StringVar(&s.key, "key", "id_ecdsa", "private key `file`")
+	fs.StringVar(&s.instance, "instance", "", "`text` that tells this host apart from others whose agents have the same key: up to 32 lower-case letters and digits (default from the machine's ID)")
 	fs.StringArrayVar(&s.names, "name", nil, "`name` of the configuration, or NAME=DIRECTORY; may be repeated, one a line in the variable. A name without a directory uses -dir itself")
 	fs.StringVar(&s.dir, "dir", ".", "`directory` for roots, layers and records; one agent works in it at a time")
 	fs.StringVar(&s.settingsFile, "settings", "", "`file` with settings of one configuration: variables such as DEPLOY_AGENT_SCRIPT, which count more than the environment's. In the name of each file here {name} stands for the configuration's")
