@@ -195,10 +195,10 @@ func TestCrashInARollbackByHand(t *testing.T) {
 		h.seam = func(p string) {
 			points, hosts = append(points, p), append(hosts, h.copied(filepath.Join(memoryDir(t), "copy")))
 		}
-		must(h.agent.Rollback(t.Context()))
+		h.rollback("")
 		pass(time.Hour)
 		stop()
-		if len(points) < 15 || points[0] != "entered Fetching" {
+		if len(points) < 15 || points[0] != "wanted" {
 			t.Fatalf("passed %q", points)
 		}
 		for i, k := range hosts {

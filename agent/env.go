@@ -34,8 +34,12 @@ func (a *Agent) runHook(ctx context.Context, d *Deployment, kind, label string) 
 	// stopped: three attempts, each with its grace time.
 	ctx, cancel := context.WithTimeout(ctx, hookRuns*(a.o.Hook.Timeout+hookGrace+hookPatience))
 	defer cancel()
-	result, err := a.hooks.run(ctx, c, func(text string) {
-		a.log().Info("hook output", "command", label, "output", text)
+	var result hookResult
+	err = a.during(ctx, "", func(ctx context.Context) (err error) {
+		result, err = a.hooks.run(ctx, c, func(text string) {
+			a.log().Info("hook output", "command", label, "output", text)
+		})
+		return err
 	})
 	if err == nil {
 		a.log().Info("hook run", "command", label, "status", result.Exit, "attempt", result.Attempt,

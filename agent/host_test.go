@@ -184,6 +184,16 @@ func (h *host) serve() (stop func()) {
 	}
 }
 
+// rollback has a person roll back.
+func (h *host) rollback(to string) <-chan Result {
+	h.Helper()
+	outcome, err := h.agent.Rollback(h.Context(), to)
+	if err != nil {
+		h.Fatalf("Rollback(%q) = %v", to, err)
+	}
+	return outcome
+}
+
 // pass lets fake time pass, and everything that comes due in it.
 func pass(d time.Duration) {
 	time.Sleep(d)

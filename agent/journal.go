@@ -41,6 +41,7 @@ func (a *Agent) enter(next State) error {
 	a.log().Info("state entered", "state", next, "from_state", from, "configuration", a.o.Name)
 	if next == Idle {
 		a.logEnd(a.rec.Last)
+		a.closed(a.rec.Last)
 	}
 	if a.o.Observe.Enter != nil {
 		a.o.Observe.Enter(next)
@@ -76,10 +77,9 @@ func (a *Agent) save() error {
 // publish shows the working copy to others.
 func (a *Agent) publish() {
 	a.mu.Lock()
-	a.saved = a.rec
+	a.saved = a.rec.clone()
 	a.mu.Unlock()
-	a.notifier.settle(a.rec)
-	a.rec = a.rec.clone()
+	a.notifier.settle(a.saved)
 	a.reports.changed()
 	a.tell(a.status())
 }
@@ -115,7 +115,7 @@ func (a *Agent) status() string {
 	}
 	switch {
 	case r.Hold != nil:
-		s += ", held: " + r.Hold.Reason
+		s += ", held: " + r.Hold.String()
 	case r.Live == nil:
 		s += ", nothing deployed"
 	default:

@@ -92,6 +92,9 @@ const maxTries = 3
 // errStay says that a step has nothing to do now. It is no failure.
 var errStay = errors.New("nothing to do")
 
+// errAgain says that a step is to begin again at once. It is no failure.
+var errAgain = errors.New("begins again")
+
 // definite is an error that trying again cannot help.
 type definite struct {
 	verdict Verdict
@@ -109,6 +112,11 @@ func bad(err error) error { return &definite{verdict: Bad, err: err} }
 func (a *Agent) advance(ctx context.Context) error {
 	s := a.rec.State
 	arrow := machine[s]
+	if s.preparing() {
+		if err := a.unwanted(Superseded); err != nil {
+			return a.failed(s, err)
+		}
+	}
 	if a.retrying && s.preparing() {
 		if err := a.superseded(ctx); err != nil {
 			return a.failed(s, err)

@@ -98,14 +98,14 @@ func TestNotifyTellsEachTroubleOnceAndItsEnd(t *testing.T) {
 			{"good", func() { h.src.put("v1", one("1")) }, ""},
 			{"bad", func() { h.src.put("v2", with(failVerify)) }, "rolled-back 2"},
 			{"bad again", func() { h.src.put("v3", with(failHook)) }, "rolled-back 3"},
-			{"superseded is no end of it", func() { must(h.agent.Hold(t.Context(), "freeze")) }, "held"},
+			{"superseded is no end of it", func() { must(h.agent.Hold(t.Context(), "freeze", Until{})) }, "held"},
 			{"one of two ends", func() { must(h.agent.Resume(t.Context())) }, ""},
 			{"good again", func() { h.src.put("v4", one("4")) }, "recovered"},
 			{"registry away", func() { h.src.set(func() { h.src.down = wire.ErrUnreachable }) }, "registry-away"},
 			{"registry back", func() { h.src.set(func() { h.src.down = nil }) }, "recovered"},
 			{"bad once more", func() { h.src.put("v5", with(failVerify)) }, "rolled-back 5"},
 			{"what serves is wanted", func() { h.src.put("v4b", one("4")) }, "recovered"},
-			{"by hand", func() { must(h.agent.Rollback(t.Context())) }, "held"},
+			{"by hand", func() { must(back(h.agent.Rollback(t.Context(), ""))) }, "held"},
 			{"a later one ends the hold", func() { h.src.put("v6", one("6")) }, "recovered"},
 		}
 		for _, s := range steps {
@@ -293,11 +293,11 @@ func TestNotifyScriptIsRunAsDocumented(t *testing.T) {
 	if h.lines("INFO", `output="0 rolled-back notify 1 "`) != 1 || h.lines("INFO", "msg=notified") != 1 {
 		t.Errorf("%s", h.logged)
 	}
-	endOf(t, h.dir+"/orphan")
+	killedBy(t, h.dir+"/orphan")
 }
 
-// endOf ends the process whose id is in the file.
-func endOf(t *testing.T, file string) int {
+// killedBy ends the process whose id is in the file.
+func killedBy(t *testing.T, file string) int {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	must(err)
@@ -321,7 +321,7 @@ func TestNotifyScriptEndsWithTheAgentAndIsCalledAnew(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("Run = %v", err)
 	}
-	if pid := endOf(t, h.dir+"/child"); lives(pid) {
+	if pid := killedBy(t, h.dir+"/child"); lives(pid) {
 		t.Errorf("process %d of the script has survived the agent", pid)
 	}
 	must(os.WriteFile(h.dir+"/again", nil, 0o600))

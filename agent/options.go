@@ -101,8 +101,11 @@ type Mode struct {
 
 // Observe is told what happens. The zero value is told nothing.
 type Observe struct {
-	Log    *slog.Logger
-	Enter  func(State)         // after a state's record is durable; called by Run
+	Log   *slog.Logger
+	Enter func(State) // after a state's record is durable; called by Run
+	// Locked is called by Run when the directory is its own, and what it returns
+	// before it no longer is.
+	Locked func(*Agent) (unlock func())
 	Notify func(status string) // one line for people, as for sd_notify(3)
 }
 

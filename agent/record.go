@@ -31,6 +31,7 @@ type Record struct {
 	Unproven   []*Deployment `json:",omitempty"` // closed before Last, perhaps without their evidence
 	Marks      []Mark        `json:",omitempty"` // newest last
 	Hold       *Hold         `json:",omitempty"`
+	Wanted     string        `json:",omitzero"`  // root that a person wants live: Root.Dir
 }
 
 // Root is an unpacked configuration. A file of it lies beside each root, from
@@ -79,7 +80,8 @@ type Deployment struct {
 	Back    *Root     `json:",omitempty"` // to return to: From, or the last verified root, or the last that nobody has modified
 	Doubt   string    `json:",omitzero"`  // how Back differs from what was unpacked
 	Link    string    // what `current` said at the start; empty: it was not there
-	ByHand  bool      `json:",omitzero"` // a person's rollback: New is the root that was committed before From
+	ByHand  bool      `json:",omitzero"` // a person's rollback: New is a root that was committed before
+	Dry     bool      `json:",omitzero"` // ends before the switch
 	Repair  bool      `json:",omitzero"` // what was live, once more: see Agent.Repair
 
 	Switched bool `json:",omitzero"` // `current` may have been moved
@@ -116,9 +118,14 @@ type Hold struct {
 	Reason   string
 	Since    time.Time
 	Link     string        `json:",omitzero"` // what `current` was moved to by hand
-	Standing bool          `json:",omitzero"` // until a person resumes
+	Standing bool          `json:",omitzero"` // until a person resumes, or Until
 	Revision uint64        `json:",omitzero"` // else until the registry has a later one
 	Digest   digest.Digest `json:",omitzero"` // or, if it counts none, another configuration
+
+	Until  time.Time     `json:",omitzero"` // of one that stands: it ends by itself
+	Uptime time.Duration `json:",omitzero"` // of the host, at which it ends; counts instead of Until as long as Boot runs
+	Boot   string        `json:",omitzero"`
+	Rolled bool          `json:",omitzero"` // set by a person's rollback, which goes on holding when Until has come
 }
 
 // clone returns a copy whose own fields, and those of its deployment, can be

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,10 +19,10 @@ import (
 
 // Decision says whether a collection keeps a root or cached layer, and why.
 type Decision struct {
-	Name  string // relative to the agent's directory
-	Bytes int64  // on disk; what roots share counts for each
-	Kept  bool
-	Rule  string
+	Name  string `json:"name"`       // relative to the agent's directory
+	Bytes int64  `json:"size_bytes"` // on disk; what roots share counts for each
+	Kept  bool   `json:"kept"`
+	Rule  string `json:"rule"`
 
 	layer digest.Digest
 	spare spare // if kept
@@ -42,28 +41,10 @@ const (
 
 // Retention is what a collection would do now.
 type Retention struct {
-	Things []Decision
-	Bytes  int64  // of all that is kept
-	Short  int64  `json:",omitzero"` // bytes by which that misses Keep.MaxBytes or Keep.MinFree: the rest may not go
-	Limit  string `json:",omitzero"` // the one that is missed
-}
-
-// Text writes a line for each thing.
-func (r *Retention) Text(w io.Writer) error {
-	for _, d := range r.Things {
-		verb := "goes"
-		if d.Kept {
-			verb = "stays"
-		}
-		if _, err := fmt.Fprintf(w, "%-5s %9s  %s: %s\n", verb, size(d.Bytes), d.Name, d.Rule); err != nil {
-			return err
-		}
-	}
-	if _, err := fmt.Fprintf(w, "%s stay\n", size(r.Bytes)); err != nil || r.Short == 0 {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "%s more should go, by %s: nothing else may\n", size(r.Short), r.Limit)
-	return err
+	Things []Decision `json:"things"`
+	Bytes  int64      `json:"kept_bytes"`
+	Short  int64      `json:"short_bytes,omitzero"` // by which that misses Keep.MaxBytes or Keep.MinFree: the rest may not go
+	Limit  string     `json:"limit,omitzero"`       // the one that is missed
 }
 
 // Explain says what a collection would remove now, and by which rule each thing
@@ -121,6 +102,9 @@ func (a *Agent) needed(r *Record, roots []*Root) needed {
 		if name := filepath.Base(filepath.Clean(link)); n.roots[name] == "" {
 			n.roots[name] = "named by `current`"
 		}
+	}
+	if name := filepath.Base(r.Wanted); r.Wanted != "" && n.roots[name] == "" {
+		n.roots[name] = "wanted live by a person"
 	}
 	left := a.o.Keep.Roots
 	if r.Back != nil {

@@ -36,6 +36,9 @@ func (a *Agent) ask(ctx context.Context) (wire.PollState, error) {
 	if err == nil {
 		a.reports.answered(st)
 	}
+	if ctx.Err() == nil {
+		defer func() { a.show(func(p *present) { p.asked(st, err, a.away) }) }()
+	}
 	switch {
 	case err == nil && !a.away.IsZero():
 		a.log().Info("registry reached again", "configuration", a.o.Name, "duration_ms", time.Since(a.away).Milliseconds())

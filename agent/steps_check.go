@@ -40,7 +40,7 @@ func (a *Agent) check(ctx context.Context) error {
 	if err := a.unspoilt(ctx, d); err != nil {
 		return err
 	}
-	if a.o.Mode.DryRun {
+	if d.Dry || a.o.Mode.DryRun {
 		return &definite{verdict: DryRun, err: errors.New("a dry run ends before the switch")}
 	}
 	if err := a.baseline(ctx, d); err != nil {

@@ -25,7 +25,7 @@ func (a *Agent) commit(context.Context) error {
 	a.rec.Live, a.rec.Back = &root, d.Back
 	a.rec.unmark(root.Configuration.Digest)
 	if d.ByHand {
-		a.rec.Hold = &Hold{Reason: "rolled back by hand", Since: now()}
+		a.rec.Hold = a.rec.Hold.rolledBack()
 	}
 	a.result = nil
 	a.close(d)

@@ -18,8 +18,10 @@ func (a *Agent) superseded(ctx context.Context) error {
 		return nil
 	}
 	c := a.rec.Deployment.New.Configuration
-	st, err := a.ask(ctx)
+	st, err := a.askBeside(ctx, Superseded)
 	switch {
+	case isDefinite(err):
+		return err
 	case err != nil || st.Digest == c.Digest || a.rec.Deployment.Repair && !a.overtaken(st):
 		return nil
 	case absent(st):
@@ -37,7 +39,8 @@ func (a *Agent) fetch(ctx context.Context) error {
 	if a.rec.Deployment.ByHand {
 		return nil
 	}
-	return a.fill(ctx, a.rec.Deployment.New.Configuration)
+	c := a.rec.Deployment.New.Configuration
+	return a.during(ctx, Superseded, func(ctx context.Context) error { return a.fill(ctx, c) })
 }
 
 // unpack is the step of Unpacking. Each try fills a new root, under a number

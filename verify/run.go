@@ -38,8 +38,8 @@ func Once(ctx context.Context, s spec.Spec, v Vars) Report { return once(ctx, s,
 // Cancelled.
 func Run(ctx context.Context, s spec.Spec, v Vars) Report { return run(ctx, s, v, nil, look) }
 
-// RunTelling is Run that calls missed, in its own goroutine, when the first round
-// has ended in which a check failed, with what failed in it.
+// RunTelling is Run that calls missed, in its own goroutine, after each round in
+// which a check failed, with what failed in it.
 func RunTelling(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding)) Report {
 	return run(ctx, s, v, missed, look)
 }
@@ -65,11 +65,10 @@ func run(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding), p pro
 			break
 		}
 		wait := spec.FirstRetry
-		if !passed && missed != nil && ctx.Err() == nil {
-			missed(t.missed())
-			missed = nil
-		}
 		if !passed {
+			if missed != nil && ctx.Err() == nil {
+				missed(t.missed())
+			}
 			wait, next = next, min(2*next, spec.MaxRetry)
 		}
 		if !pause(budget, wait) {

@@ -60,16 +60,28 @@ again what has failed before.`,
 		Flags:    s.flags,
 		Run:      s.run,
 		Alone:    true,
-		Commands: s.commands(),
+		Commands: slices.Concat(s.verbs(), s.commands()),
 	}
 }
 
-func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
+func (s *settings) logger(o *cli.IO) (*slog.Logger, error) {
 	level := slog.LevelInfo
 	if s.verbose {
 		level = slog.LevelDebug
 	}
-	log, err := cli.NewLogger(o, s.logFormat, level)
+	return cli.NewLogger(o, s.logFormat, level)
+}
+
+// connect returns the way to the registry. It has not met it yet.
+func (s *settings) connect(log *slog.Logger) (*client.Client, error) {
+	c, err := client.New(client.Options{
+		Addr: s.addr, User: agentUser, Instance: cmp.Or(s.instance, instance()), Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key, Log: log,
+	})
+	return c, cli.WithStatus(err, wire.Usage)
+}
+
+func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
+	log, err := s.logger(o)
 	if err != nil {
 		return err
 	}
@@ -77,11 +89,9 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err != nil {
 		return err
 	}
-	connection, err := client.New(client.Options{
-		Addr: s.addr, User: agentUser, Instance: cmp.Or(s.instance, instance()), Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key, Log: log,
-	})
+	connection, err := s.connect(log)
 	if err != nil {
-		return cli.WithStatus(err, wire.Usage)
+		return err
 	}
 	defer connection.Close()
 	members := assemble(ctx, all, connection, log)
@@ -118,6 +128,7 @@ func assemble(ctx context.Context, all []agent.Options, connection *client.Clien
 			Log:    log,
 			Enter:  func(agent.State) { told.know(o.Name) },
 			Notify: func(status string) { told.say(o.Name, status) },
+			Locked: attend(o.Dir, log),
 		}
 		members = append(members, &member{o: o, alone: len(all) == 1, told: told, log: log})
 	}
@@ -209,6 +220,8 @@ func explain(err error) error {
 		{agent.ErrRegistryHolds, wire.NotNow, "the command resume at the registry ends the hold"},
 		{agent.ErrHeld, wire.NotNow, "deploy-agent -once -retry ends the hold, and so does systemctl reload"},
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
+		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent history' and 'deploy-agent gc -explain' list the roots"},
+		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; give this one another -dir"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
 		{wire.ErrUnreachable, wire.Unreachable, "the host keeps what it runs; check -addr, and whether deploy-registry runs there"},
