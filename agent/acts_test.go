@@ -44,7 +44,7 @@ func TestRollbackToAnyKeptRoot(t *testing.T) {
 			}
 		}
 		for to, want := range map[string]error{"9": ErrNoRoot, "v1": ErrNoRoot, "../x": ErrNoRoot, "0": ErrNoRoot, "1": nil} {
-			if _, err := h.agent.Rollback(t.Context(), to); err == nil || want != nil && !errors.Is(err, want) {
+			if _, _, err := h.agent.Rollback(t.Context(), to); err == nil || want != nil && !errors.Is(err, want) {
 				t.Errorf("Rollback(%q) = %v", to, err)
 			}
 		}
@@ -414,7 +414,7 @@ func TestActThatCannotBeWrittenChangesNothing(t *testing.T) {
 		must(os.WriteFile(h.dir+"/journal.json/x", nil, 0o600))
 		for name, act := range map[string]func() error{
 			"Hold":     func() error { return h.agent.Hold(t.Context(), "freeze", Until{}) },
-			"Rollback": func() error { _, err := h.agent.Rollback(t.Context(), ""); return err },
+			"Rollback": func() error { _, _, err := h.agent.Rollback(t.Context(), ""); return err },
 			"Retry":    func() error { return h.agent.Retry(t.Context()) },
 		} {
 			if act() == nil {
@@ -437,7 +437,7 @@ func TestCallerWhoLeavesChangesNothing(t *testing.T) {
 		stop := h.serve()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := h.agent.Rollback(ctx, "")
+		_, _, err := h.agent.Rollback(ctx, "")
 		for _, err := range []error{err, h.agent.Hold(ctx, "x", Until{}), h.agent.Retry(ctx)} {
 			if err != nil && !errors.Is(err, context.Canceled) {
 				t.Error(err)
@@ -460,7 +460,7 @@ func TestManyAtOnce(t *testing.T) {
 			func() { ended <- h.agent.Retry(t.Context()) },
 			func() { h.agent.Status(); ended <- nil },
 			func() {
-				outcome, err := h.agent.Rollback(t.Context(), "1")
+				_, outcome, err := h.agent.Rollback(t.Context(), "1")
 				if err != nil {
 					ended <- err
 					return

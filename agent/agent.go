@@ -45,6 +45,7 @@ type Agent struct {
 	look    looks
 	crash   func(point string) // tests end the process here, with a panic
 	pulse   pulse
+	reports *reports
 
 	// The machine's own, used by Run's goroutine only.
 	rec      *Record // working copy: durable after enter or save
@@ -100,6 +101,7 @@ func newAgent(o Options, workDir string) *Agent {
 	if o.Hook.NotifyScript != "" {
 		a.notifier = newNotifier(a)
 	}
+	a.reports = newReports(a)
 	return a
 }
 
@@ -130,6 +132,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		return a.refuse(ctx, err)
 	}
 	a.logStart()
+	if a.reports != nil && !a.o.Mode.Once {
+		reporting, stop := context.WithCancel(ctx)
+		defer stop()
+		go a.reports.run(reporting)
+	}
 	if a.o.Mode.Retry {
 		if err := errors.Join(a.resumeNow(), a.retryNow()); err != nil {
 			return err
@@ -146,6 +153,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		a.obey()
 		if done, err := a.turn(ctx); done {
+			if a.o.Mode.Once && ctx.Err() == nil {
+				a.tellLast(ctx)
+			}
 			return err
 		}
 	}
@@ -209,6 +219,7 @@ func (a *Agent) refuse(ctx context.Context, err error) error {
 func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	a.pulse.within(a.longest(a.rec.State))
 	err = a.advance(ctx)
+	a.reports.met(err)
 	a.retrying = err != nil && !errors.Is(err, errStay)
 	switch {
 	case ctx.Err() != nil:

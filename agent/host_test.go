@@ -191,7 +191,7 @@ func (h *host) serve() (stop func()) {
 // rollback has a person roll back.
 func (h *host) rollback(to string) <-chan Result {
 	h.Helper()
-	outcome, err := h.agent.Rollback(h.Context(), to)
+	_, outcome, err := h.agent.Rollback(h.Context(), to)
 	if err != nil {
 		h.Fatalf("Rollback(%q) = %v", to, err)
 	}

@@ -80,6 +80,7 @@ func (a *Agent) publish() {
 	a.saved = a.rec.clone()
 	a.mu.Unlock()
 	a.notifier.settle(a.saved)
+	a.reports.changed()
 	a.tell(a.status())
 }
 

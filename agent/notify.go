@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,7 +49,7 @@ type notifier struct {
 	a    *Agent
 	run  func(ctx context.Context, env []string) error // the script
 	wait time.Duration
-	told map[string]string // event to key: what was told and still is the case; the loop's
+	told map[string]string // event to key: what was told and still is the case, or begun and the key; the loop's
 
 	poke chan struct{}
 	last chan struct{} // closed: end when nothing is left to tell
@@ -61,8 +62,13 @@ type notifier struct {
 	away    time.Time
 }
 
-// toldName is the file that keeps what was told.
-const toldName = "notified.json"
+// toldName is the file that keeps what was told. begun before a key says that
+// the script was called and perhaps did not end: it is called again, and its end
+// is something to tell too.
+const (
+	toldName = "notified.json"
+	begun    = "?"
+)
 
 func newNotifier(a *Agent) *notifier {
 	n := &notifier{a: a, wait: notifyWait, poke: make(chan struct{}, 1), last: make(chan struct{}), done: make(chan struct{})}
@@ -172,7 +178,7 @@ func (n *notifier) now() (all map[string]trouble, ok bool) {
 		if t.key != "" {
 			continue
 		}
-		if t.key = n.told[event]; t.key == "" {
+		if t.key = strings.TrimPrefix(n.told[event], begun); t.key == "" {
 			delete(all, event)
 			continue
 		}
@@ -221,6 +227,9 @@ func (n *notifier) serve(ctx context.Context) {
 			}
 			continue
 		}
+		if tries == 0 && event != eventRecovered {
+			n.note(event, begun+t.key)
+		}
 		err := n.run(ctx, n.environment(event, t))
 		tries++
 		switch {
@@ -237,7 +246,8 @@ func (n *notifier) serve(ctx context.Context) {
 		default:
 			n.a.log().Error("notification given up", "configuration", n.a.o.Name, "event", event, "error", err)
 		}
-		n.save(event, t)
+		n.note(event, t.key)
+		n.a.crash("notified")
 	}
 }
 
@@ -287,15 +297,14 @@ func (n *notifier) load() {
 	}
 }
 
-// save notes that t was told. On a disk that refuses it, it is told once more
-// by the next agent. A file of a newer version is left alone.
-func (n *notifier) save(event string, t trouble) {
+// note makes durable what is told, or begun. On a disk that refuses it, it is
+// told once more by the next agent. A file of a newer version is left alone.
+func (n *notifier) note(event, key string) {
 	if event == eventRecovered {
 		clear(n.told)
 	} else {
-		n.told[event] = t.key
+		n.told[event] = key
 	}
-	n.a.crash("notified")
 	b, err := os.ReadFile(n.a.path(toldName))
 	if err == nil && errors.Is(decode(b, &map[string]string{}), errNewer) {
 		return

@@ -198,6 +198,9 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 			copies[point] = h.copied(filepath.Join(into, point))
 		}
 		h.seam = func(point string) {
+			if point == "notified" {
+				time.Sleep(time.Second)
+			}
 			if point == "notified" || point == "entered Discarding" || point == "entered Idle" {
 				kill(point)
 			}
@@ -222,7 +225,7 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 				a.notifier.run = n.script
 				a.Run(t.Context())
 				want := "rolled-back 1"
-				if again == 1 || point == "after the end" {
+				if again == 1 || point == "after the end" || point == "notified" {
 					want = ""
 				}
 				if got := n.take(); got != want {
@@ -290,11 +293,11 @@ func TestNotifyScriptIsRunAsDocumented(t *testing.T) {
 	if h.lines("INFO", `output="0 rolled-back notify 1 "`) != 1 || h.lines("INFO", "msg=notified") != 1 {
 		t.Errorf("%s", h.logged)
 	}
-	endOf(t, h.dir+"/orphan")
+	killedBy(t, h.dir+"/orphan")
 }
 
-// endOf ends the process whose id is in the file.
-func endOf(t *testing.T, file string) int {
+// killedBy ends the process whose id is in the file.
+func killedBy(t *testing.T, file string) int {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	must(err)
@@ -318,7 +321,7 @@ func TestNotifyScriptEndsWithTheAgentAndIsCalledAnew(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("Run = %v", err)
 	}
-	if pid := endOf(t, h.dir+"/child"); lives(pid) {
+	if pid := killedBy(t, h.dir+"/child"); lives(pid) {
 		t.Errorf("process %d of the script has survived the agent", pid)
 	}
 	must(os.WriteFile(h.dir+"/again", nil, 0o600))

@@ -77,6 +77,7 @@ const (
 // Options are what an Agent needs to know.
 type Options struct {
 	Name      string // of the configuration
+	Version   string // of the program, for reports
 	Dir       string
 	StateFile string // the committed configuration in the original shape; empty: none
 	Source    Source

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,27 +42,9 @@ const (
 // Retention is what a collection would do now.
 type Retention struct {
 	Things []Decision `json:"things"`
-	Bytes  int64      `json:"kept_bytes"`           // of all that is kept
+	Bytes  int64      `json:"kept_bytes"`
 	Short  int64      `json:"short_bytes,omitzero"` // by which that misses Keep.MaxBytes or Keep.MinFree: the rest may not go
 	Limit  string     `json:"limit,omitzero"`       // the one that is missed
-}
-
-// Text writes a line for each thing.
-func (r *Retention) Text(w io.Writer) error {
-	for _, d := range r.Things {
-		verb := "goes"
-		if d.Kept {
-			verb = "stays"
-		}
-		if _, err := fmt.Fprintf(w, "%-5s %9s  %s: %s\n", verb, size(d.Bytes), d.Name, d.Rule); err != nil {
-			return err
-		}
-	}
-	if _, err := fmt.Fprintf(w, "%s stay\n", size(r.Bytes)); err != nil || r.Short == 0 {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "%s more should go, by %s: nothing else may\n", size(r.Short), r.Limit)
-	return err
 }
 
 // Explain says what a collection would remove now, and by which rule each thing

@@ -44,8 +44,8 @@ func ParseRoom(text string) (Room, error) {
 // of returns the bytes of r on a file system of so many.
 func (r Room) of(total int64) int64 { return r.Bytes + total/100*int64(r.Percent) }
 
-// size writes a number of bytes for people.
-func size(n int64) string {
+// Size writes a number of bytes for people.
+func Size(n int64) string {
 	if n < 1<<10 {
 		return fmt.Sprintf("%d B", n)
 	}

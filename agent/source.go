@@ -33,6 +33,9 @@ func guarded[T any](call func() (T, error)) (v T, err error) {
 // called twice at a time.
 func (a *Agent) ask(ctx context.Context) (wire.PollState, error) {
 	st, err := a.pollOnce(ctx)
+	if err == nil {
+		a.reports.answered(st)
+	}
 	if ctx.Err() == nil {
 		defer func() { a.show(func(p *present) { p.asked(st, err, a.away) }) }()
 	}

@@ -27,6 +27,8 @@ type Daemon interface {
 	Disconnect(id uint64, by registry.Caller) bool
 	// Sightings returns the agents that were heard of and are not stored yet.
 	Sightings() []registry.Sighting
+	// Unsee drops those of them that drop takes.
+	Unsee(drop func(registry.Sighting) bool)
 }
 
 // Stats is what a Daemon counts, since it was started where nothing else is said.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,10 @@ func (f *fakeDaemon) Stats() Stats {
 }
 
 func (f *fakeDaemon) Sightings() []registry.Sighting { return f.seen }
+
+func (f *fakeDaemon) Unsee(drop func(registry.Sighting) bool) {
+	f.seen = slices.DeleteFunc(f.seen, drop)
+}
 
 func (f *fakeDaemon) Connections() []Connection {
 	return []Connection{

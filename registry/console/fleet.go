@@ -176,5 +176,11 @@ func (f *forgetOp) Run(ctx context.Context, s *Session, args []string) (Result, 
 	if err := f.take(s, args, false); err != nil {
 		return nil, err
 	}
+	if s.Daemon != nil && !f.dryRun {
+		s.Daemon.Unsee(func(one registry.Sighting) bool {
+			return one.Host == f.host && (f.name == "" || one.Configuration == f.name) && (f.instance == "" || one.Instance == f.instance) &&
+				s.Caller.Configs.Holds(one.Configuration)
+		})
+	}
 	return f.told(s.Registry.Forget(ctx, f.act(s), f.host, f.name, f.instance))
 }

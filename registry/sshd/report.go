@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"path"
 	"strings"
 	"sync"
@@ -154,6 +155,13 @@ func (s *seen) stored(all []registry.Sighting) {
 
 // Sightings returns the agents that were heard of and are not stored yet.
 func (s *Server) Sightings() []registry.Sighting { return s.seen.list() }
+
+// Unsee drops those of them that drop takes.
+func (s *Server) Unsee(drop func(registry.Sighting) bool) {
+	s.seen.mu.Lock()
+	defer s.seen.mu.Unlock()
+	maps.DeleteFunc(s.seen.pending, func(one registry.Sighting, _ time.Time) bool { return drop(one) })
+}
 
 // storeSeen stores sightings until ctx is done, all of them together once a
 // minute.

@@ -3,6 +3,7 @@
 package agentcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,9 +58,9 @@ again what has failed before.`,
 		},
 		Statuses: []wire.Status{wire.NotFound, wire.Conflict, wire.Denied, wire.Unreachable, wire.Untrusted, wire.RolledBack, wire.Broken, wire.NotNow},
 		Flags:    s.flags,
-		Commands: s.verbs(),
-		Alone:    true,
 		Run:      s.run,
+		Alone:    true,
+		Commands: append(s.verbs(), s.logCommand(), s.evidenceCommand()),
 	}
 }
 
@@ -74,7 +75,7 @@ func (s *settings) logger(o *cli.IO) (*slog.Logger, error) {
 // connect returns the way to the registry. It has not met it yet.
 func (s *settings) connect(log *slog.Logger) (*client.Client, error) {
 	c, err := client.New(client.Options{
-		Addr: s.addr, User: agentUser, Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key, Log: log,
+		Addr: s.addr, User: agentUser, Instance: cmp.Or(s.instance, instance()), Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key, Log: log,
 	})
 	return c, cli.WithStatus(err, wire.Usage)
 }
@@ -118,7 +119,7 @@ func assemble(ctx context.Context, all []agent.Options, connection *client.Clien
 	together := &polls{ctx: ctx, all: connection.PollAll}
 	var members []*member
 	for _, o := range all {
-		o.Source = connection
+		o.Source, o.Version = connection, cli.ReadBuild().Version
 		if len(all) > 1 {
 			o.Source = line{connection, together}
 			o.Poll.Seed = step(strings.Join(names, " "))

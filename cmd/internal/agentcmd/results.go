@@ -75,7 +75,7 @@ func (s statusResult) Text(w io.Writer) error {
 		f.row("deployment", "%s: revision %d, since %s", d.ID, d.Revision, stamp(d.Started))
 	}
 	if d := s.Last; d != nil {
-		f.row("last", "%s: revision %d %s in %s, at %s%s", d.ID, d.Revision, ended(d), took(d), stamp(d.Ended), because(d))
+		f.row("last", "%s: revision %d %s in %s, at %s%s", d.ID, d.Revision, howEnded(d), took(d), stamp(d.Ended), because(d))
 	}
 	f.newest(s.Newest)
 	if !s.Next.IsZero() {
@@ -122,8 +122,8 @@ func took(d *agent.Deployed) string {
 	return time.Duration(d.Took * float64(time.Second)).Round(time.Millisecond).String()
 }
 
-// ended is how a deployment ended.
-func ended(d *agent.Deployed) string {
+// howEnded is how a deployment ended.
+func howEnded(d *agent.Deployed) string {
 	if d.ByHand {
 		return string(d.Outcome) + ", by hand"
 	}
@@ -172,7 +172,7 @@ func (r historyResult) Text(w io.Writer) error {
 			fmt.Fprintf(t, "%s\t%s\t\t\t%s\n", d.ID, d.Outcome, cli.Clean(d.Error))
 			continue
 		}
-		fmt.Fprintf(t, "%s\trevision %d\t%s\t%s\t%s\t%s\n", d.ID, d.Revision, ended(d), stamp(d.Started), took(d),
+		fmt.Fprintf(t, "%s\trevision %d\t%s\t%s\t%s\t%s\n", d.ID, d.Revision, howEnded(d), stamp(d.Started), took(d),
 			cli.Clean(cmp.Or(d.Reason, string(d.Verification))))
 	}
 	return t.Flush()
@@ -183,6 +183,22 @@ type gcResult struct {
 	Schema schema `json:"schema"`
 	Name   string `json:"name"`
 	*agent.Retention
+}
+
+// Text shows a thing on a line.
+func (r gcResult) Text(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, d := range r.Things {
+		does := "goes"
+		if d.Kept {
+			does = "stays"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", does, agent.Size(d.Bytes), cli.Clean(d.Name), cli.Clean(d.Rule))
+	}
+	if r.Short > 0 {
+		fmt.Fprintf(t, "%s more should go, by %s: nothing else may\n", agent.Size(r.Short), r.Limit)
+	}
+	return t.Flush()
 }
 
 // checkResult is that of check.
@@ -207,7 +223,7 @@ func (r actResult) Text(w io.Writer) error {
 	if d := r.Deployment; d == nil {
 		b.WriteString("nothing to deploy\n")
 	} else {
-		fmt.Fprintf(&b, "%s: revision %d %s in %s%s\n", d.ID, d.Revision, ended(d), took(d), cli.Clean(because(d)))
+		fmt.Fprintf(&b, "%s: revision %d %s in %s%s\n", d.ID, d.Revision, howEnded(d), took(d), cli.Clean(because(d)))
 	}
 	if r.Live != nil {
 		fmt.Fprintf(&b, "live: revision %d, %s, in %s\n", r.Live.Revision, r.Live.Verification, cli.Clean(r.Live.Root))

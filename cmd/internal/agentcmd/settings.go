@@ -18,6 +18,7 @@ type settings struct {
 	fingerprints []string
 	knownHosts   []string
 	key          string
+	instance     string
 
 	names        []string
 	settingsFile string
@@ -32,6 +33,7 @@ type settings struct {
 	dryRun    bool
 
 	script, checkScript, removeScript string
+	notify                            string
 	hookTimeout                       time.Duration
 
 	checks    []string
@@ -41,6 +43,7 @@ type settings struct {
 	baseline  string
 
 	keep     int
+	evidence int
 	cleanOld bool
 
 	layers layers.Options
@@ -55,6 +58,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&s.fingerprints, "fp", nil, "`fingerprint` of the registry's host key, SHA256:...; may be repeated, or be several with commas, one of which has to fit. Without it known_hosts decides")
 	fs.StringArrayVar(&s.knownHosts, "known-hosts", nil, "known_hosts `file`; may be repeated (default ~/.ssh/known_hosts and the system's)")
 	fs.StringVar(&s.key, "key", "id_ecdsa", "private key `file`")
+	fs.StringVar(&s.instance, "instance", "", "`text` that tells this host apart from others whose agents have the same key: up to 32 lower-case letters and digits (default from the machine's ID)")
 	fs.StringArrayVar(&s.names, "name", nil, "`name` of the configuration, or NAME=DIRECTORY; may be repeated, one a line in the variable. A name without a directory uses -dir itself")
 	fs.StringVar(&s.dir, "dir", ".", "`directory` for roots, layers and records; one agent works in it at a time")
 	fs.StringVar(&s.settingsFile, "settings", "", "`file` with settings of one configuration: variables such as DEPLOY_AGENT_SCRIPT, which count more than the environment's. In the name of each file here {name} stands for the configuration's")
@@ -66,6 +70,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&s.script, "script", "./deploy.sh", "`program` that makes a root live; empty is none: switching the link is enough")
 	fs.StringVar(&s.checkScript, "check-script", "", "`program` that looks at a root before the switch; exit status 75 means not now")
 	fs.StringVar(&s.removeScript, "remove-script", "", "`program` that takes a first deployment off the host when it fails")
+	fs.StringVar(&s.notify, "notify", "", "`program` that tells a person when something is wrong here, and when it is over; it has a minute, and nothing waits for it")
 	fs.DurationVar(&s.hookTimeout, "hook-timeout", 10*time.Minute, "`time` that a program may take")
 	fs.StringArrayVar(&s.checks, "verify", nil, "`check` after a deployment, such as type=tls,addr=localhost:443,cert=etc/site.pem; may be repeated, one a line in the variable")
 	fs.IntVar(&s.successes, "successes", spec.DefaultSuccesses, "`number` of times in a row that every check has to pass")
@@ -73,12 +78,13 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.soak, "soak", 0, "`time` that the checks go on after that, before the deployment counts")
 	fs.StringVar(&s.baseline, "baseline", baselineEnvironment, "what a check is worth that failed on the old root already: `policy` environment commits as unverified, strict rolls back")
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
+	fs.IntVar(&s.evidence, "keep-evidence", 20, "`number` of deployments whose evidence to keep; that of what serves stays in any case")
 	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
 	fs.BoolVar(&s.layers.Owner, "owner", false, "give files the owner and group of the archive; needs root")
 	layerflags.Define(fs, &s.layers)
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
-	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script"} {
+	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script", "notify"} {
 		cli.FileFlag(fs, name)
 	}
 	cli.EnvAlias(fs, "fp", "DEPLOY_AGENT_FINGERPRINT")
@@ -95,8 +101,8 @@ func (s *settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.name, Dir: s.dir, StateFile: s.stateFile,
 		Poll:   agent.Poll{Interval: s.poll},
-		Hook:   agent.Hook{Script: s.script, CheckScript: s.checkScript, RemoveScript: s.removeScript, Timeout: s.hookTimeout},
-		Keep:   agent.Keep{Roots: s.keep},
+		Hook:   agent.Hook{Script: s.script, CheckScript: s.checkScript, RemoveScript: s.removeScript, Timeout: s.hookTimeout, NotifyScript: s.notify},
+		Keep:   agent.Keep{Roots: s.keep, Evidence: s.evidence},
 		Layers: s.layers,
 		Mode:   agent.Mode{Once: s.once, DryRun: s.dryRun, Retry: s.retry},
 	}
@@ -109,6 +115,8 @@ func (s *settings) options() (agent.Options, error) {
 		return o, cli.Usage("-hook-timeout should be positive")
 	case s.keep < 1:
 		return o, cli.Usage("-keep should be at least 1: the root to fall back on")
+	case s.evidence < 1:
+		return o, cli.Usage("-keep-evidence should be at least 1")
 	case s.baseline != baselineEnvironment && s.baseline != baselineStrict:
 		return o, cli.Usage("-baseline %q: should be %s or %s", s.baseline, baselineEnvironment, baselineStrict)
 	}
