@@ -214,11 +214,9 @@ func (a *Agent) command(ctx context.Context, do func() error) error {
 	run := func() {
 		before, d := a.rec.clone(), a.rec.Deployment
 		err := do()
-		if err != nil { // the step that runs holds on to the deployment
+		if err != nil {
 			*a.rec = *before
-			if d != nil {
-				*d, a.rec.Deployment = *before.Deployment, d
-			}
+			a.rec.Deployment = d // which the step that runs reads, and no act changes
 		}
 		result <- err
 	}

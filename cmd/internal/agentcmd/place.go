@@ -186,7 +186,11 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 		return p.lost(atomic.ErrLocked)
 	}
 	if a, err := agent.Look(p.viewing()); err == nil {
-		p.at.name = a.Record().Name
+		dir := p.at.dir
+		if p.at, err = p.s.part(a.Record().Name); err != nil {
+			return err
+		}
+		p.at.dir = dir
 	} else if !errors.Is(err, agent.ErrNothing) {
 		return p.lost(err)
 	}
