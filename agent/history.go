@@ -1,39 +1,27 @@
 package agent
 
 import (
-	"encoding/json"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"fmt"
 	"slices"
-	"strings"
 )
 
 // History returns the newest deployments that are on disk, at most n (0: all),
 // the newest first. One whose record cannot be read is there with an Error.
 func (a *Agent) History(n int) ([]Deployed, error) {
 	r := a.Record()
+	ids, err := deploymentIDs(a.path("deployments"))
+	if err != nil {
+		return nil, err
+	}
 	seen := map[string]*Deployed{}
 	for _, d := range []*Deployment{r.Last, r.Deployment} {
 		if out := d.Shown(); out != nil {
 			seen[out.ID] = out
-		}
-	}
-	entries, err := os.ReadDir(a.path("deployments"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	ids := []string{}
-	for id := range seen {
-		ids = append(ids, id)
-	}
-	for _, e := range entries {
-		if id := e.Name(); seen[id] == nil && rootName.MatchString(id) {
-			ids = append(ids, id)
+			ids = append(ids, out.ID)
 		}
 	}
 	slices.SortFunc(ids, newestFirst)
+	ids = slices.Compact(ids)
 	if n > 0 && len(ids) > n {
 		ids = ids[:n]
 	}
@@ -48,26 +36,14 @@ func (a *Agent) History(n int) ([]Deployed, error) {
 	return out, nil
 }
 
-// newestFirst orders names by their number, which may outgrow its six digits.
-func newestFirst(x, y string) int {
-	if len(x) != len(y) {
-		return len(y) - len(x)
-	}
-	return strings.Compare(y, x)
-}
-
 // readDeployment reads what is kept of a deployment.
 func (a *Agent) readDeployment(id string) *Deployed {
-	b, err := os.ReadFile(a.path("deployments", id, "deployment.json"))
-	d := new(Deployment)
-	if err == nil {
-		err = json.Unmarshal(b, d)
-	}
-	if err == nil && (d.ID != id || d.New.Configuration == nil) {
-		err = errDamaged
+	e, err := OpenDeployments(a.o.Dir).Evidence(id)
+	if err == nil && (e.Deployment.ID != id || e.Deployment.New.Configuration == nil) {
+		err = fmt.Errorf("evidence of %s: %w", id, errDamaged)
 	}
 	if err != nil {
-		return &Deployed{ID: id, Layers: []string{}, Verdict: "unknown", States: []Spent{}, Error: filepath.Join("deployments", id, "deployment.json") + ": " + reason(err)}
+		return &Deployed{ID: id, Layers: []string{}, Verdict: "unknown", States: []Spent{}, Error: reason(err)}
 	}
-	return d.Shown()
+	return e.Deployment.Shown()
 }

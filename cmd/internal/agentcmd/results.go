@@ -185,7 +185,7 @@ func (r gcResult) Text(w io.Writer) error {
 		if d.Kept {
 			does = "stays"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", does, agent.Size(d.Bytes), cli.Clean(d.Name), cli.Clean(d.Rule))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", does, cli.Clean(d.Name), agent.Size(d.Bytes), cli.Clean(d.Rule))
 	}
 	if r.Short > 0 {
 		fmt.Fprintf(t, "%s more should go, by %s: nothing else may\n", agent.Size(r.Short), r.Limit)
