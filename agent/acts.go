@@ -91,21 +91,23 @@ func (a *Agent) retryNow() error {
 //
 // A deployment that is under way is given up for it where that is possible, and
 // else ends first; without a name it is the one to take back. The error wraps
-// ErrNoRoot where there is no such root. The channel yields how it ended.
-func (a *Agent) Rollback(ctx context.Context, to string) (<-chan Result, error) {
-	return a.await(ctx, waitsForRollback, func() error {
-		root, err := a.backTo(ctx, to)
+// ErrNoRoot where there is no such root. It returns which root it is; the channel
+// yields how it ended.
+func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-chan Result, err error) {
+	ended, err = a.await(ctx, waitsForRollback, func() error {
+		back, err := a.backTo(ctx, to)
 		if err != nil {
 			return err
 		}
-		a.rec.Wanted = root.Dir
+		a.rec.Wanted, root = back.Dir, back.Dir
 		if err := a.save(); err != nil {
 			return err
 		}
 		a.crash("wanted")
-		a.log().Info("rollback wanted", "configuration", a.o.Name, "root", root.Dir)
+		a.log().Info("rollback wanted", "configuration", a.o.Name, "root", root)
 		return nil
 	})
+	return root, ended, err
 }
 
 // backTo returns the root to roll back to.

@@ -31,9 +31,9 @@ const (
 
 // Difference is one path of a tree that is not as its manifest says.
 type Difference struct {
-	Kind   Kind
-	Path   string // escaped as in a manifest, so one safe word
-	Detail string `json:",omitzero"`
+	Kind   Kind   `json:"kind"`
+	Path   string `json:"path"` // escaped as in a manifest, so one safe word
+	Detail string `json:"detail,omitzero"`
 }
 
 // String is one line.

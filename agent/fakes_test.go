@@ -191,6 +191,3 @@ func (f *fakeHooks) startable(path string) error { return f.unready[path] }
 func (f *fakeHooks) forget(dir, label string) error {
 	return os.RemoveAll(filepath.Join(dir, label+".status.json"))
 }
-
-// back is the error of an act whose outcome nobody waits for.
-func back(_ <-chan Result, err error) error { return err }

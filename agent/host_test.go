@@ -25,8 +25,9 @@ type host struct {
 	src      *fakeRegistry
 	o        Options
 	hooks    *fakeHooks
-	env      func() bool   // the environment fails: no look passes
-	patience time.Duration // with checks that fail, after the hook
+	up       func() time.Duration // since the boot; nil: of the real host
+	env      func() bool          // the environment fails: no look passes
+	patience time.Duration        // with checks that fail, after the hook
 	calls    []map[string]string
 	logged   *bytes.Buffer
 	seam     func(point string)
@@ -85,6 +86,9 @@ func (h *host) new() *Agent {
 	a.hooks = h.hooks
 	a.look = looks{once: h.look, soak: h.soak, run: h.keepLooking}
 	a.crash = func(point string) { h.seam(point) }
+	if h.up != nil {
+		a.uptime = h.up
+	}
 	h.agent = a
 	return a
 }
@@ -187,7 +191,7 @@ func (h *host) serve() (stop func()) {
 // rollback has a person roll back.
 func (h *host) rollback(to string) <-chan Result {
 	h.Helper()
-	outcome, err := h.agent.Rollback(h.Context(), to)
+	_, outcome, err := h.agent.Rollback(h.Context(), to)
 	if err != nil {
 		h.Fatalf("Rollback(%q) = %v", to, err)
 	}

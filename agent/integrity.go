@@ -21,13 +21,13 @@ import (
 
 // Condition is how a root compares with its manifest.
 type Condition struct {
-	Root        string       // relative to the agent's directory
-	Live        bool         `json:",omitzero"` // `current` names it
-	Unknown     string       `json:",omitzero"` // why it cannot be compared; the rest is empty then
-	Modified    int          `json:",omitzero"` // paths
-	Missing     int          `json:",omitzero"`
-	Extra       int          `json:",omitzero"`
-	Differences []Difference `json:",omitempty"` // the first of them
+	Root        string       `json:"root"`              // relative to the agent's directory
+	Live        bool         `json:"live"`              // `current` names it
+	Unknown     string       `json:"unknown,omitzero"`  // why it cannot be compared; the rest is empty then
+	Modified    int          `json:"modified,omitzero"` // paths
+	Missing     int          `json:"missing,omitzero"`
+	Extra       int          `json:"extra,omitzero"`
+	Differences []Difference `json:"differences,omitempty"` // the first of them
 }
 
 // maxDifferences are listed; all are counted.
@@ -163,14 +163,14 @@ type Inspection struct {
 
 // Damage is a stored thing, other than a root, that is not as it was written.
 type Damage struct {
-	Name   string // relative to the agent's directory
-	Detail string
+	Name   string `json:"name"` // relative to the agent's directory
+	Detail string `json:"detail"`
 }
 
 // Integrity is what Inspect found.
 type Integrity struct {
-	Roots   []Condition
-	Damaged []Damage `json:",omitempty"`
+	Roots   []Condition `json:"roots"`
+	Damaged []Damage    `json:"damaged,omitempty"`
 }
 
 // Whole reports whether nothing was found.

@@ -17,6 +17,11 @@ func (a *Agent) Repair(ctx context.Context) error {
 	return a.command(ctx, a.repairNow)
 }
 
+// RepairAwaited is Repair; the channel yields how it ended.
+func (a *Agent) RepairAwaited(ctx context.Context) (<-chan Result, error) {
+	return a.await(ctx, waitsForRepair, a.repairNow)
+}
+
 func (a *Agent) repairNow() error {
 	switch d := a.rec.Deployment; {
 	case d != nil && d.Repair:

@@ -15,6 +15,7 @@ const (
 	waitsForRest waitsFor = iota // the machine waits
 	waitsForRollback
 	waitsForDryRun
+	waitsForRepair
 )
 
 // waiter is somebody who waits, and may have gone away.
@@ -31,7 +32,7 @@ func (a *Agent) closed(d *Deployment) {
 	var left []*waiter
 	for _, w := range a.waiters {
 		switch {
-		case w.what == waitsForDryRun && d.Dry, w.what == waitsForRollback && a.rec.Wanted == "" && d.ByHand:
+		case w.what == waitsForDryRun && d.Dry, w.what == waitsForRepair && d.Repair, w.what == waitsForRollback && a.rec.Wanted == "" && d.ByHand:
 			w.done <- Result{d, d.outcome()}
 		default:
 			left = append(left, w)

@@ -164,7 +164,7 @@ type Deployed struct {
 	Revision     uint64       `json:"revision"`
 	Root         string       `json:"root,omitempty"`
 	Layers       []string     `json:"layers"`
-	Verdict      string       `json:"verdict"` // see Ending
+	Outcome      Outcome      `json:"outcome"`
 	Verification Verification `json:"verification,omitempty"`
 	Reason       string       `json:"reason,omitempty"`
 	ByHand       bool         `json:"by_hand,omitempty"` // a person's rollback
@@ -181,32 +181,13 @@ type Spent struct {
 	Took  float64 `json:"seconds"`
 }
 
-// Ending is how the deployment ended, in a word or two.
-func (d *Deployment) Ending() string {
-	switch {
-	case d.Ended.IsZero() && d.Broken != "":
-		return "broken"
-	case d.Ended.IsZero():
-		return "under way"
-	case d.Verdict == "" && d.ByHand:
-		return "rollback"
-	case d.Verdict == "":
-		return "deployed"
-	case d.Verdict == Bad && !d.Switched:
-		return "refused"
-	case d.Verdict == Bad:
-		return "rolled back"
-	}
-	return string(d.Verdict)
-}
-
 // Shown returns the deployment as it is shown; nil of nil.
 func (d *Deployment) Shown() *Deployed {
 	if d == nil || d.New.Configuration == nil {
 		return nil
 	}
 	root := shown(&d.New)
-	out := &Deployed{ID: d.ID, Revision: root.Revision, Root: d.New.Dir, Layers: root.Layers, Verdict: d.Ending(),
+	out := &Deployed{ID: d.ID, Revision: root.Revision, Root: d.New.Dir, Layers: root.Layers, Outcome: d.Outcome(),
 		Verification: d.New.Verification, Reason: d.Reason, ByHand: d.ByHand, Started: d.Started, Ended: d.Ended, States: []Spent{}}
 	if d.Broken != "" {
 		out.Reason += "; the rollback failed as well: " + d.Broken
@@ -216,13 +197,12 @@ func (d *Deployment) Shown() *Deployed {
 		end = now()
 	}
 	out.Took = seconds(end.Sub(d.Started))
-	for i, e := range d.Events {
-		until := end
-		if i+1 < len(d.Events) {
-			until = d.Events[i+1].At
+	for _, stay := range d.stays() {
+		if stay.Took == 0 && d.Ended.IsZero() {
+			stay.Took = end.Sub(stay.At)
 		}
-		if e.State != Idle {
-			out.States = append(out.States, Spent{e.State, seconds(until.Sub(e.At))})
+		if stay.State != Idle {
+			out.States = append(out.States, Spent{stay.State, seconds(stay.Took)})
 		}
 	}
 	return out

@@ -29,19 +29,19 @@ there. -o writes all of it, with what the programs have printed, to a tar archiv
 Equal evidence makes equal archives.`,
 		Examples: []string{"deploy-agent evidence", "deploy-agent evidence -json 42", "deploy-agent evidence -o evidence.tar", "deploy-agent evidence -o - 42 | tar tv"},
 		Statuses: []wire.Status{wire.NotFound},
-		New:      func() cli.Op { return &evidence{onHost: onHost{s: s}} },
+		New:      func() cli.Op { return &evidence{place: place{s: s}} },
 	}
 }
 
 // evidence is one call of the command.
 type evidence struct {
-	onHost
+	place
 	out string
 }
 
 // Flags defines the flags.
 func (e *evidence) Flags(fs *pflag.FlagSet) {
-	e.onHost.Flags(fs)
+	e.place.flags(fs)
 	fs.StringVar(&e.out, "o", "", "write a tar archive to this `file`; - is stdout")
 	cli.FileFlag(fs, "o")
 }
@@ -56,7 +56,10 @@ func (e *evidence) Run(_ context.Context, o *cli.IO, args []string) error {
 	case e.out == "-" && o.IsTerminal(o.Stdout):
 		return cli.Usage("stdout is a terminal: give a file with -o")
 	}
-	d := agent.OpenDeployments(e.dir())
+	if err := e.find(); err != nil {
+		return err
+	}
+	d := agent.OpenDeployments(e.at.dir)
 	id, err := d.Find(strings.Join(args, ""))
 	if err != nil {
 		return notThere(err)

@@ -29,20 +29,20 @@ deploy, rollback or remove shows one program, without headings. What would steer
 terminal is shown as an escape; the export of deploy-agent evidence has the bytes.`,
 		Examples: []string{"deploy-agent log", "deploy-agent log -follow", "deploy-agent log -phase rollback 42", "deploy-agent -dir /var/lib/deploy-agent/web log -json"},
 		Statuses: []wire.Status{wire.NotFound},
-		New:      func() cli.Op { return &logOp{onHost: onHost{s: s}} },
+		New:      func() cli.Op { return &logOp{place: place{s: s}} },
 	}
 }
 
 // logOp is one call of log.
 type logOp struct {
-	onHost
+	place
 	phase  string
 	follow bool
 }
 
 // Flags defines the flags.
 func (l *logOp) Flags(fs *pflag.FlagSet) {
-	l.onHost.Flags(fs)
+	l.place.flags(fs)
 	fs.StringVar(&l.phase, "phase", "", "one `phase` alone: check, deploy, rollback or remove")
 	fs.BoolVarP(&l.follow, "follow", "f", false, "go on until the deployment has ended")
 }
@@ -59,7 +59,10 @@ func (l *logOp) Run(ctx context.Context, o *cli.IO, args []string) error {
 	case l.phase != "" && !slices.Contains(phases, l.phase):
 		return cli.Usage("-phase %q: should be %s", l.phase, strings.Join(phases, ", "))
 	}
-	d := agent.OpenDeployments(l.dir())
+	if err := l.find(); err != nil {
+		return err
+	}
+	d := agent.OpenDeployments(l.at.dir)
 	id, err := d.FindOutput(strings.Join(args, ""), l.phase)
 	if err != nil {
 		return notThere(err)

@@ -75,7 +75,7 @@ func (s statusResult) Text(w io.Writer) error {
 		f.row("deployment", "%s: revision %d, since %s", d.ID, d.Revision, stamp(d.Started))
 	}
 	if d := s.Last; d != nil {
-		f.row("last", "%s: revision %d %s in %s, at %s%s", d.ID, d.Revision, d.Verdict, took(d), stamp(d.Ended), because(d))
+		f.row("last", "%s: revision %d %s in %s, at %s%s", d.ID, d.Revision, howEnded(d), took(d), stamp(d.Ended), because(d))
 	}
 	f.newest(s.Newest)
 	if !s.Next.IsZero() {
@@ -122,6 +122,14 @@ func took(d *agent.Deployed) string {
 	return time.Duration(d.Took * float64(time.Second)).Round(time.Millisecond).String()
 }
 
+// howEnded is how a deployment ended.
+func howEnded(d *agent.Deployed) string {
+	if d.ByHand {
+		return string(d.Outcome) + ", by hand"
+	}
+	return string(d.Outcome)
+}
+
 func because(d *agent.Deployed) string {
 	if d.Reason == "" {
 		return ""
@@ -161,10 +169,10 @@ func (r historyResult) Text(w io.Writer) error {
 	for i := range r.Deployments {
 		d := &r.Deployments[i]
 		if d.Error != "" {
-			fmt.Fprintf(t, "%s\t%s\t\t\t%s\n", d.ID, d.Verdict, cli.Clean(d.Error))
+			fmt.Fprintf(t, "%s\t%s\t\t\t%s\n", d.ID, d.Outcome, cli.Clean(d.Error))
 			continue
 		}
-		fmt.Fprintf(t, "%s\trevision %d\t%s\t%s\t%s\t%s\n", d.ID, d.Revision, d.Verdict, stamp(d.Started), took(d),
+		fmt.Fprintf(t, "%s\trevision %d\t%s\t%s\t%s\t%s\n", d.ID, d.Revision, howEnded(d), stamp(d.Started), took(d),
 			cli.Clean(cmp.Or(d.Reason, string(d.Verification))))
 	}
 	return t.Flush()
@@ -185,12 +193,20 @@ func (r gcResult) Text(w io.Writer) error {
 		if d.Kept {
 			does = "stays"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", does, cli.Clean(d.Name), agent.Size(d.Bytes), cli.Clean(d.Rule))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", does, agent.Size(d.Bytes), cli.Clean(d.Name), cli.Clean(d.Rule))
 	}
 	if r.Short > 0 {
 		fmt.Fprintf(t, "%s more should go, by %s: nothing else may\n", agent.Size(r.Short), r.Limit)
 	}
 	return t.Flush()
+}
+
+// checkResult is that of check.
+type checkResult struct {
+	Schema schema `json:"schema"`
+	Name   string `json:"name"`
+	Whole  bool   `json:"whole"`
+	*agent.Integrity
 }
 
 // actResult is that of the acts that deploy something.
@@ -207,7 +223,7 @@ func (r actResult) Text(w io.Writer) error {
 	if d := r.Deployment; d == nil {
 		b.WriteString("nothing to deploy\n")
 	} else {
-		fmt.Fprintf(&b, "%s: revision %d %s in %s%s\n", d.ID, d.Revision, d.Verdict, took(d), cli.Clean(because(d)))
+		fmt.Fprintf(&b, "%s: revision %d %s in %s%s\n", d.ID, d.Revision, howEnded(d), took(d), cli.Clean(because(d)))
 	}
 	if r.Live != nil {
 		fmt.Fprintf(&b, "live: revision %d, %s, in %s\n", r.Live.Revision, r.Live.Verification, cli.Clean(r.Live.Root))

@@ -46,9 +46,16 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 		return acted(a, a.Retry(ctx))
 	},
 	"rollback": func(ctx context.Context, a *agent.Agent, r request, note func(string)) (any, error) {
-		outcome, err := a.Rollback(ctx, r.To)
+		root, outcome, err := a.Rollback(ctx, r.To)
 		if err == nil {
-			note("the rollback to " + a.Record().Wanted + " is on record; it goes on if you leave")
+			note("the rollback to " + root + " is on record; it goes on if you leave")
+		}
+		return awaited(ctx, a, outcome, err)
+	},
+	"repair": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
+		outcome, err := a.RepairAwaited(ctx)
+		if err == nil {
+			note("the repair is on record; it goes on if you leave")
 		}
 		return awaited(ctx, a, outcome, err)
 	},

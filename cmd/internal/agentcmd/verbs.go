@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"deploytools/agent"
 	"deploytools/cmd/internal/cli"
 	"deploytools/cmd/internal/control"
 	"deploytools/registry/console"
@@ -43,6 +44,15 @@ revision away. Where no agent runs it is what the record says.`,
 			Statuses: acting, New: func() cli.Op {
 				return &showOp{place: place{s: s}, verb: "history", result: new(historyResult), counts: true}
 			},
+		},
+		{
+			Name: "check", Short: "compare what this host runs with what was deployed",
+			Long: `The live root is compared with its manifest, every byte of it: modified, missing and
+extra paths are named. -all looks at every root that is kept, at the cached layers and at
+the records besides. It changes nothing, and no agent is needed. The exit status is 1
+when anything is found.`,
+			Examples: []string{"deploy-agent check -name web", "deploy-agent check -name web -all -json"},
+			Statuses: acting, New: func() cli.Op { return &checkOp{place: place{s: s}} },
 		},
 		{
 			Name: "gc", Short: "say what the next collection deletes, and why the rest stays",
@@ -86,6 +96,15 @@ stays until the registry has a later revision, or somebody resumes.
 It is on record before anything is done, and goes on when you leave.` + aloneText,
 			Examples: []string{"deploy-agent rollback -name web", "deploy-agent rollback -name web -to 41", "deploy-agent rollback -name web -to 000042-1f3a9c77d2e0"},
 			Statuses: deploying, New: func() cli.Op { return &rollbackOp{place: place{s: s}} },
+		},
+		{
+			Name: "repair", Short: "deploy what is live once more, into a fresh root",
+			Long: `For a root that was modified, or has lost its bits: see check. The layers come from the
+cache, or from the registry; the rest is as for any deployment.
+
+It is on record before anything is done, and goes on when you leave.` + aloneText,
+			Examples: []string{"deploy-agent repair -name web"},
+			Statuses: deploying, New: func() cli.Op { return &deployOp{place: place{s: s}, verb: "repair"} },
 		},
 		{
 			Name: "run-once", Short: "ask the registry now, and wait for what comes of it",
@@ -148,6 +167,45 @@ func (v *showOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		return v.show(o, &whyResult{Why: s.Why(v.call)})
 	}
 	return v.show(o, v.result.(console.Result))
+}
+
+// checkOp is the verb check.
+type checkOp struct {
+	place
+	what agent.Inspection
+}
+
+func (v *checkOp) Flags(fs *pflag.FlagSet) {
+	v.place.flags(fs)
+	fs.BoolVar(&v.what.All, "all", false, "look at every root, the cached layers and the records")
+	fs.BoolVar(&v.what.Quick, "quick", false, "read no files that have not changed since they were unpacked, as far as the file system tells")
+	fs.BoolVar(&v.what.Idle, "idle", false, "give way to whoever else needs the processor or the disk")
+}
+
+func (v *checkOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
+	if err := v.find(); err != nil {
+		return err
+	}
+	a, err := agent.Look(v.viewing())
+	if errors.Is(err, agent.ErrNothing) {
+		return v.lost(err)
+	}
+	v.what.Owner = v.at.layers.Owner
+	found, inspectErr := agent.Inspect(ctx, v.at.dir, v.what)
+	if inspectErr != nil {
+		return v.lost(inspectErr)
+	}
+	result := checkResult{Name: v.at.name, Whole: found.Whole(), Integrity: found}
+	if err == nil { // else it is among what was found
+		result.Name = a.Record().Name
+	}
+	if err := v.show(o, result); err != nil {
+		return err
+	}
+	if !result.Whole {
+		return &cli.Error{Status: wire.Failed, Hint: "what is live is deployed again by 'deploy-agent repair'"}
+	}
+	return nil
 }
 
 // actOp is a verb that changes the record.
