@@ -60,7 +60,7 @@ again what has failed before.`,
 		Flags:    s.flags,
 		Run:      s.run,
 		Alone:    true,
-		Commands: slices.Concat(s.verbs(), s.commands()),
+		Commands: append(s.verbs(), s.logCommand(), s.evidenceCommand()),
 	}
 }
 
