@@ -84,6 +84,8 @@ type Deployment struct {
 	Dry     bool      `json:",omitzero"` // ends before the switch
 	Repair  bool      `json:",omitzero"` // what was live, once more: see Agent.Repair
 
+	Anytime bool `json:",omitzero"` // a person asked for it, or it leads back: no window holds it up
+
 	Switched bool `json:",omitzero"` // `current` may have been moved
 	Hooked   bool `json:",omitzero"` // the hook may have been run
 
