@@ -49,8 +49,10 @@ type settings struct {
 
 	layers layers.Options
 
-	logFormat string
-	verbose   bool
+	http        string
+	metricsFile string
+	logFormat   string
+	verbose     bool
 }
 
 func (s *settings) flags(fs *pflag.FlagSet) {
@@ -84,9 +86,11 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
 	fs.BoolVar(&s.layers.Owner, "owner", false, "give files the owner and group of the archive; needs root")
 	layerflags.Define(fs, &s.layers)
+	fs.StringVar(&s.http, "http", "", "`address` to show health, version and metrics on, over HTTP without authorization: localhost:port or the path of a socket; empty is nowhere")
+	fs.StringVar(&s.metricsFile, "metrics-file", "", "`file` to write the metrics to, for node_exporter's textfile collector: its name should end with .prom")
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
-	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script", "notify"} {
+	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script", "notify", "metrics-file"} {
 		cli.FileFlag(fs, name)
 	}
 	cli.EnvAlias(fs, "fp", "DEPLOY_AGENT_FINGERPRINT")
