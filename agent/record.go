@@ -31,7 +31,8 @@ type Record struct {
 	Unproven   []*Deployment `json:",omitempty"` // closed before Last, perhaps without their evidence
 	Marks      []Mark        `json:",omitempty"` // newest last
 	Hold       *Hold         `json:",omitempty"`
-	Wanted     string        `json:",omitzero"` // root that a person wants live: Root.Dir
+	Wanted     string        `json:",omitzero"`  // root that a person wants live: Root.Dir
+	Removing   *Removing     `json:",omitempty"` // it is being taken off the host
 }
 
 // Root is an unpacked configuration. A file of it lies beside each root, from
