@@ -59,6 +59,8 @@ type Agent struct {
 	collect  collector
 	notifier *notifier // nil: nobody is to be notified
 
+	asked    bool      // a person wants what is new now, whatever the window says
+	shutTo   string    // what waits for the window, as of the last poll; "": nothing
 	retry    bool      // a person asks for it, in Broken
 	dry      bool      // a person asks for a dry run at the next poll
 	waiters  []*waiter // of people who want to know how it ends
@@ -231,6 +233,7 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 		return false, nil
 	case errors.Is(err, errStay):
 		a.waits.reset()
+		a.asked = false
 		a.unsay("step")
 		a.tell(a.status())
 		a.rest(nil)

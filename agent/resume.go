@@ -47,6 +47,9 @@ func (a *Agent) start(ctx context.Context) error {
 	if r.Name != a.o.Name {
 		return fmt.Errorf("%s belongs to configuration %q, not %q", a.o.Dir, r.Name, a.o.Name)
 	}
+	if r.Removing != nil {
+		return fmt.Errorf("configuration %q %w", r.Name, ErrRemoving)
+	}
 	a.rec, a.retrying = r, true
 	a.publish()
 	return a.resume()

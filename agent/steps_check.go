@@ -24,6 +24,9 @@ const (
 // check is the step of Checking: the last one that touches nothing.
 func (a *Agent) check(ctx context.Context) error {
 	d := a.rec.Deployment
+	if _, err := a.outside(); err != nil && !d.Anytime && !d.ByHand && !d.Repair && !d.Dry && !a.asked {
+		return err // it closed meanwhile
+	}
 	if err := a.chooseBack(ctx, d); err != nil {
 		return err
 	}

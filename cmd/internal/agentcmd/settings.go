@@ -41,6 +41,7 @@ type settings struct {
 	total     time.Duration
 	soak      time.Duration
 	baseline  string
+	windows   []string
 
 	keep     int
 	evidence int
@@ -48,8 +49,10 @@ type settings struct {
 
 	layers layers.Options
 
-	logFormat string
-	verbose   bool
+	http        string
+	metricsFile string
+	logFormat   string
+	verbose     bool
 }
 
 func (s *settings) flags(fs *pflag.FlagSet) {
@@ -77,14 +80,17 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.total, "verify-total", spec.DefaultTotal, "`time` that the checks have until they pass")
 	fs.DurationVar(&s.soak, "soak", 0, "`time` that the checks go on after that, before the deployment counts")
 	fs.StringVar(&s.baseline, "baseline", baselineEnvironment, "what a check is worth that failed on the old root already: `policy` environment commits as unverified, strict rolls back")
+	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for")
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
 	fs.IntVar(&s.evidence, "keep-evidence", 20, "`number` of deployments whose evidence to keep; that of what serves stays in any case")
 	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
 	fs.BoolVar(&s.layers.Owner, "owner", false, "give files the owner and group of the archive; needs root")
 	layerflags.Define(fs, &s.layers)
+	fs.StringVar(&s.http, "http", "", "`address` to show health, version and metrics on, over HTTP without authorization: localhost:port or the path of a socket; empty is nowhere")
+	fs.StringVar(&s.metricsFile, "metrics-file", "", "`file` to write the metrics to, for node_exporter's textfile collector: its name should end with .prom")
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
-	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script", "notify"} {
+	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script", "notify", "metrics-file"} {
 		cli.FileFlag(fs, name)
 	}
 	cli.EnvAlias(fs, "fp", "DEPLOY_AGENT_FINGERPRINT")
@@ -128,6 +134,13 @@ func (s *settings) options() (agent.Options, error) {
 	}
 	if s.baseline == baselineStrict {
 		o.Baseline = agent.BaselineStrict
+	}
+	for _, text := range splitLines(s.windows) {
+		w, err := agent.ParseWindow(text)
+		if err != nil {
+			return o, cli.Usage("-window %q: %w", text, err)
+		}
+		o.Window = append(o.Window, w)
 	}
 	o.Verify = spec.Spec{Successes: s.successes, Total: s.total, Soak: s.soak}
 	for _, text := range splitLines(s.checks) {

@@ -7,10 +7,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sys/unix"
 
+	"deploytools/cmd/internal/ops"
 	"deploytools/registry"
 	"deploytools/registry/console"
 	"deploytools/registry/wire"
@@ -54,11 +53,7 @@ var (
 )
 
 // handler returns the page.
-func (m metrics) handler() http.Handler {
-	r := prometheus.NewRegistry()
-	r.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError, MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
-}
+func (m metrics) handler() http.Handler { return ops.Metrics(m) }
 
 // Describe sends what there is.
 func (m metrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
