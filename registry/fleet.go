@@ -187,7 +187,7 @@ func (f *fleet) list() []Host {
 	}
 	out := make([]Host, 0, len(f.hosts))
 	for _, p := range slices.SortedFunc(maps.Keys(f.hosts), compareReporters) {
-		if h := f.hosts[p]; h.Report != nil || !said[p].After(h.Seen) {
+		if h := f.hosts[p]; h.Report != nil || said[p].Before(h.Seen) {
 			out = append(out, *h)
 		}
 	}
