@@ -45,6 +45,9 @@ const (
 	Unwanted   Standing = "unwanted" // the configuration was deleted
 )
 
+// Standings are all of them.
+var Standings = []Standing{Same, Deploying, Behind, RolledBack, Held, Moved, Broken, Unknown, Unwanted}
+
 // Standing compares what the host told with what is wanted.
 func (h Host) Standing() Standing {
 	rep := h.Report
