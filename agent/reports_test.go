@@ -218,7 +218,7 @@ func TestWhatTheRegistryMissedIsTold(t *testing.T) {
 		before := l.count()
 		h.src.set(func() { h.src.down = wire.ErrUnreachable })
 		pass(time.Hour)
-		if err := h.agent.Rollback(t.Context(), ""); err != nil {
+		if _, err := h.agent.Rollback(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Hour)
