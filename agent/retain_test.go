@@ -268,22 +268,26 @@ func TestMountsUseARoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
 	}
-	dir := t.TempDir()
-	id := "000001-0123456789ab"
-	must(os.MkdirAll(dir+"/roots/"+id, 0o755))
-	must(os.Mkdir(dir+"/mnt", 0o755))
-	cmd := exec.Command("unshare", "--mount", "sh", "-c", "mount --bind roots/"+id+" mnt && echo bound && exec sleep 1000")
-	cmd.Dir = dir
-	out, err := cmd.StdoutPipe()
-	must(err)
-	must(cmd.Start())
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
-	if n, err := out.Read(make([]byte, 6)); n == 0 {
-		t.Fatal(err)
-	}
-	if used, err := usersOf(t.Context(), dir+"/roots", []string{id}); err != nil || !strings.HasPrefix(used[id], fmt.Sprintf("process %d (", cmd.Process.Pid)) {
-		t.Errorf("bound elsewhere: %q, %v", used, err)
+	const id = "000001-0123456789ab"
+	for how, script := range map[string]string{
+		"itself bound":    "mount --bind roots/" + id + " mnt && echo bound && exec sleep 1000",
+		"its place bound": "mount --bind . mnt && cd mnt/roots/" + id + " && echo bound && exec sleep 1000",
+	} {
+		dir := t.TempDir()
+		must(os.MkdirAll(dir+"/roots/"+id, 0o755))
+		must(os.Mkdir(dir+"/mnt", 0o755))
+		cmd := exec.Command("unshare", "--mount", "sh", "-c", script)
+		cmd.Dir = dir
+		out, err := cmd.StdoutPipe()
+		must(err)
+		must(cmd.Start())
+		n, readErr := out.Read(make([]byte, 6))
+		used, err := usersOf(t.Context(), dir+"/roots", []string{id})
+		cmd.Process.Kill()
+		cmd.Wait()
+		if n == 0 || err != nil || !strings.HasPrefix(used[id], fmt.Sprintf("process %d (", cmd.Process.Pid)) {
+			t.Errorf("%s: %q, %v, %v", how, used, err, readErr)
+		}
 	}
 }
 
