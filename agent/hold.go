@@ -111,7 +111,7 @@ func (a *Agent) watchLink(st wire.PollState) error {
 	switch h := a.rec.Hold; {
 	case link != want && (h == nil || h.Link != link):
 		return a.moved(link, st)
-	case gone && h == nil:
+	case gone && h == nil && st.Digest == a.rec.Live.Configuration.Digest: // else another comes anyway
 		return a.vanished(link, st)
 	case h == nil || h.Standing && !h.Rolled || absent(st):
 		return nil

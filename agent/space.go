@@ -26,7 +26,7 @@ func (a *Agent) fits(c *wire.Configuration) error {
 	}
 	switch {
 	case bytes > on.free:
-		return fmt.Errorf("no room in %s: revision %d of %s needs %s, %s are free: %w", a.o.Dir, c.Revision, c.Name, size(bytes), size(on.free), unix.ENOSPC)
+		return fmt.Errorf("no room in %s: revision %d of %s needs %s, %s are free: %w", a.o.Dir, c.Revision, c.Name, Size(bytes), Size(on.free), unix.ENOSPC)
 	case on.inodes >= 0 && entries > on.inodes:
 		return fmt.Errorf("no room in %s: revision %d of %s needs %d inodes, %d are free: %w", a.o.Dir, c.Revision, c.Name, entries, on.inodes, unix.ENOSPC)
 	}
