@@ -43,6 +43,7 @@ type Agent struct {
 	workDir string
 	hooks   programs
 	look    looks
+	users   func(ctx context.Context, roots string, ids []string) (map[string]string, error)
 	crash   func(point string) // tests end the process here, with a panic
 	pulse   pulse
 	reports *reports
@@ -92,6 +93,7 @@ func newAgent(o Options, workDir string) *Agent {
 		o: o, workDir: workDir,
 		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor},
 		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
+		users:    usersOf,
 		crash:    func(string) {},
 		waits:    newBackoff(o.Poll, o.Name),
 		pulse:    pulse{since: time.Now()},

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"deploytools/atomic"
 )
 
@@ -85,11 +87,17 @@ func (a *Agent) resume() error {
 	return nil
 }
 
+// noLink is what link returns where somebody has put something else.
+const noLink = "(no link)"
+
 // link returns what `current` says; empty: it is not there.
 func (a *Agent) link() (string, error) {
 	link, err := os.Readlink(a.path("current"))
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return "", nil
+	case errors.Is(err, unix.EINVAL):
+		return noLink, nil
 	}
 	return link, err
 }

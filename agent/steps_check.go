@@ -53,6 +53,9 @@ func (a *Agent) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if link == noLink {
+		return fmt.Errorf("%s is no link: move it away", a.path("current"))
+	}
 	if link != d.Link {
 		return &definite{verdict: Superseded, err: fmt.Errorf("`current` was moved by hand to %q", link)}
 	}

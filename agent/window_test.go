@@ -156,9 +156,7 @@ func TestPersonDoesNotWaitForTheWindow(t *testing.T) {
 		pass(2 * time.Minute)
 		h.hooks.exit = nil
 		h.wantLive("v2")
-		if _, err := h.agent.Rollback(h.Context(), ""); err != nil {
-			t.Fatal(err)
-		}
+		h.rollback("")
 		pass(time.Minute)
 		h.wantLive("v1")
 	})
