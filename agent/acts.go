@@ -80,6 +80,7 @@ func (a *Agent) Retry(ctx context.Context) error {
 func (a *Agent) retryNow() error {
 	a.rec.Marks = nil
 	a.retry = a.rec.State == Broken
+	a.asked = true
 	return a.save()
 }
 
@@ -169,7 +170,7 @@ func (a *Agent) backBest(ctx context.Context, back *Root) (*Root, error) {
 // next waits, as a Run in Mode.Once would end.
 func (a *Agent) RunOnce(ctx context.Context) (<-chan Result, error) {
 	return a.await(ctx, waitsForRest, func() error {
-		a.result = nil
+		a.result, a.asked = nil, true
 		return nil
 	})
 }

@@ -401,6 +401,40 @@ func TestActsAreOnRecordWhileAHookRuns(t *testing.T) {
 	})
 }
 
+// A hold that was told as done came between two questions to the registry.
+func TestHoldBetweenPollAndDeployment(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(1)
+		asked, goOn := make(chan struct{}), make(chan struct{})
+		h.o.Source = &slowConfiguration{h.src, asked, goOn}
+		stop := h.serve()
+		h.src.put("v2", one("2"))
+		<-asked
+		must(h.agent.Hold(t.Context(), "freeze", Until{}))
+		close(goOn)
+		pass(time.Minute)
+		stop()
+		if h.live() != "v1" {
+			t.Errorf("%q is live", h.live())
+		}
+	})
+}
+
+// slowConfiguration tells when it is asked for a configuration, and waits.
+type slowConfiguration struct {
+	*fakeRegistry
+	asked, goOn chan struct{}
+}
+
+func (s *slowConfiguration) Configuration(ctx context.Context, name string) (*wire.Configuration, error) {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+	<-s.goOn
+	return s.fakeRegistry.Configuration(ctx, name)
+}
+
 // What a step has seen by then stays, and what was not written is not believed.
 func TestActThatCannotBeWrittenChangesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {

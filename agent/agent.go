@@ -43,6 +43,7 @@ type Agent struct {
 	workDir string
 	hooks   programs
 	look    looks
+	users   func(ctx context.Context, roots string, ids []string) (map[string]string, error)
 	crash   func(point string) // tests end the process here, with a panic
 	pulse   pulse
 	reports *reports
@@ -59,6 +60,8 @@ type Agent struct {
 	collect  collector
 	notifier *notifier // nil: nobody is to be notified
 
+	asked    bool      // a person wants what is new now, whatever the window says
+	shutTo   string    // what waits for the window, as of the last poll; "": nothing
 	retry    bool      // a person asks for it, in Broken
 	dry      bool      // a person asks for a dry run at the next poll
 	waiters  []*waiter // of people who want to know how it ends
@@ -90,6 +93,7 @@ func newAgent(o Options, workDir string) *Agent {
 		o: o, workDir: workDir,
 		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor},
 		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
+		users:    usersOf,
 		crash:    func(string) {},
 		waits:    newBackoff(o.Poll, o.Name),
 		pulse:    pulse{since: time.Now()},
@@ -231,6 +235,7 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 		return false, nil
 	case errors.Is(err, errStay):
 		a.waits.reset()
+		a.asked = false
 		a.unsay("step")
 		a.tell(a.status())
 		a.rest(nil)

@@ -125,8 +125,9 @@ func (a *Agent) collectRoot(p *pace, id, rule string) error {
 	}
 	p.point("root hidden")
 	a.log().Info("root collected", "root", id, "reason", rule)
-	return errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")),
-		p.removeTree(a.path("roots"), hidden))
+	err := errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")))
+	p.point("documents removed")
+	return errors.Join(err, p.removeTree(a.path("roots"), hidden))
 }
 
 // collectDocuments removes the documents of roots that are no more.

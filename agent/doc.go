@@ -17,7 +17,7 @@
 //	journal.json                   the record: the truth, together with readlink(current)
 //	control.sock                   where the program around an agent answers; see cmd/internal/control
 //	current -> roots/000042-1f3a9c77d2e0
-//	roots/000042-1f3a9c77d2e0/     a complete tree; .json (a Root) and .manifest beside it
+//	roots/000042-1f3a9c77d2e0/     a complete tree; .json (a Root) and .manifest beside it, and .pin if a person made it
 //	cache/DIGEST                   layers; compared with their digest at each use
 //	deployments/ID/                evidence: evidence.json and the hook's files
 //	.back, .reserve                the link to return by, and room to write the record then

@@ -14,7 +14,7 @@ import (
 var passed = []string{"PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "LANG", "LC_ALL", "SHELL"}
 
 // runHook runs one of the host's programs. kind says which and for what: check,
-// deploy, rollback, remove; label names its files in the evidence.
+// deploy, rollback, remove, leave; label names its files in the evidence.
 func (a *Agent) runHook(ctx context.Context, d *Deployment, kind, label string) (hookResult, error) {
 	dir := a.evidence(d)
 	if err := atomic.MkdirAll(dir, 0o711); err != nil {
@@ -72,6 +72,9 @@ func (a *Agent) view(d *Deployment, kind string) view {
 	case "rollback":
 		v.action, v.reason = "rollback", d.Reason // also where a person's rollback failed
 		v.old, v.new, v.layers = &d.New, d.Back, d.Back
+	case "leave":
+		v.program, v.phase, v.action, v.reason = a.o.Hook.RemoveScript, "remove", "remove", d.Reason
+		v.old, v.new = &d.New, nil
 	case "remove":
 		v.program, v.phase, v.action, v.reason = a.o.Hook.RemoveScript, "remove", "rollback", d.Reason
 		v.old, v.new = &d.New, nil

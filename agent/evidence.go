@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploytools/atomic"
-	"deploytools/layers/digest"
 )
 
 // Outcome is how a deployment ended, in one word or two.
@@ -250,54 +248,4 @@ func keepOutput(path string) error {
 		return f.Sync()
 	}
 	return atomic.WriteFile(path, b, 0o600)
-}
-
-// Summary is what can be told of a deployment in a few kilobytes, as in a
-// report.
-type Summary struct {
-	ID           string
-	Revision     uint64
-	Digest       digest.Digest // of the configuration
-	Outcome      Outcome
-	Verification Verification `json:",omitzero"` // of what was committed
-	ByHand       bool         `json:",omitzero"`
-	Reason       string       `json:",omitzero"` // of a verdict
-	Broken       string       `json:",omitzero"` // why the rollback failed as well
-	Started      time.Time
-	Ended        time.Time `json:",omitzero"`
-	States       []Stay
-	Failed       []string `json:",omitempty"` // checks that did not pass on NEWROOT, a line each
-	Program      *Program `json:",omitempty"` // run last
-	Output       []byte   `json:",omitempty"` // the end of what that printed, raw
-}
-
-// Summary returns what is to be told of the deployment that ended last, or of
-// the one that has left the host broken, with at most outputBytes of output;
-// nil: there was none. It reads a few small files; one that cannot be read is
-// left out. It can be called at any time, by anybody.
-func (a *Agent) Summary(outputBytes int) *Summary {
-	r := a.Record()
-	d := r.Last
-	if r.State == Broken {
-		d = r.Deployment
-	}
-	if d == nil {
-		return nil
-	}
-	c := d.New.Configuration
-	s := &Summary{ID: d.ID, Revision: c.Revision, Digest: c.Digest, Outcome: d.Outcome(), ByHand: d.ByHand,
-		Reason: d.Reason, Broken: d.Broken, Started: d.Started, Ended: d.Ended, States: d.stays()}
-	if s.Outcome == Committed {
-		s.Verification = cmp.Or(d.New.Verification, Unverified)
-	}
-	if seen := cmp.Or(d.Soak, d.Checks); seen != nil {
-		for _, f := range seen.Failed() {
-			s.Failed = append(s.Failed, oneLine(f.String()))
-		}
-	}
-	if all := programsIn(a.evidence(d)); len(all) > 0 {
-		s.Program = &all[len(all)-1]
-		s.Output = outputEnd(filepath.Join(a.evidence(d), s.Program.Label+".output"), outputBytes)
-	}
-	return s
 }

@@ -25,8 +25,13 @@ func deploymentIDs(dir string) ([]string, error) {
 			ids = append(ids, e.Name())
 		}
 	}
-	slices.SortFunc(ids, func(x, y string) int { return cmp.Or(cmp.Compare(number(y), number(x)), cmp.Compare(y, x)) })
+	slices.SortFunc(ids, newestFirst)
 	return ids, err
+}
+
+// newestFirst orders names of deployments and roots by their number.
+func newestFirst(x, y string) int {
+	return cmp.Or(cmp.Compare(number(y), number(x)), cmp.Compare(y, x))
 }
 
 // number is what an id begins with.

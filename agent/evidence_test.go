@@ -176,32 +176,6 @@ func TestPlainTarReadsAnExport(t *testing.T) {
 	})
 }
 
-func TestSummary(t *testing.T) {
-	bubble(t, func(t *testing.T, h *host) {
-		if s := h.new().Summary(100); s != nil {
-			t.Errorf("on an empty host: %+v", s)
-		}
-		h.src.put("v1", one("1"))
-		h.want("v1", nil)
-		if s := h.agent.Summary(9); s.Outcome != Committed || s.Verification != Verified || s.Program.Label != "deploy" || !strings.HasSuffix(s.ID+"\n", string(s.Output)) || len(s.Output) != 9 {
-			t.Errorf("summary %+v, output %q", s, s.Output)
-		}
-		c := h.src.put("v2", with(failVerify))
-		h.want("v1", ErrRolledBack)
-		s := h.agent.Summary(1 << 10)
-		if s.Outcome != RolledBack || s.Verification != "" || s.Revision != 2 || s.Digest != c.Digest || len(s.Failed) != 1 ||
-			!strings.Contains(s.Failed[0], failVerify) || string(s.Output) != "rollback of "+s.ID+"\n" {
-			t.Errorf("summary %+v, output %q", s, s.Output)
-		}
-		h.hooks.exit = func(map[string]string) int { return 1 }
-		h.src.put("v3", one("3"))
-		h.want("v1", ErrRolledBack)
-		if s := h.agent.Summary(0); s.Outcome != NotServing || s.Broken == "" || s.Program.Label != "rollback-3" || s.Program.Exit != 1 || len(s.Output) != 0 {
-			t.Errorf("summary %+v, output %q", s, s.Output)
-		}
-	})
-}
-
 // The output of a run of the program under way, of one that was cut off, and
 // of one whose result cannot be read.
 func TestProgramsTellOfEveryRun(t *testing.T) {

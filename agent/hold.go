@@ -107,9 +107,12 @@ func (a *Agent) watchLink(st wire.PollState) error {
 	if a.rec.Live != nil {
 		want = a.rec.Live.Dir
 	}
+	gone := want != "" && link == want && !a.there(want)
 	switch h := a.rec.Hold; {
 	case link != want && (h == nil || h.Link != link):
 		return a.moved(link, st)
+	case gone && h == nil && st.Digest == a.rec.Live.Configuration.Digest: // else another comes anyway
+		return a.vanished(link, st)
 	case h == nil || h.Standing && !h.Rolled || absent(st):
 		return nil
 	case h.Digest.IsZero(): // set when the registry could not be asked
@@ -119,12 +122,20 @@ func (a *Agent) watchLink(st wire.PollState) error {
 		return a.save()
 	case h.Standing:
 		return nil
-	case h.Link != "" && link == want, st.Revision > h.Revision, st.Revision == 0 && st.Digest != h.Digest:
+	case h.Link != "" && link == want && !gone, st.Revision > h.Revision, st.Revision == 0 && st.Digest != h.Digest:
 		a.rec.Hold = nil
 		a.log().Info("hold ended", "configuration", a.o.Name, "revision", st.Revision)
 		return a.save()
 	}
 	return nil
+}
+
+// vanished notes that the live root was deleted: a later revision takes its
+// place, or a person's repair.
+func (a *Agent) vanished(link string, st wire.PollState) error {
+	a.rec.Hold = &Hold{Reason: fmt.Sprintf("the live root %s is gone", link), Since: now(), Link: link, Revision: st.Revision, Digest: st.Digest}
+	a.log().Error("live root is gone", "configuration", a.o.Name, "root", link)
+	return a.save()
 }
 
 // moved notes that a person moved `current`. If it names a committed root of

@@ -168,9 +168,3 @@ func readOutput(path string) ([]byte, error) {
 	}
 	return b, err
 }
-
-// outputEnd returns the last n bytes of an output file, or what can be read.
-func outputEnd(path string, n int) []byte {
-	b, _ := readOutput(path)
-	return b[max(0, len(b)-n):]
-}

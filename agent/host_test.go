@@ -30,6 +30,7 @@ type host struct {
 	patience time.Duration        // with checks that fail, after the hook
 	calls    []map[string]string
 	logged   *bytes.Buffer
+	users    map[string]string // of roots, by their names
 	seam     func(point string)
 	agent    *Agent
 }
@@ -85,6 +86,7 @@ func (h *host) new() *Agent {
 	}
 	a.hooks = h.hooks
 	a.look = looks{once: h.look, soak: h.soak, run: h.keepLooking}
+	a.users = func(context.Context, string, []string) (map[string]string, error) { return h.users, nil }
 	a.crash = func(point string) { h.seam(point) }
 	if h.up != nil {
 		a.uptime = h.up

@@ -124,5 +124,8 @@ func (a *Agent) status() string {
 	if a.held != "" {
 		s += ", held by the registry: " + a.held
 	}
+	if a.shutTo != "" {
+		s += ", " + a.shutTo
+	}
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // State is what the agent is doing.
@@ -53,6 +54,9 @@ var machine = map[State]arrows{
 // order lists the states as a person reads them.
 var order = []State{Idle, Fetching, Unpacking, Checking, Switching, Hooking, Verifying, Committing,
 	Restoring, Rehooking, Reverifying, Discarding, Broken}
+
+// States returns all of them, as a person reads them.
+func States() []State { return slices.Clone(order) }
 
 // among reports whether s is one of the states from first to last, in order.
 func (s State) among(first, last State) bool {

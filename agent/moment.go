@@ -15,6 +15,8 @@ type present struct {
 	newest  wire.PollState
 	polled  time.Time // when it said so
 	held    string    // the registry's hold in words
+	shut    string    // what waits for the window; "": nothing
+	opens   time.Time // when that opens
 	err     error     // why this agent does nothing
 }
 

@@ -87,6 +87,7 @@ type Options struct {
 	Baseline  Baseline
 	Keep      Keep
 	Layers    layers.Options
+	Window    []Window // in which new deployments start; none: always
 	Mode      Mode
 	Observe   Observe
 }

@@ -31,7 +31,8 @@ type Record struct {
 	Unproven   []*Deployment `json:",omitempty"` // closed before Last, perhaps without their evidence
 	Marks      []Mark        `json:",omitempty"` // newest last
 	Hold       *Hold         `json:",omitempty"`
-	Wanted     string        `json:",omitzero"` // root that a person wants live: Root.Dir
+	Wanted     string        `json:",omitzero"`  // root that a person wants live: Root.Dir
+	Removing   *Removing     `json:",omitempty"` // it is being taken off the host
 }
 
 // Root is an unpacked configuration. A file of it lies beside each root, from
@@ -83,6 +84,8 @@ type Deployment struct {
 	ByHand  bool      `json:",omitzero"` // a person's rollback: New is a root that was committed before
 	Dry     bool      `json:",omitzero"` // ends before the switch
 	Repair  bool      `json:",omitzero"` // what was live, once more: see Agent.Repair
+
+	Anytime bool `json:",omitzero"` // a person asked for it, or it leads back: no window holds it up
 
 	Switched bool `json:",omitzero"` // `current` may have been moved
 	Hooked   bool `json:",omitzero"` // the hook may have been run

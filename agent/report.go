@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"deploytools/layers/digest"
 	"deploytools/registry/wire"
@@ -113,14 +110,14 @@ func printed(dir string) (text string, cut bool) {
 
 // endOf returns the end of a file, as much as a report has room for.
 func endOf(name string) (string, fs.FileInfo, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := openOutput(name)
 	if err != nil {
 		return "", nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return "", info, cmp.Or(err, fs.ErrInvalid)
+	if err != nil {
+		return "", nil, err
 	}
 	b, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-wire.MaxReportOutput), wire.MaxReportOutput))
 	return string(b), info, err

@@ -3,6 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -25,10 +28,12 @@ type Reporter interface {
 type reports struct {
 	to    Reporter
 	build func(heard) wire.Report
+	log   *slog.Logger
 	wake  chan struct{} // has room for one
 
 	mu    sync.Mutex // guards what follows
 	heard heard
+	news  bool   // heard has some that nobody was woken for
 	takes bool   // the registry takes reports
 	has   string // tag of the one that it has
 	now   string // tag of the one that was built last
@@ -60,7 +65,7 @@ func newReports(a *Agent) *reports {
 	if !ok {
 		return nil
 	}
-	return &reports{to: to, build: a.report, wake: make(chan struct{}, 1)}
+	return &reports{to: to, build: a.report, log: a.o.Observe.Log, wake: make(chan struct{}, 1)}
 }
 
 // changed says that there may be something new. It never waits.
@@ -74,7 +79,8 @@ func (r *reports) changed() {
 	}
 }
 
-// answered takes what a poll brought. A poll of which all is known wakes nobody.
+// answered takes what a poll brought. A poll of which all is known wakes nobody;
+// what is new to the machine is told when the machine has made something of it.
 func (r *reports) answered(st wire.PollState) {
 	if r == nil {
 		return
@@ -90,7 +96,8 @@ func (r *reports) answered(st wire.PollState) {
 	if r.takes {
 		r.has = *st.Reported
 	}
-	idle := same && (!r.takes || r.now != "" && r.has == r.now)
+	r.news = r.news || !same
+	idle := !r.takes || r.now != "" && r.has == r.now
 	r.mu.Unlock()
 	if !idle {
 		r.changed()
@@ -108,10 +115,10 @@ func (r *reports) met(err error) {
 		trouble = line(err)
 	}
 	r.mu.Lock()
-	same := r.heard.trouble == trouble
-	r.heard.trouble = trouble
+	news := r.news || r.heard.trouble != trouble
+	r.heard.trouble, r.news = trouble, false
 	r.mu.Unlock()
-	if !same {
+	if news {
 		r.changed()
 	}
 }
@@ -136,8 +143,13 @@ func (r *reports) run(ctx context.Context) {
 
 // tell sends what is so now, unless the registry has it. It returns how long to
 // wait until a deployment that is under way is worth a report. The end is always
-// worth one.
+// worth one. A fault of ours in it is logged, and does not end the agent.
 func (r *reports) tell(end bool) (wait time.Duration) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("internal error", "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
 	r.mu.Lock()
 	h, takes := r.heard, r.takes
 	r.mu.Unlock()

@@ -297,9 +297,6 @@ func (a *Agent) makeRoom(t *Retention) error {
 // mayGo: it does, or it could to make room.
 func (d *Decision) mayGo(k Keep) bool { return !d.Kept || k.limited() && d.spare != never }
 
-// procfs is where the kernel tells of processes.
-const procfs = "/proc"
-
 // spareUsed keeps the roots that processes use, of those that may go. Where that
 // cannot be told, it keeps all.
 func (a *Agent) spareUsed(ctx context.Context, t *Retention) error {
@@ -312,7 +309,7 @@ func (a *Agent) spareUsed(ctx context.Context, t *Retention) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	used, err := usersOf(ctx, procfs, ids)
+	used, err := a.users(ctx, a.path("roots"), ids)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -17,8 +17,9 @@ type Room struct {
 
 var errRoom = errors.New("should be bytes, such as 500M or 10GiB, or a part of the disk, such as 10%")
 
-// units are binary, with or without iB: nobody counts a disk's last percents.
-var units = map[string]int64{"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+// units are binary, however they are written: nobody counts a disk's last percents.
+var units = map[string]int64{"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40,
+	"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 // ParseRoom reads an amount such as 1000000, 500M, 10GiB or 10%. The empty text is none.
 func ParseRoom(text string) (Room, error) {
@@ -33,7 +34,7 @@ func ParseRoom(text string) (Room, error) {
 		return Room{Percent: int(n)}, nil
 	}
 	digits := strings.TrimRight(text, "KMGTiB")
-	unit, ok := units[strings.TrimSuffix(strings.TrimSuffix(text[len(digits):], "B"), "i")]
+	unit, ok := units[text[len(digits):]]
 	n, err := strconv.ParseUint(digits, 10, 62)
 	if !ok || err != nil || int64(n) > (1<<62)/unit {
 		return Room{}, errRoom

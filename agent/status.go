@@ -72,6 +72,7 @@ const (
 	BlockBroken       BlockKind = "broken"        // neither root serves
 	BlockHold         BlockKind = "hold"          // of this host
 	BlockRegistryHold BlockKind = "registry hold" // of the registry
+	BlockWindow       BlockKind = "window"        // the newest revision waits for it
 	BlockFailed       BlockKind = "failed here"   // the newest revision did
 	BlockAway         BlockKind = "registry away" // it cannot be asked
 	BlockWaiting      BlockKind = "waiting"       // a step is tried again
@@ -125,6 +126,9 @@ func blocks(r *Record, p *present, link string) []Block {
 	}
 	if p.held != "" {
 		add(BlockRegistryHold, p.held, never, never)
+	}
+	if p.shut != "" && r.Deployment == nil {
+		add(BlockWindow, p.shut, never, p.opens)
 	}
 	if m := r.marked(p.newest); m != nil && r.Deployment == nil {
 		add(BlockFailed, fmt.Sprintf("revision %d: %s", p.newest.Revision, m.Reason), m.At, never)

@@ -24,6 +24,9 @@ const (
 // check is the step of Checking: the last one that touches nothing.
 func (a *Agent) check(ctx context.Context) error {
 	d := a.rec.Deployment
+	if _, err := a.outside(); err != nil && !d.Anytime && !d.ByHand && !d.Repair && !d.Dry && !a.asked {
+		return err // it closed meanwhile
+	}
 	if err := a.chooseBack(ctx, d); err != nil {
 		return err
 	}
@@ -49,6 +52,9 @@ func (a *Agent) check(ctx context.Context) error {
 	link, err := a.link()
 	if err != nil {
 		return err
+	}
+	if link == noLink {
+		return fmt.Errorf("%s is no link: move it away", a.path("current"))
 	}
 	if link != d.Link {
 		return &definite{verdict: Superseded, err: fmt.Errorf("`current` was moved by hand to %q", link)}

@@ -57,8 +57,8 @@ func (a *Agent) close(d *Deployment) {
 	a.rec.Last, a.rec.Deployment = d, nil
 }
 
-// derive writes what follows from the record: the state file and the evidence. A failure is said and hinders nothing; the next poll
-// tries again.
+// derive writes what follows from the record: the state file and the evidence.
+// A failure is said and hinders nothing; the next poll tries again.
 func (a *Agent) derive() {
 	err := errors.Join(a.deriveState(), a.deriveEvidence())
 	if err != nil {

@@ -40,6 +40,9 @@ func (a *Agent) fetch(ctx context.Context) error {
 		return nil
 	}
 	c := a.rec.Deployment.New.Configuration
+	if err := a.fits(c); err != nil {
+		return err
+	}
 	return a.during(ctx, Superseded, func(ctx context.Context) error { return a.fill(ctx, c) })
 }
 
@@ -48,6 +51,9 @@ func (a *Agent) fetch(ctx context.Context) error {
 func (a *Agent) unpack(ctx context.Context) error {
 	if a.rec.Deployment.ByHand {
 		return nil // it was unpacked for an earlier deployment
+	}
+	if err := a.fits(a.rec.Deployment.New.Configuration); err != nil {
+		return err
 	}
 	if err := a.numberRoot(); err != nil {
 		return err

@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"deploytools/registry/wire"
 )
@@ -26,6 +28,7 @@ func (a *Agent) poll(ctx context.Context) error {
 		return err
 	}
 	a.heed(st)
+	a.waitForWindow("", time.Time{})
 	if err := a.watchLink(st); err != nil {
 		return err
 	}
@@ -47,11 +50,17 @@ func (a *Agent) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.expectNothing(st) { // a person may have held it meanwhile
+		return errStay
+	}
 	if live := a.rec.Live; live != nil && live.Configuration.Hash == c.Hash {
 		if a.dry {
 			return errStay
 		}
 		return a.relabel(c)
+	}
+	if shut, err := a.shut(c); shut || err != nil {
+		return cmp.Or(err, errStay)
 	}
 	a.unsay("want")
 	return a.deploy(c)
@@ -134,6 +143,7 @@ func (a *Agent) deploy(c *wire.Configuration) error {
 	if err := a.open(Root{Configuration: c, Spec: a.o.Verify}); err != nil {
 		return err
 	}
+	a.rec.Deployment.Anytime, a.asked = a.asked, false
 	a.rec.Deployment.Dry = a.dry || a.o.Mode.DryRun
 	return nil
 }

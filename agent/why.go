@@ -122,6 +122,8 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		return fmt.Sprintf("This host is held since %s, %s: %s.", stamp(b.Since), until, b.Text), []string{verb("resume") + " ends it"}
 	case BlockRegistryHold:
 		return "The registry holds the configuration: " + b.Text + ".", []string{"deployctl resume -name " + s.Name}
+	case BlockWindow:
+		return "It waits for maintenance hours: " + b.Text + ".", []string{"wait until " + stamp(b.Until), verb("run-once") + " begins it now"}
 	case BlockFailed:
 		return "It failed here at " + stamp(b.Since) + " and is not tried again by itself: " + b.Text + ".", []string{
 			"mend the cause and make a new revision", verb("retry") + " tries the same again", verb("history") + " lists what was tried"}

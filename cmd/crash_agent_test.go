@@ -136,6 +136,7 @@ func (c *stricken) check(t *testing.T, h *host, n int, ended wire.Status, log st
 		t.Errorf("%s, point %d: %q serves and the agent ends with %d, want %q and %d\n%s", c.name, n, got, ended, want, wantStatus, log)
 	}
 	h.checkRecord(t, log)
+	h.checkTold(t, want != c.way, log)
 	// I2: the last that the hook was told of is what serves.
 	b, err := os.ReadFile(h.file("calls"))
 	calls := strings.Split(strings.TrimSpace(string(b)), "\n")

@@ -45,6 +45,9 @@ const (
 	Unwanted   Standing = "unwanted" // the configuration was deleted
 )
 
+// Standings are all of them.
+var Standings = []Standing{Same, Deploying, Behind, RolledBack, Held, Moved, Broken, Unknown, Unwanted}
+
 // Standing compares what the host told with what is wanted.
 func (h Host) Standing() Standing {
 	rep := h.Report
@@ -187,7 +190,7 @@ func (f *fleet) list() []Host {
 	}
 	out := make([]Host, 0, len(f.hosts))
 	for _, p := range slices.SortedFunc(maps.Keys(f.hosts), compareReporters) {
-		if h := f.hosts[p]; h.Report != nil || !said[p].After(h.Seen) {
+		if h := f.hosts[p]; h.Report != nil || said[p].Before(h.Seen) {
 			out = append(out, *h)
 		}
 	}

@@ -100,6 +100,11 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 			return cli.WithStatus(err, wire.Usage)
 		}
 	}
+	close, err := s.show(ctx, members, log)
+	if err != nil {
+		return err
+	}
+	defer close()
 	hangups := make(chan os.Signal, 1) // from now on HUP does not end us
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -119,18 +124,15 @@ func assemble(ctx context.Context, all []agent.Options, connection *client.Clien
 	together := &polls{ctx: ctx, all: connection.PollAll}
 	var members []*member
 	for _, o := range all {
-		o.Source, o.Version = connection, cli.ReadBuild().Version
-		if len(all) > 1 {
-			o.Source = line{connection, together}
-			o.Poll.Seed = step(strings.Join(names, " "))
+		o.Version = cli.ReadBuild().Version
+		m := &member{o: o, alone: len(all) == 1, told: told, tally: newTally(), shown: func() {}, log: log}
+		m.o.Source = line{Client: connection, ask: connection.Poll, heard: m.heard}
+		if !m.alone {
+			m.o.Source = line{Client: connection, ask: together.ask, heard: m.heard, shared: true}
+			m.o.Poll.Seed = step(strings.Join(names, " "))
 		}
-		o.Observe = agent.Observe{
-			Log:    log,
-			Enter:  func(agent.State) { told.know(o.Name) },
-			Notify: func(status string) { told.say(o.Name, status) },
-			Locked: attend(o.Dir, log),
-		}
-		members = append(members, &member{o: o, alone: len(all) == 1, told: told, log: log})
+		m.o.Observe = m.observe()
+		members = append(members, m)
 	}
 	return members
 }
@@ -219,6 +221,7 @@ func explain(err error) error {
 		{agent.ErrRolledBack, wire.RolledBack, "mend it, then deploy-agent -once -retry, or systemctl reload; a later revision is tried again by itself"},
 		{agent.ErrRegistryHolds, wire.NotNow, "the command resume at the registry ends the hold"},
 		{agent.ErrHeld, wire.NotNow, "deploy-agent -once -retry ends the hold, and so does systemctl reload"},
+		{agent.ErrOutside, wire.NotNow, "deploy-agent -once -retry begins it now, and so does systemctl reload"},
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
 		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent history' and 'deploy-agent gc -explain' list the roots"},
 		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},

@@ -24,10 +24,9 @@ func (s *settings) evidenceCommand() cli.Command {
 	return cli.Command{
 		Name: "evidence", Args: "[ID]", Short: "show or export the evidence of a deployment",
 		Long: `Shows what is on record of the last deployment, or of the deployment ID; a number
-will do. It reads what lies below -dir: neither an agent nor the registry has to be
-there. -o writes all of it, with what the programs have printed, to a tar archive.
+will do. Neither an agent nor the registry has to be there. -o writes all of it, with what the programs have printed, to a tar archive.
 Equal evidence makes equal archives.`,
-		Examples: []string{"deploy-agent evidence", "deploy-agent evidence -json 42", "deploy-agent evidence -o evidence.tar", "deploy-agent evidence -o - 42 | tar tv"},
+		Examples: []string{"deploy-agent evidence -name web", "deploy-agent evidence -name web -json 42", "deploy-agent evidence -name web -o evidence.tar", "deploy-agent evidence -dir /srv/web -o - 42 | tar tv"},
 		Statuses: []wire.Status{wire.NotFound},
 		New:      func() cli.Op { return &evidence{place: place{s: s}} },
 	}
@@ -56,20 +55,20 @@ func (e *evidence) Run(_ context.Context, o *cli.IO, args []string) error {
 	case e.out == "-" && o.IsTerminal(o.Stdout):
 		return cli.Usage("stdout is a terminal: give a file with -o")
 	}
-	if err := e.find(); err != nil {
+	d, err := e.deployments()
+	if err != nil {
 		return err
 	}
-	d := agent.OpenDeployments(e.at.dir)
 	id, err := d.Find(strings.Join(args, ""))
 	if err != nil {
-		return notThere(err)
+		return e.notThere(err)
 	}
 	if e.out != "" {
 		return e.export(o, d, id)
 	}
 	found, err := d.Evidence(id)
 	if err != nil {
-		return notThere(err)
+		return e.notThere(err)
 	}
 	if e.json {
 		return json.NewEncoder(o.Stdout).Encode(found)
@@ -81,7 +80,7 @@ func (e *evidence) Run(_ context.Context, o *cli.IO, args []string) error {
 func (e *evidence) export(o *cli.IO, d *agent.Deployments, id string) error {
 	var b bytes.Buffer // some megabytes at most: output is capped
 	if err := d.WriteTar(id, &b); err != nil {
-		return notThere(err)
+		return e.notThere(err)
 	}
 	if e.out == "-" {
 		_, err := b.WriteTo(o.Stdout)

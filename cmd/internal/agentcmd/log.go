@@ -3,6 +3,7 @@ package agentcmd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -21,13 +22,13 @@ func (s *settings) logCommand() cli.Command {
 	return cli.Command{
 		Name: "log", Args: "[ID]", Short: "show what the hook has printed last",
 		Long: `Shows what the host's programs have printed in the last deployment that ran any,
-or in the deployment ID; a number will do. It reads what lies below -dir: neither an
-agent nor the registry has to be there.
+or in the deployment ID; a number will do. Neither an agent nor the registry has to be
+there.
 
 -follow goes on while the deployment does, until that has ended. -phase check,
 deploy, rollback or remove shows one program, without headings. What would steer a
 terminal is shown as an escape; the export of deploy-agent evidence has the bytes.`,
-		Examples: []string{"deploy-agent log", "deploy-agent log -follow", "deploy-agent log -phase rollback 42", "deploy-agent -dir /var/lib/deploy-agent/web log -json"},
+		Examples: []string{"deploy-agent log -name web", "deploy-agent log -name web -follow", "deploy-agent log -name web -phase rollback 42", "deploy-agent log -dir /srv/web -json"},
 		Statuses: []wire.Status{wire.NotFound},
 		New:      func() cli.Op { return &logOp{place: place{s: s}} },
 	}
@@ -59,17 +60,17 @@ func (l *logOp) Run(ctx context.Context, o *cli.IO, args []string) error {
 	case l.phase != "" && !slices.Contains(phases, l.phase):
 		return cli.Usage("-phase %q: should be %s", l.phase, strings.Join(phases, ", "))
 	}
-	if err := l.find(); err != nil {
+	d, err := l.deployments()
+	if err != nil {
 		return err
 	}
-	d := agent.OpenDeployments(l.at.dir)
 	id, err := d.FindOutput(strings.Join(args, ""), l.phase)
 	if err != nil {
-		return notThere(err)
+		return l.notThere(err)
 	}
 	programs := d.Programs(id, l.phase)
 	if len(programs) == 0 && !(l.follow && d.UnderWay(id)) {
-		return notThere(fmt.Errorf("deployment %s: no such program was run: %w", id, wire.ErrNotFound))
+		return l.notThere(fmt.Errorf("deployment %s: no such program was run: %w", id, wire.ErrNotFound))
 	}
 	if l.follow {
 		return l.followOn(ctx, o.Stdout, d, id)
@@ -77,10 +78,20 @@ func (l *logOp) Run(ctx context.Context, o *cli.IO, args []string) error {
 	return l.show(o.Stdout, d, id, programs)
 }
 
+// deployments are those of the place.
+func (p *place) deployments() (*agent.Deployments, error) {
+	if err := p.find(); err != nil {
+		return nil, err
+	}
+	return agent.OpenDeployments(p.at.dir), nil
+}
+
 // notThere gives an error of agent.Deployments its exit status.
-func notThere(err error) error {
-	err = cli.WithHint(explain(err), "give the agent's directory with -dir; deployments/ below it holds what there is")
-	return err
+func (p *place) notThere(err error) error {
+	if errors.Is(err, wire.ErrNotFound) {
+		return cli.WithHint(cli.WithStatus(err, wire.NotFound), "deploy-agent history lists the deployments; -dir names another directory")
+	}
+	return p.lost(err)
 }
 
 // printed is what one program has printed, an object of log -json.

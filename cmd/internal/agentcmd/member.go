@@ -1,6 +1,7 @@
 package agentcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"deploytools/agent"
+	"deploytools/registry/wire"
 )
 
 // member is one configuration of this process. What happens to one member
@@ -18,10 +20,13 @@ type member struct {
 	o     agent.Options
 	alone bool // there is no other
 	told  *told
+	tally *tally
+	shown func() // is called when there is something else to show
 	log   *slog.Logger
 
-	mu sync.Mutex   // guards a
-	a  *agent.Agent // the machine at work; nil: none is
+	mu  sync.Mutex   // guards what follows
+	a   *agent.Agent // the machine at work; nil: none is
+	was *agent.Agent // the last that was
 }
 
 // The waits before a machine that ended is made anew.
@@ -43,6 +48,7 @@ func (m *member) run(ctx context.Context) error {
 		if time.Since(started) > mostRestart {
 			wait = firstRestart
 		}
+		m.tally.restarted()
 		m.log.Error("configuration stopped, it is started again", "configuration", m.o.Name, "wait", wait, "error", explain(err))
 		m.told.say(m.o.Name, m.o.Name+": stopped: "+err.Error())
 		select {
@@ -74,6 +80,44 @@ func (m *member) set(a *agent.Agent) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.a = a
+	m.was = cmp.Or(a, m.was)
+}
+
+// record returns what the last machine had on record, or nil.
+func (m *member) record() *agent.Record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.was == nil {
+		return nil
+	}
+	return m.was.Record()
+}
+
+// observe is told what the machine does.
+func (m *member) observe() agent.Observe {
+	return agent.Observe{
+		Log: m.log,
+		Enter: func(s agent.State) {
+			m.told.know(m.o.Name)
+			if a := m.machine(); s == agent.Idle && a != nil {
+				if last := a.Record().Last; last != nil {
+					m.tally.ended(last)
+				}
+			}
+			m.shown()
+		},
+		Notify: func(status string) {
+			m.told.say(m.o.Name, status)
+			m.shown()
+		},
+		Locked: attend(m.o.Dir, m.log),
+	}
+}
+
+// heard is told what the registry answered.
+func (m *member) heard(st wire.PollState, err error) {
+	m.tally.poll(st, err)
+	m.shown()
 }
 
 // machine returns the machine at work, or nil.

@@ -45,7 +45,7 @@ func TestPanicOfOneDoesNotEndTheOthers(t *testing.T) {
 		ends := func(name string, each func()) *member {
 			o := agent.Options{Name: name, Dir: t.TempDir(), Source: empty{}}
 			o.Observe = agent.Observe{Log: log, Notify: func(string) { each(); told.know(name) }}
-			return &member{o: o, told: told, log: log}
+			return &member{o: o, told: told, tally: newTally(), shown: func() {}, log: log}
 		}
 		web := ends("web", func() {
 			if panics++; panics < 3 {

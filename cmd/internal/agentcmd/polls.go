@@ -86,21 +86,32 @@ func (p *polls) take() []question {
 	return batch
 }
 
-// line is one machine's end of the connection that all share.
+// line is one machine's end of the connection.
 type line struct {
 	*client.Client
-	polls *polls
+	ask    func(ctx context.Context, name string) (wire.PollState, error)
+	shared bool // with other machines
+	heard  func(wire.PollState, error)
 }
 
 var _ agent.Source = line{}
 
-// Poll asks together with the other machines.
+// Poll asks, together with the other machines if there are any.
 func (l line) Poll(ctx context.Context, name string) (wire.PollState, error) {
-	return l.polls.ask(ctx, name)
+	st, err := l.ask(ctx, name)
+	if ctx.Err() == nil {
+		l.heard(st, err)
+	}
+	return st, err
 }
 
 // Close leaves the connection to the others.
-func (l line) Close() error { return nil }
+func (l line) Close() error {
+	if l.shared {
+		return nil
+	}
+	return l.Client.Close()
+}
 
 // step returns the seed by which the machines of this host poll in step: the same
 // after each start, and another on each host.

@@ -1,6 +1,7 @@
 package agentcmd
 
 import (
+	"errors"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -30,6 +31,7 @@ type settings struct {
 	poll      time.Duration
 	once      bool
 	retry     bool
+	repair    bool
 	dryRun    bool
 
 	script, checkScript, removeScript string
@@ -41,15 +43,19 @@ type settings struct {
 	total     time.Duration
 	soak      time.Duration
 	baseline  string
+	windows   []string
 
-	keep     int
-	evidence int
-	cleanOld bool
+	keep              int
+	evidence          int
+	cleanOld          bool
+	maxBytes, minFree string
 
 	layers layers.Options
 
-	logFormat string
-	verbose   bool
+	http        string
+	metricsFile string
+	logFormat   string
+	verbose     bool
 }
 
 func (s *settings) flags(fs *pflag.FlagSet) {
@@ -66,6 +72,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.poll, "poll", 30*time.Second, "`time` between two questions to the registry")
 	fs.BoolVar(&s.once, "once", false, "end when nothing is left to do, for cron")
 	fs.BoolVar(&s.retry, "retry", false, "with -once: end a hold, and try again what has failed here before, as HUP does")
+	fs.BoolVar(&s.repair, "repair", false, "with -once: deploy what is live once more, into a fresh root, as when somebody has modified it")
 	fs.BoolVar(&s.dryRun, "dry-run", false, "fetch, unpack and check what is new, but do not switch")
 	fs.StringVar(&s.script, "script", "./deploy.sh", "`program` that makes a root live; empty is none: switching the link is enough")
 	fs.StringVar(&s.checkScript, "check-script", "", "`program` that looks at a root before the switch; exit status 75 means not now")
@@ -77,14 +84,19 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.total, "verify-total", spec.DefaultTotal, "`time` that the checks have until they pass")
 	fs.DurationVar(&s.soak, "soak", 0, "`time` that the checks go on after that, before the deployment counts")
 	fs.StringVar(&s.baseline, "baseline", baselineEnvironment, "what a check is worth that failed on the old root already: `policy` environment commits as unverified, strict rolls back")
+	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for")
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
 	fs.IntVar(&s.evidence, "keep-evidence", 20, "`number` of deployments whose evidence to keep; that of what serves stays in any case")
 	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
+	fs.StringVar(&s.maxBytes, "max-bytes", "", "`amount` of disk space for roots and layers, such as 20GiB: beyond it layers, and roots before the one to fall back on, go early; empty is no limit")
+	fs.StringVar(&s.minFree, "min-free", "", "`amount` of disk space to leave free in the same way, such as 2GiB or 10%; empty is none")
 	fs.BoolVar(&s.layers.Owner, "owner", false, "give files the owner and group of the archive; needs root")
 	layerflags.Define(fs, &s.layers)
+	fs.StringVar(&s.http, "http", "", "`address` to show health, version and metrics on, over HTTP without authorization: localhost:port or the path of a socket; empty is nowhere")
+	fs.StringVar(&s.metricsFile, "metrics-file", "", "`file` to write the metrics to, for node_exporter's textfile collector: its name should end with .prom")
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
-	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script", "notify"} {
+	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script", "notify", "metrics-file"} {
 		cli.FileFlag(fs, name)
 	}
 	cli.EnvAlias(fs, "fp", "DEPLOY_AGENT_FINGERPRINT")
@@ -102,13 +114,14 @@ func (s *settings) options() (agent.Options, error) {
 		Name: s.name, Dir: s.dir, StateFile: s.stateFile,
 		Poll:   agent.Poll{Interval: s.poll},
 		Hook:   agent.Hook{Script: s.script, CheckScript: s.checkScript, RemoveScript: s.removeScript, Timeout: s.hookTimeout, NotifyScript: s.notify},
-		Keep:   agent.Keep{Roots: s.keep, Evidence: s.evidence},
 		Layers: s.layers,
-		Mode:   agent.Mode{Once: s.once, DryRun: s.dryRun, Retry: s.retry},
+		Mode:   agent.Mode{Once: s.once, DryRun: s.dryRun, Retry: s.retry, Repair: s.repair},
 	}
 	switch {
 	case s.retry && !s.once:
 		return o, cli.Usage("-retry should come with -once; for an agent that runs, send it HUP")
+	case s.repair && !s.once:
+		return o, cli.Usage("-repair should come with -once")
 	case s.poll == 0:
 		return o, cli.Usage("-poll should not be 0")
 	case s.hookTimeout <= 0:
@@ -123,11 +136,19 @@ func (s *settings) options() (agent.Options, error) {
 	if s.poll < 0 { // as in the original tool set
 		o.Poll.Interval = 15 * time.Second
 	}
-	if s.cleanOld {
-		o.Keep.Roots = 1
+	var err error
+	if o.Keep, err = s.retention(); err != nil {
+		return o, err
 	}
 	if s.baseline == baselineStrict {
 		o.Baseline = agent.BaselineStrict
+	}
+	for _, text := range splitLines(s.windows) {
+		w, err := agent.ParseWindow(text)
+		if err != nil {
+			return o, cli.Usage("-window %q: %w", text, err)
+		}
+		o.Window = append(o.Window, w)
 	}
 	o.Verify = spec.Spec{Successes: s.successes, Total: s.total, Soak: s.soak}
 	for _, text := range splitLines(s.checks) {
@@ -144,4 +165,24 @@ func (s *settings) options() (agent.Options, error) {
 		return o, cli.Usage("-verify: %w", err)
 	}
 	return o, nil
+}
+
+// retention turns the flags about what stays into what the machine takes.
+func (s *settings) retention() (agent.Keep, error) {
+	k := agent.Keep{Roots: s.keep, Evidence: s.evidence}
+	if s.cleanOld {
+		k.Roots = 1
+	}
+	most, err := agent.ParseRoom(s.maxBytes)
+	if err == nil && most.Percent > 0 {
+		err = errors.New("should be bytes, such as 20GiB")
+	}
+	if err != nil {
+		return k, cli.Usage("-max-bytes %q: %w", s.maxBytes, err)
+	}
+	if k.MinFree, err = agent.ParseRoom(s.minFree); err != nil {
+		return k, cli.Usage("-min-free %q: %w", s.minFree, err)
+	}
+	k.MaxBytes = most.Bytes
+	return k, nil
 }
