@@ -57,6 +57,8 @@ type Agent struct {
 	said     map[string]string // last text said, by subject
 	held     string            // the registry's hold in words, as of the last poll; "": none
 	collect  collector
+	ahead    *ahead // nil: nothing is being unpacked
+	arrival  arrival
 	notifier *notifier // nil: nobody is to be notified
 
 	retry    bool      // a person asks for it, in Broken
@@ -125,6 +127,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.show(func(p *present) { p.started = now() })
 	defer a.collect.stop()
+	defer a.dropAhead()
 	defer a.o.Source.Close()
 	a.notifier.start(ctx)
 	defer a.notifier.finish()
