@@ -17,9 +17,10 @@ type conn struct {
 	done chan struct{} // closed when the connection has ended
 	sftp sftpPool
 
-	noLanes syncatomic.Bool   // the registry refused a lane of a fetch: it knows none
-	fetches syncatomic.Uint64 // so far
-	best    syncatomic.Int64  // time of an answer; 0: none noted
+	noLanes  syncatomic.Bool   // the registry refused a lane of a fetch: it knows none
+	fetches  syncatomic.Uint64 // so far
+	fetching syncatomic.Int64  // now
+	best     syncatomic.Int64  // time of an answer; 0: none noted
 
 	mu     sync.Mutex
 	silent map[string]bool // names about which the registry refused a poll; several: about more than one

@@ -68,9 +68,12 @@ func (f *fetch) run(ctx context.Context, offset int64) error {
 	defer stop()
 	defer f.close()
 	lanes := 1
-	if f.cn.roundTrip() >= lanesFromRT {
+	// Of fetches beside each other only the first has many: a registry has
+	// limits, and between them they fill the line.
+	if first := f.cn.fetching.Add(1) == 1; first && f.cn.roundTrip() >= lanesFromRT {
 		lanes = wire.MaxFetchLanes
 	}
+	defer f.cn.fetching.Add(-1)
 	err := f.open(offset, lanes)
 	if e, ok := errors.AsType[*ssh.OpenChannelError](err); ok && e.Reason == ssh.ResourceShortage && lanes > 1 {
 		f.close() // a registry may allow fewer
