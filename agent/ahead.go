@@ -51,13 +51,13 @@ func (a *Agent) unpackAhead(ctx context.Context, c *wire.Configuration, missing 
 	stack := a.stack(c)
 	for i, l := range stack {
 		if from := h.layers[l.Digest]; from != nil {
-			stack[i].Open = func() (io.ReadCloser, error) { return &follower{l: from}, nil }
+			stack[i].Open = func() (io.ReadCloser, error) { return beating{&follower{l: from}, &a.pulse}, nil }
 		}
 	}
 	a.ahead = h
 	go func() {
 		defer close(h.done)
-		h.info, h.err = layers.Unpack(ctx, staged.Path(), stack, a.o.Layers)
+		h.info, h.err = a.unpackInto(ctx, staged, stack)
 		if h.err != nil { // the fetch may need the room
 			h.err = errors.Join(h.err, staged.Abort())
 		}

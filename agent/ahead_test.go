@@ -207,3 +207,21 @@ func TestProgressIsTold(t *testing.T) {
 		}
 	})
 }
+
+// After a power loss the part that was there has its length, and other bytes.
+func TestDamagedPartOfALayerIsFetchedAnew(t *testing.T) {
+	layer := large()
+	for name, part := range map[string][]byte{
+		"a part": make([]byte, 1000), "all of it": make([]byte, len(layer)), "more": make([]byte, len(layer)+1),
+	} {
+		bubble(t, func(t *testing.T, h *host) {
+			c := h.src.put("v1", layer)
+			must(os.Mkdir(h.dir+"/cache", 0o755))
+			must(os.WriteFile(h.dir+"/cache/."+c.Layers[0].Hash.String()+".partial", part, 0o600))
+			h.want("v1", nil)
+			if n := h.lines("WARN", "part of a layer damaged"); n != 1 {
+				t.Errorf("%s: %d lines\n%s", name, n, h.logged)
+			}
+		})
+	}
+}

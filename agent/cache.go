@@ -63,6 +63,10 @@ func (a *Agent) download(ctx context.Context, l wire.Layer) error {
 	if _, err := io.Copy(seen, f); err != nil {
 		return err
 	}
+	resumed := seen.Len() > 0
+	if seen.Digest() != l.Hash && l.Size > 0 && seen.Len() >= l.Size {
+		return a.downloadAnew(ctx, l, partial)
+	}
 	readers := a.ahead.layer(l.Hash)
 	if err := readers.begin(partial, seen.Len()); err != nil {
 		return err
@@ -82,6 +86,9 @@ func (a *Agent) download(ctx context.Context, l wire.Layer) error {
 			"bytes", seen.Len()-offset, "duration_ms", now().Sub(started).Milliseconds())
 	}
 	if got := seen.Digest(); got != l.Hash {
+		if resumed {
+			return a.downloadAnew(ctx, l, partial)
+		}
 		return errors.Join(fmt.Errorf("have %s, want %s: %w", got, l.Hash, digest.ErrMismatch), a.forget(partial))
 	}
 	readers.end()
@@ -89,6 +96,16 @@ func (a *Agent) download(ctx context.Context, l wire.Layer) error {
 		return err
 	}
 	return atomic.Rename(partial, a.layerFile(l.Hash))
+}
+
+// downloadAnew fetches a layer from its start, since what was there of it was not
+// of it: after a power loss a file can have its length and not its bytes.
+func (a *Agent) downloadAnew(ctx context.Context, l wire.Layer, partial string) error {
+	a.log().Warn("part of a layer damaged", "layer", l.Name+":"+l.Version, "digest", l.Hash)
+	if err := a.forget(partial); err != nil {
+		return err
+	}
+	return a.download(ctx, l)
 }
 
 // forget removes what has come of a layer, and what was made of it.

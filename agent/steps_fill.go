@@ -102,8 +102,13 @@ func (a *Agent) unpackNow(ctx context.Context) (*atomic.Dir, *layers.Info, error
 	if err != nil {
 		return nil, nil, err
 	}
-	info, err := layers.Unpack(ctx, staged.Path(), a.stack(d.New.Configuration), a.o.Layers)
+	info, err := a.unpackInto(ctx, staged, a.stack(d.New.Configuration))
 	return staged, info, err
+}
+
+// unpackInto fills a root. It may run beside the machine.
+func (a *Agent) unpackInto(ctx context.Context, staged *atomic.Dir, stack []layers.Layer) (*layers.Info, error) {
+	return layers.Unpack(ctx, staged.Path(), stack, a.o.Layers)
 }
 
 // numberRoot gives the deployment a root's name that was never used.

@@ -30,7 +30,7 @@ func TestDocsWireFormat(t *testing.T) {
 	parts["limits"] = fmt.Sprintf("| limit | |\n|---|---|\n| layers | %d |\n| bytes of the document | %d |\n| bytes of a name | %d |\n"+
 		"| names in a poll | %d |\n| bytes of a poll or its reply | %d |\n| bytes of a command line | %d |\n",
 		wire.MaxLayers, wire.MaxConfigurationBytes, wire.MaxName, wire.MaxPollNames, wire.MaxPollBytes, console.MaxLine)
-	for _, name := range []string{"configuration.json", "original.json", "poll-request.json", "poll-reply.json", "poll-held.json"} {
+	for _, name := range []string{"configuration.json", "original.json", "poll-request.json", "poll-reply.json", "poll-held.json", "fetch-request.json"} {
 		b, err := os.ReadFile("../registry/wire/testdata/" + name)
 		if err != nil {
 			t.Fatal(err)
