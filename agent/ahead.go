@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"deploytools/atomic"
@@ -57,12 +58,23 @@ func (a *Agent) unpackAhead(ctx context.Context, c *wire.Configuration, missing 
 	a.ahead = h
 	go func() {
 		defer close(h.done)
-		h.info, h.err = a.unpackInto(ctx, staged, stack)
+		h.info, h.err = a.tryUnpack(ctx, staged, stack)
 		if h.err != nil { // the fetch may need the room
 			h.err = errors.Join(h.err, staged.Abort())
 		}
 	}()
 	return nil
+}
+
+// tryUnpack is unpackInto, but that a panic is only an error: Unpacking will have
+// it again, where it counts.
+func (a *Agent) tryUnpack(ctx context.Context, staged *atomic.Dir, stack []layers.Layer) (info *layers.Info, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
+	return a.unpackInto(ctx, staged, stack)
 }
 
 // layer returns where the bytes of the layer are awaited; nil: nowhere.

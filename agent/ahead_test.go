@@ -186,7 +186,7 @@ func TestProgressIsTold(t *testing.T) {
 				if _, err := w.Write(layer[at:min(at+64<<10, len(layer))]); err != nil {
 					return err
 				}
-				seen = append(seen, *h.agent.Progress())
+				seen = append(seen, *h.agent.Status().Coming)
 			}
 			return nil
 		}
@@ -195,8 +195,8 @@ func TestProgressIsTold(t *testing.T) {
 		if p.Layer != "code:v1" || p.Total != int64(len(layer)) || p.Bytes != int64(len(seen)/2+1)*64<<10 || p.Rate != 64<<10 {
 			t.Errorf("in the middle: %+v", p)
 		}
-		line := "web: Fetching, revision 1, code:v1: 2.2 of 4.0 MiB (54%), 0.1 MiB/s"
-		if all := strings.Join(told, "\n"); !strings.Contains(all, line) || len(told) > 40 {
+		line := "web: Fetching, revision 1: code:v1, 2.2 MiB of 4.0 MiB (54%), 64.0 KiB/s"
+		if all := strings.Join(told, "\n"); !strings.Contains(all, line) || len(told) > 40 || h.agent.Status().Coming != nil {
 			t.Errorf("status was\n%s\nwant a line\n%s", all, line)
 		}
 		if n := h.lines("INFO", "layer arriving"); n != 2 {

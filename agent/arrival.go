@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -11,20 +10,19 @@ import (
 
 // Progress says how far the layers of a deployment have come.
 type Progress struct {
-	Layer string // component:version, the one that comes now
-	Bytes int64  // there of all layers that were missing
-	Total int64  // of them; 0: the registry has not told
-	Rate  int64  // bytes a second, lately
+	Layer string `json:"layer"`           // component:version, the one that comes now
+	Bytes int64  `json:"bytes"`           // there of all layers that were missing
+	Total int64  `json:"total,omitempty"` // of them; 0: the registry has not told
+	Rate  int64  `json:"rate"`            // bytes a second, lately
 }
 
-// String is for people: "code:v2: 1.5 of 30.0 MiB (5%), 0.3 MiB/s".
+// String is for people: "code:v2, 1.5 MiB of 30.0 MiB (5%), 300.1 KiB/s".
 func (p Progress) String() string {
-	const mib = 1 << 20
-	s := fmt.Sprintf("%s: %.1f MiB", p.Layer, float64(p.Bytes)/mib)
+	s := p.Layer + ", " + Size(p.Bytes)
 	if p.Total > 0 {
-		s = fmt.Sprintf("%s: %.1f of %.1f MiB (%d%%)", p.Layer, float64(p.Bytes)/mib, float64(p.Total)/mib, p.Percent())
+		s += fmt.Sprintf(" of %s (%d%%)", Size(p.Total), p.Percent())
 	}
-	return s + fmt.Sprintf(", %.1f MiB/s", float64(p.Rate)/mib)
+	return s + ", " + Size(p.Rate) + "/s"
 }
 
 // Percent returns how much of Total is there; 0 where that is not known.
@@ -44,11 +42,12 @@ func (a *Agent) Progress() *Progress {
 	return &p
 }
 
-// How often a fetch that takes long is told. What is shorter than the first
-// time is not told at all.
+// How often a fetch that takes long is measured, told and logged. What is
+// shorter is not.
 const (
-	arrivalTold   = 5 * time.Second
-	arrivalLogged = 30 * time.Second
+	arrivalMeasured = time.Second
+	arrivalTold     = 5 * time.Second
+	arrivalLogged   = 30 * time.Second
 )
 
 // arrival watches the bytes of a fetch.
@@ -56,17 +55,21 @@ type arrival struct {
 	mu  sync.Mutex // guards now
 	now Progress
 
-	// The machine's own.
-	told   time.Time
-	logged time.Time
-	last   int64 // Progress.Bytes when it was told
+	// Of the one goroutine that fetches.
+	status   string // of the machine, when it began
+	told     time.Time
+	logged   time.Time
+	measured time.Time
+	last     int64 // Progress.Bytes then
 }
 
 // expect begins a fetch of these layers.
 func (r *arrival) expect(missing []wire.Layer) {
+	begun := time.Now()
+	r.told, r.logged, r.measured, r.last = begun, begun, begun, 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.now, r.told, r.logged, r.last = Progress{}, time.Now(), time.Now(), 0
+	r.now = Progress{}
 	for _, l := range missing {
 		if l.Size == 0 {
 			r.now.Total = 0
@@ -78,11 +81,11 @@ func (r *arrival) expect(missing []wire.Layer) {
 
 // begin begins a layer of which have bytes are there.
 func (r *arrival) begin(l wire.Layer, have int64) {
+	r.last += have
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now.Layer = l.Name + ":" + l.Version
 	r.now.Bytes += have
-	r.last += have
 }
 
 // over ends a fetch.
@@ -92,28 +95,33 @@ func (r *arrival) over() {
 	r.now = Progress{}
 }
 
+// count counts n bytes more.
+func (r *arrival) count(n int) Progress {
+	passed := time.Since(r.measured)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.Bytes += int64(n)
+	if passed >= arrivalMeasured {
+		r.now.Rate = int64(float64(r.now.Bytes-r.last) / passed.Seconds())
+		r.measured, r.last = time.Now(), r.now.Bytes
+	}
+	return r.now
+}
+
 // arrivalWriter tells of the bytes that are written to it.
 type arrivalWriter struct{ a *Agent }
 
 // Write counts p.
 func (w arrivalWriter) Write(p []byte) (int, error) {
-	r := &w.a.arrival
-	r.mu.Lock()
-	r.now.Bytes += int64(len(p))
-	passed := time.Since(r.told)
-	if passed < arrivalTold {
-		r.mu.Unlock()
-		return len(p), nil
+	r, o := &w.a.arrival, w.a.o.Observe
+	now := r.count(len(p))
+	if time.Since(r.told) >= arrivalTold && o.Notify != nil {
+		r.told = time.Now()
+		o.Notify(r.status + ": " + now.String())
 	}
-	r.now.Rate = int64(float64(r.now.Bytes-r.last) / passed.Seconds())
-	r.last, r.told = r.now.Bytes, r.told.Add(passed)
-	now := r.now
-	r.mu.Unlock()
-	w.a.tell(w.a.status() + ", " + now.String())
 	if time.Since(r.logged) >= arrivalLogged {
 		r.logged = time.Now()
-		w.a.log().Info("layer arriving", "configuration", w.a.o.Name, "layer", now.Layer,
-			"bytes", now.Bytes, "size", cmp.Or(now.Total, -1), "rate", now.Rate)
+		o.Log.Info("layer arriving", "configuration", w.a.o.Name, "layer", now.Layer, "bytes", now.Bytes, "total", now.Total, "rate", now.Rate)
 	}
 	return len(p), nil
 }

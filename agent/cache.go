@@ -26,14 +26,14 @@ func (a *Agent) cached(l wire.Layer) bool {
 	return err == nil && info.Mode().IsRegular() && (l.Size == 0 || info.Size() == l.Size)
 }
 
-// missing returns the layers that are not there.
-func (a *Agent) missing(c *wire.Configuration) []wire.Layer {
+// uncached returns the layers that are not there.
+func (a *Agent) uncached(c *wire.Configuration) []wire.Layer {
 	return slices.DeleteFunc(slices.Clone(c.Layers), a.cached)
 }
 
 // fill brings the configuration's missing layers into the cache.
 func (a *Agent) fill(ctx context.Context, c *wire.Configuration) error {
-	missing := a.missing(c)
+	missing := a.uncached(c)
 	a.arrival.expect(missing)
 	defer a.arrival.over()
 	for _, l := range missing {

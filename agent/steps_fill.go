@@ -40,11 +40,12 @@ func (a *Agent) fetch(ctx context.Context) error {
 		return nil
 	}
 	c := a.rec.Deployment.New.Configuration
-	if missing := a.missing(c); len(missing) > 0 && !a.retrying {
+	if missing := a.uncached(c); len(missing) > 0 && !a.retrying {
 		if err := a.unpackAhead(ctx, c, missing); err != nil {
 			return err
 		}
 	}
+	a.arrival.status = a.status()
 	return a.during(ctx, Superseded, func(ctx context.Context) error {
 		err := a.fill(ctx, c)
 		if full(err) {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 
 	"golang.org/x/time/rate"
 
+	"deploytools/agent"
 	"deploytools/cmd/internal/cli"
 )
 
@@ -19,28 +19,22 @@ type bytesRate int64
 // before the registry seems to be silent.
 const minRate = 1 << 10
 
-// rateUnits are the suffixes, as of dd(1) and rsync(1).
-var rateUnits = map[string]int64{"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
 // String returns the number as Set takes it.
 func (r *bytesRate) String() string { return strconv.FormatInt(int64(*r), 10) }
 
 // Type is the name of the value in help.
 func (*bytesRate) Type() string { return "rate" }
 
-// Set reads a number with the suffix K, M or G, or without.
+// Set reads a number such as 500K or 10MiB, as agent.ParseRoom does.
 func (r *bytesRate) Set(text string) error {
-	digits := strings.TrimRight(text, "KMG")
-	unit, known := rateUnits[text[len(digits):]]
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || !known || n < 0 || n > (1<<62)/unit {
+	n, err := agent.ParseRoom(text)
+	switch {
+	case err != nil || text == "" || n.Percent > 0:
 		return cli.Usage("%q should be a number of bytes a second, such as 500K or 10M", text)
-	}
-	n *= unit
-	if n > 0 && n < minRate {
+	case n.Bytes > 0 && n.Bytes < minRate:
 		return cli.Usage("%q should be at least %dK, or 0 for no limit", text, minRate>>10)
 	}
-	*r = bytesRate(n)
+	*r = bytesRate(n.Bytes)
 	return nil
 }
 

@@ -11,13 +11,13 @@ import (
 )
 
 func TestRateOfBytes(t *testing.T) {
-	for text, want := range map[string]bytesRate{"0": 0, "1024": 1024, "500K": 500 << 10, "10M": 10 << 20, "1G": 1 << 30} {
+	for text, want := range map[string]bytesRate{"0": 0, "1024": 1024, "500K": 500 << 10, "10M": 10 << 20, "1GiB": 1 << 30} {
 		var r bytesRate
 		if err := r.Set(text); err != nil || r != want {
 			t.Errorf("Set(%q) = %v, %v, want %v", text, int64(r), err, int64(want))
 		}
 	}
-	for _, text := range []string{"", "K", "-1", "1023", "1.5M", "10MB", "10 M", "KM", "9999999999G"} {
+	for _, text := range []string{"", "K", "-1", "1023", "1.5M", "10%", "10 M", "KM", "9999999999T"} {
 		var r bytesRate
 		if err := r.Set(text); err == nil {
 			t.Errorf("Set(%q) = %d", text, r)
