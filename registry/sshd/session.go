@@ -137,8 +137,12 @@ func (s *session) console() *console.Session {
 }
 
 func (s *session) ran(line string, took time.Duration, status wire.Status) {
-	s.c.s.count.ran(line, took, status)
-	s.c.log.Info("command run", "command", clean(line, maxLogged), "status", int(status), "duration_ms", took.Milliseconds())
+	s.c.ran(line, took, status)
+}
+
+func (c *conn) ran(line string, took time.Duration, status wire.Status) {
+	c.s.count.ran(line, took, status)
+	c.log.Info("command run", "command", clean(line, maxLogged), "status", int(status), "duration_ms", took.Milliseconds())
 }
 
 func (s *session) exec(ctx context.Context, line string) wire.Status {
@@ -203,10 +207,7 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 
 // report is told what went wrong on our side while SFTP was served: errors of
 // the engines, and panics with their stack.
-func (s *session) report(err error) {
-	s.c.s.count.errors.Add(1)
-	s.c.log.Error("internal error", "error", clean(err.Error(), 10*maxLogged))
-}
+func (s *session) report(err error) { s.c.internal(err) }
 
 // sftpStream is the channel as the SFTP server sees it.
 type sftpStream struct {
