@@ -104,7 +104,7 @@ func (s *Server) handshake(nc *gate, v *visitor) (c *conn, channels <-chan ssh.N
 		queue = backlogOf(pre)
 		nc.accept()
 	}
-	m := &meter{Conn: &ahead{Conn: nc}, stall: s.o.Stall, count: s.count}
+	m := &meter{Conn: newAheadConn(nc), stall: s.o.Stall, count: s.count}
 	m.heard.now()
 	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
 	defer late.Stop()
