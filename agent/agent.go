@@ -58,6 +58,8 @@ type Agent struct {
 	said     map[string]string // last text said, by subject
 	held     string            // the registry's hold in words, as of the last poll; "": none
 	collect  collector
+	ahead    *ahead // nil: nothing is being unpacked
+	arrival  arrival
 	notifier *notifier // nil: nobody is to be notified
 
 	asked    bool      // a person wants what is new now, whatever the window says
@@ -129,6 +131,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.show(func(p *present) { p.started = now() })
 	defer a.collect.stop()
+	defer a.dropAhead()
 	defer a.o.Source.Close()
 	a.notifier.start(ctx)
 	defer a.notifier.finish()

@@ -65,6 +65,18 @@ func TestEvidenceSaysHowADeploymentEnded(t *testing.T) {
 	})
 }
 
+func TestStaysLastUntilTheNextStateOrTheEnd(t *testing.T) {
+	at := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	d := Deployment{Events: []Event{{Fetching, at}, {Unpacking, at.Add(time.Second)}}}
+	if s := d.stays(); s[0].Took != time.Second || s[1].Took != 0 {
+		t.Errorf("under way: %v", s)
+	}
+	d.Ended = at.Add(4 * time.Second)
+	if s := d.stays(); s[1].Took != 3*time.Second {
+		t.Errorf("ended: %v", s)
+	}
+}
+
 // What stands in the way of evidence stands in the way of nothing else, and
 // what was missed is made up for.
 func TestEvidenceIsMadeWhenItCanBe(t *testing.T) {

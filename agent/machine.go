@@ -37,7 +37,7 @@ type arrows struct {
 // machine is the whole of it; docs/state-machine.md is drawn from it.
 var machine = map[State]arrows{
 	Idle:        {"OLDROOT serves; waits for another configuration", (*Agent).poll, Fetching, Idle},
-	Fetching:    {"missing layers come into the cache", (*Agent).fetch, Unpacking, Discarding},
+	Fetching:    {"missing layers come into the cache, and are unpacked as they come", (*Agent).fetch, Unpacking, Discarding},
 	Unpacking:   {"NEWROOT is filled, digests checked, synced, renamed; nobody sees it yet", (*Agent).unpack, Checking, Discarding},
 	Checking:    {"check script on NEWROOT, baseline of OLDROOT, way back prepared; dry runs end here", (*Agent).check, Switching, Discarding},
 	Switching:   {"the link `current` moves to NEWROOT", (*Agent).switchRoot, Hooking, Restoring},

@@ -190,6 +190,7 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 		h.src.put("v1", with(failHook))
 		h.o.Hook.NotifyScript = "./notify.sh"
 		into := memoryDir(t)
+		var over *host
 		copies := map[string]*host{}
 		var mu sync.Mutex
 		kill := func(point string) {
@@ -209,6 +210,7 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 		a.notifier.run = func(context.Context, []string) error {
 			time.Sleep(time.Second) // the machine comes to rest: it must not write what is copied
 			kill("in the script")
+			over = h.copied(filepath.Join(into, "over"))
 			return nil
 		}
 		if err := a.Run(t.Context()); !errors.Is(err, ErrRolledBack) {
@@ -233,6 +235,13 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 				}
 			}
 		}
+		// What the script may have told of is over: that is told too.
+		n := newNotified(over)
+		over.src.put("v2", one("2"))
+		a = over.new()
+		a.notifier.run = n.script
+		must(a.Run(t.Context()))
+		n.want("recovered")
 	})
 }
 

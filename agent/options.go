@@ -107,7 +107,7 @@ type Observe struct {
 	// Locked is called by Run when the directory is its own, and what it returns
 	// before it no longer is.
 	Locked func(*Agent) (unlock func())
-	Notify func(status string) // one line for people, as for sd_notify(3)
+	Notify func(status string) // one line for people, as for sd_notify(3); called by Run, while it fetches from another goroutine
 }
 
 // New checks the options. It touches nothing on disk: Run does.

@@ -20,6 +20,7 @@ type Status struct {
 	Live    *Shown    `json:"live,omitempty"`        // root that serves
 	Back    *Shown    `json:"back,omitempty"`        // root that a rollback leads to
 	Under   *Deployed `json:"deployment,omitempty"`  // under way
+	Coming  *Progress `json:"fetching,omitempty"`    // layers that are on their way
 	Last    *Deployed `json:"last,omitempty"`        // ended last
 	Newest  *Newest   `json:"newest,omitempty"`      // at the registry, as of the last poll
 	Next    time.Time `json:"next_poll,omitzero"`    // or try
@@ -90,7 +91,7 @@ func (a *Agent) Status() Status {
 	link, _ := a.link()
 	s := Status{
 		Name: r.Name, Dir: a.o.Dir, Running: !p.started.IsZero(), Started: p.started, State: r.State, Since: r.Entered, Current: link,
-		Live: shown(r.Live), Back: shown(r.Back), Under: r.Deployment.Shown(), Last: r.Last.Shown(), Next: p.next, Wanted: r.Wanted,
+		Live: shown(r.Live), Back: shown(r.Back), Under: r.Deployment.Shown(), Coming: a.Progress(), Last: r.Last.Shown(), Next: p.next, Wanted: r.Wanted,
 	}
 	if r.State == Broken {
 		s.Broken = r.Deployment.Broken

@@ -35,6 +35,7 @@ func (a *Agent) commit(context.Context) error {
 // discard is the step of Discarding. It makes sure that `current` names what
 // the record says that serves: in Broken that may have been impossible.
 func (a *Agent) discard(context.Context) error {
+	a.dropAhead()
 	d := a.rec.Deployment
 	if d.Switched {
 		if err := a.pointAt(d.target()); err != nil {

@@ -34,7 +34,7 @@ func another(st wire.PollState) error {
 	return fmt.Errorf("the registry has another configuration, revision %d", st.Revision)
 }
 
-// fetch is the step of Fetching.
+// fetch is the step of Fetching. What is fetched is unpacked meanwhile.
 func (a *Agent) fetch(ctx context.Context) error {
 	if a.rec.Deployment.ByHand {
 		return nil
@@ -43,30 +43,39 @@ func (a *Agent) fetch(ctx context.Context) error {
 	if err := a.fits(c); err != nil {
 		return err
 	}
-	return a.during(ctx, Superseded, func(ctx context.Context) error { return a.fill(ctx, c) })
+	if missing := a.uncached(c); len(missing) > 0 && !a.retrying {
+		if err := a.unpackAhead(ctx, c, missing); err != nil {
+			return err
+		}
+	}
+	a.arrival.status = a.status()
+	return a.during(ctx, Superseded, func(ctx context.Context) error {
+		err := a.fill(ctx, c)
+		if full(err) {
+			a.dropAhead()
+		}
+		if err != nil {
+			return err
+		}
+		return a.ahead.wait(ctx)
+	})
 }
 
 // unpack is the step of Unpacking. Each try fills a new root, under a number
 // that is durable before the first byte: what an earlier try left is never used.
+// The first finds it filled, if its layers were fetched without a fault.
 func (a *Agent) unpack(ctx context.Context) error {
 	if a.rec.Deployment.ByHand {
 		return nil // it was unpacked for an earlier deployment
 	}
-	if err := a.fits(a.rec.Deployment.New.Configuration); err != nil {
+	staged, info := a.takeAhead()
+	var err error
+	if staged == nil {
+		staged, info, err = a.unpackNow(ctx)
+	}
+	if staged == nil {
 		return err
 	}
-	if err := a.numberRoot(); err != nil {
-		return err
-	}
-	d := a.rec.Deployment
-	if err := a.fill(ctx, d.New.Configuration); err != nil { // again, if purge found one damaged
-		return err
-	}
-	staged, err := atomic.Stage(a.path(d.New.Dir))
-	if err != nil {
-		return err
-	}
-	info, err := layers.Unpack(ctx, staged.Path(), a.stack(d.New.Configuration), a.o.Layers)
 	a.crash("filled")
 	if err == nil {
 		err = a.finish(staged, info)
@@ -77,11 +86,36 @@ func (a *Agent) unpack(ctx context.Context) error {
 	err = errors.Join(err, staged.Abort())
 	switch {
 	case errors.Is(err, digest.ErrMismatch):
-		return errors.Join(err, a.purge(d.New.Configuration))
+		return errors.Join(err, a.purge(a.rec.Deployment.New.Configuration))
 	case errors.Is(err, layers.ErrRefused):
 		return bad(err)
 	}
 	return err
+}
+
+// unpackNow fills a new root from the cache. It may return a root with an error.
+func (a *Agent) unpackNow(ctx context.Context) (*atomic.Dir, *layers.Info, error) {
+	if err := a.fits(a.rec.Deployment.New.Configuration); err != nil {
+		return nil, nil, err
+	}
+	if err := a.numberRoot(); err != nil {
+		return nil, nil, err
+	}
+	d := a.rec.Deployment
+	if err := a.fill(ctx, d.New.Configuration); err != nil { // again, if purge found one damaged
+		return nil, nil, err
+	}
+	staged, err := atomic.Stage(a.path(d.New.Dir))
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := a.unpackInto(ctx, staged, a.stack(d.New.Configuration))
+	return staged, info, err
+}
+
+// unpackInto fills a root. It may run beside the machine.
+func (a *Agent) unpackInto(ctx context.Context, staged *atomic.Dir, stack []layers.Layer) (*layers.Info, error) {
+	return layers.Unpack(ctx, staged.Path(), stack, a.o.Layers)
 }
 
 // numberRoot gives the deployment a root's name that was never used.

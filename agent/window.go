@@ -131,14 +131,14 @@ func (all windows) open(t time.Time) bool {
 	return len(all) == 0
 }
 
-// ahead is how far next looks: a window of one day, whose hour the clock skips
+// lookAhead is how far next looks: a window of one day, whose hour the clock skips
 // that day, comes again after two weeks.
-const ahead = 15 * 24 * time.Hour
+const lookAhead = 15 * 24 * time.Hour
 
 // next returns the minute after t at which a window opens; zero: none does.
 func (all windows) next(t time.Time) time.Time {
 	t = t.Truncate(time.Minute)
-	for end := t.Add(ahead); t.Before(end); {
+	for end := t.Add(lookAhead); t.Before(end); {
 		t = t.Add(time.Minute)
 		if all.open(t) {
 			return t

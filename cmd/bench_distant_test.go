@@ -44,6 +44,13 @@ func BenchmarkDistant(b *testing.B) {
 // longer, in both directions. It ends with the benchmark.
 func delayed(b *testing.B, addr string) string {
 	b.Helper()
+	return proxied(b, addr, delay, delay)
+}
+
+// proxied returns the address of a way to addr: there copies what goes there,
+// and back what comes back. It ends with the benchmark.
+func proxied(b *testing.B, addr string, there, back func(to, from net.Conn)) string {
+	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -60,8 +67,8 @@ func delayed(b *testing.B, addr string) string {
 				near.Close()
 				continue
 			}
-			go delay(far, near)
-			go delay(near, far)
+			go there(far, near)
+			go back(near, far)
 		}
 	}()
 	return l.Addr().String()

@@ -88,7 +88,8 @@ var versions = func() map[string]map[string]string {
 type host struct {
 	s    *site
 	dir  string
-	name string // of the configuration
+	name string   // of the configuration
+	more []string // flags
 }
 
 // write makes the host's programs.
@@ -112,7 +113,7 @@ func (h *host) copy(t *testing.T) *host {
 	if out, err := exec.Command("cp", "-a", h.dir, dir).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
-	return &host{s: h.s, dir: dir, name: h.name}
+	return &host{s: h.s, dir: dir, name: h.name, more: h.more}
 }
 
 // run runs the agent until nothing is left to do, or it dies.
@@ -128,6 +129,7 @@ func (h *host) agent(dieWhen string) *exec.Cmd {
 	}
 	cmd := exec.Command("deploy-agent", "-name", h.name, "-once", "-script", "./hook.sh", "-notify", "./told.sh", "-verify-total", total,
 		"-verify", "type=exec,arg="+filepath.Join(h.dir, "check.sh"))
+	cmd.Args = append(cmd.Args, h.more...)
 	cmd.Dir = h.dir
 	cmd.Env = append(h.s.env(), "TMPDIR="+h.dir, "DEPLOY_AGENT_DIR="+h.dir+"/agent", "DEPLOY_AGENT_STATE="+h.dir+"/state.json", dieAt+"="+dieWhen)
 	return cmd

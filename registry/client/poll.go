@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"deploytools/registry/wire"
 )
@@ -60,10 +61,12 @@ func (c *Client) pollTogether(ctx context.Context, cn *conn, names []string) ([]
 		topic = several
 	}
 	if !cn.refuses(topic) {
+		asked := time.Now()
 		ok, answer, err := cn.ssh.SendRequest(wire.PollRequestType, true, payload)
 		if err != nil {
 			return nil, c.broken(ctx, cn, err)
 		}
+		cn.took(time.Since(asked))
 		if ok {
 			reply, err := wire.DecodePollReply(answer, question)
 			if err != nil {

@@ -37,7 +37,8 @@ type conn struct {
 	channels atomic.Int64 // open
 	files    quota        // open over SFTP
 	work     work
-	streams  atomic.Int64           // sessions that run, but for interactive ones
+	fetches  fetches
+	streams  atomic.Int64           // sessions and fetches that run, but for interactive ones
 	refusals atomic.Int64           // of what is no command
 	running  atomic.Int64           // commands, requests of SFTP and polls under way; not what waits for the client
 	instance atomic.Pointer[string] // of those with its key, as it says; nil: it has not
@@ -103,7 +104,7 @@ func (s *Server) handshake(nc *gate, v *visitor) (c *conn, channels <-chan ssh.N
 		queue = backlogOf(pre)
 		nc.accept()
 	}
-	m := &meter{Conn: &ahead{Conn: nc}, stall: s.o.Stall, count: s.count}
+	m := &meter{Conn: newAheadConn(nc), stall: s.o.Stall, count: s.count}
 	m.heard.now()
 	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
 	defer late.Stop()
@@ -267,8 +268,12 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 		}
 	}
 	for ch := range channels {
+		serve := c.session
+		if c.mayFetch(ch.ChannelType()) {
+			serve = c.lane
+		}
 		switch {
-		case ch.ChannelType() != "session":
+		case ch.ChannelType() != "session" && !c.mayFetch(ch.ChannelType()):
 			refuse(ch, ssh.UnknownChannelType, "only sessions are served")
 			c.denied(ctx, "only sessions are served", "open", ch.ChannelType())
 		case c.s.isStopping():
@@ -279,7 +284,7 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 			c.channels.Add(1)
 			c.spawn(func() {
 				defer c.channels.Add(-1)
-				c.session(ctx, ch)
+				serve(ctx, ch)
 			})
 		}
 	}

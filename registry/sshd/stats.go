@@ -67,7 +67,7 @@ func (c *counters) refuse(err error) {
 // clients cannot make up counters.
 func (c *counters) ran(line string, took time.Duration, status wire.Status) {
 	name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-	if _, ok := console.Lookup(name); !ok && name != "sftp" {
+	if _, ok := console.Lookup(name); !ok && name != "sftp" && name != "fetch" {
 		name = "unknown"
 	}
 	c.mu.Lock()

@@ -75,7 +75,8 @@ func (s *settings) logger(o *cli.IO) (*slog.Logger, error) {
 // connect returns the way to the registry. It has not met it yet.
 func (s *settings) connect(log *slog.Logger) (*client.Client, error) {
 	c, err := client.New(client.Options{
-		Addr: s.addr, User: agentUser, Instance: cmp.Or(s.instance, instance()), Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key, Log: log,
+		Addr: s.addr, User: agentUser, Instance: cmp.Or(s.instance, instance()), Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key,
+		Dial: s.maxRate.dial(), Log: log,
 	})
 	return c, cli.WithStatus(err, wire.Usage)
 }

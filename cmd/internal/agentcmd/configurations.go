@@ -20,7 +20,7 @@ const nameHere = "{name}"
 
 // ofTheAgent are the flags that are the same for every configuration of a
 // process.
-var ofTheAgent = []string{"addr", "fp", "known-hosts", "key", "instance", "name", "dir", "settings", "once", "retry", "dry-run", "http", "metrics-file", "log-format", "verbose"}
+var ofTheAgent = []string{"addr", "fp", "known-hosts", "key", "instance", "max-rate", "name", "dir", "settings", "once", "retry", "dry-run", "http", "metrics-file", "log-format", "verbose"}
 
 // configurations returns what the machine of each configuration takes. Sources
 // and observers are left to the caller.

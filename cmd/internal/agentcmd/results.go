@@ -74,6 +74,9 @@ func (s statusResult) Text(w io.Writer) error {
 	if d := s.Under; d != nil {
 		f.row("deployment", "%s: revision %d, since %s", d.ID, d.Revision, stamp(d.Started))
 	}
+	if s.Coming != nil {
+		f.row("fetching", "%s", s.Coming)
+	}
 	if d := s.Last; d != nil {
 		f.row("last", "%s: revision %d %s in %s, at %s%s", d.ID, d.Revision, howEnded(d), took(d), stamp(d.Ended), because(d))
 	}

@@ -20,6 +20,7 @@ type settings struct {
 	knownHosts   []string
 	key          string
 	instance     string
+	maxRate      bytesRate
 
 	names        []string
 	settingsFile string
@@ -65,6 +66,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&s.knownHosts, "known-hosts", nil, "known_hosts `file`; may be repeated (default ~/.ssh/known_hosts and the system's)")
 	fs.StringVar(&s.key, "key", "id_ecdsa", "private key `file`")
 	fs.StringVar(&s.instance, "instance", "", "`text` that tells this host apart from others whose agents have the same key: up to 32 lower-case letters and digits (default from the machine's ID)")
+	fs.Var(&s.maxRate, "max-rate", "`bytes` a second that are received at most, for all configurations together, such as 500K or 10M; 0 is no limit")
 	fs.StringArrayVar(&s.names, "name", nil, "`name` of the configuration, or NAME=DIRECTORY; may be repeated, one a line in the variable. A name without a directory uses -dir itself")
 	fs.StringVar(&s.dir, "dir", ".", "`directory` for roots, layers and records; one agent works in it at a time")
 	fs.StringVar(&s.settingsFile, "settings", "", "`file` with settings of one configuration: variables such as DEPLOY_AGENT_SCRIPT, which count more than the environment's. In the name of each file here {name} stands for the configuration's")
