@@ -115,11 +115,17 @@ func TestNotifyTellsEachTroubleOnceAndItsEnd(t *testing.T) {
 				t.Errorf("%s: notified %q, want %q\n%s", s.name, got, s.want, h.logged)
 			}
 		}
-		// The next agent says none of it again.
+		// The next agent says none of it again, nor that what it has not looked at is over.
+		h.src.set(func() { h.src.down = wire.ErrUnreachable })
+		pass(3 * time.Hour)
+		n.want("registry-away")
 		stop()
 		stop = n.serve()
 		pass(3 * time.Hour)
 		n.want("")
+		h.src.set(func() { h.src.down = nil })
+		pass(3 * time.Hour)
+		n.want("recovered")
 		stop()
 	})
 }
@@ -202,7 +208,7 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 			if point == "notified" {
 				time.Sleep(time.Second)
 			}
-			if point == "notified" || point == "entered Discarding" || point == "entered Idle" {
+			if point == "notified" || point == "entered Discarding" {
 				kill(point)
 			}
 		}
@@ -217,7 +223,7 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		copies["after the end"] = h.copied(filepath.Join(into, "after the end"))
-		if len(copies) != 5 {
+		if len(copies) != 4 {
 			t.Fatalf("points %v", copies)
 		}
 		for point, k := range copies {
@@ -235,13 +241,16 @@ func TestNotifyAtLeastOnceAfterAKill(t *testing.T) {
 				}
 			}
 		}
-		// What the script may have told of is over: that is told too.
+		// What the script may have told of ends: that is told too, whether the next
+		// agent gets to tell it once more before or not.
 		n := newNotified(over)
 		over.src.put("v2", one("2"))
 		a = over.new()
 		a.notifier.run = n.script
 		must(a.Run(t.Context()))
-		n.want("recovered")
+		if got := n.take(); strings.TrimPrefix(got, "rolled-back 1, ") != "recovered" {
+			t.Errorf("notified %q, want that it is over\n%s", got, over.logged)
+		}
 	})
 }
 
