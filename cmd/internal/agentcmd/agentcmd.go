@@ -60,7 +60,7 @@ again what has failed before.`,
 		Flags:    s.flags,
 		Run:      s.run,
 		Alone:    true,
-		Commands: append(s.verbs(), s.logCommand(), s.evidenceCommand(), s.removeCommand()),
+		Commands: append(s.verbs(), s.logCommand(), s.evidenceCommand(), s.removeCommand(), s.doctorCommand()),
 	}
 }
 
