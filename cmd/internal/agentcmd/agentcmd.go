@@ -60,7 +60,7 @@ again what has failed before.`,
 		Flags:    s.flags,
 		Run:      s.run,
 		Alone:    true,
-		Commands: append(s.verbs(), s.logCommand(), s.evidenceCommand()),
+		Commands: append(s.verbs(), s.logCommand(), s.evidenceCommand(), s.removeCommand(), s.doctorCommand()),
 	}
 }
 
@@ -226,6 +226,7 @@ func explain(err error) error {
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
 		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent history' and 'deploy-agent gc -explain' list the roots"},
 		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
+		{agent.ErrRemoving, wire.Conflict, "deploy-agent remove, said again, brings that to its end"},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; give this one another -dir"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
 		{wire.ErrUnreachable, wire.Unreachable, "the host keeps what it runs; check -addr, and whether deploy-registry runs there"},
