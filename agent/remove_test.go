@@ -102,6 +102,12 @@ func TestRemoveStopsWhereItsScriptFails(t *testing.T) {
 	if err := h.run(); !errors.Is(err, ErrRemoving) {
 		t.Errorf("an agent: %v, want it to keep away", err)
 	}
+	a, err := Look(h.o)
+	must(err)
+	s := a.Status()
+	if why := s.Why(func(verb string) string { return verb }); why.Cause != Cause(BlockRemoving) || len(why.Do) != 1 || why.Do[0] != "remove brings that to its end" {
+		t.Errorf("why: %+v", why)
+	}
 	h.hooks.exit = nil
 	if err := h.new().Remove(t.Context(), true); err != nil { // as it was begun
 		t.Fatal(err)

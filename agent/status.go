@@ -70,6 +70,7 @@ type BlockKind string
 // The kinds, in the order in which they matter.
 const (
 	BlockUnable       BlockKind = "unable"        // this agent does nothing here
+	BlockRemoving     BlockKind = "removing"      // it is being taken off the host
 	BlockBroken       BlockKind = "broken"        // neither root serves
 	BlockHold         BlockKind = "hold"          // of this host
 	BlockRegistryHold BlockKind = "registry hold" // of the registry
@@ -118,6 +119,9 @@ func blocks(r *Record, p *present, link string) []Block {
 	var never time.Time
 	if p.err != nil {
 		add(BlockUnable, line(p.err), never, never)
+	}
+	if r.Removing != nil {
+		add(BlockRemoving, "the configuration is being taken off this host", r.Removing.Since, never)
 	}
 	if r.State == Broken {
 		add(BlockBroken, r.Deployment.Broken, r.Entered, never)

@@ -66,6 +66,10 @@ func (s *Status) cause(verb func(string) string) (cause Cause, says string, do [
 	if len(s.Blocks) > 0 && s.Blocks[0].Kind == BlockUnable {
 		return Cause(BlockUnable), "The agent does nothing here: " + s.Blocks[0].Text + ".", []string{"run the newer deploy-agent again"}
 	}
+	if len(s.Blocks) > 0 && s.Blocks[0].Kind == BlockRemoving {
+		says, do = s.Blocks[0].explain(s, verb)
+		return Cause(BlockRemoving), says, do
+	}
 	if !s.Running && s.State != Broken {
 		says = "No agent runs here, so nobody asks the registry"
 		if s.Under != nil {
@@ -109,6 +113,8 @@ func (s *Status) waiting() *Block {
 // explain returns the block in words, and what to do about it.
 func (b *Block) explain(s *Status, verb func(string) string) (string, []string) {
 	switch b.Kind {
+	case BlockRemoving:
+		return "Somebody began to take the configuration off this host at " + stamp(b.Since) + ": no agent works here.", []string{verb("remove") + " brings that to its end"}
 	case BlockBroken:
 		return "Neither the new nor the old root works: " + b.Text + ".", []string{
 			"mend the host, or make a new revision at the registry", verb("retry") + " closes it", verb("rollback --to ROOT") + " makes another root live: " + verb("history") + " lists them"}
