@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"deploytools/layers/digest"
 	"deploytools/registry/wire"
 )
@@ -224,4 +226,35 @@ func TestDamagedPartOfALayerIsFetchedAnew(t *testing.T) {
 			}
 		})
 	}
+}
+
+// There is room for the layer and its root, but not for a second root: what was
+// unpacked before a cut is not in the way of the next try.
+func TestRoomTakenAheadIsNotCountedTwice(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	bubble(t, func(t *testing.T, h *host) {
+		h.dir = t.TempDir()
+		h.o.Dir = h.dir
+		must(unix.Mount("none", h.dir, "tmpfs", 0, "size=10m"))
+		t.Cleanup(func() { unix.Unmount(h.dir, unix.MNT_DETACH) })
+		layer := large()
+		c := h.src.put("v1", layer)
+		c.Layers[0].Unpacked, c.Layers[0].Entries = 4<<20, 3
+		h.src.announce(c)
+		h.src.fetch = func(_ digest.Digest, offset int64, w io.Writer) error {
+			end := min(offset+3<<20, int64(len(layer)))
+			if _, err := w.Write(layer[offset:end]); err != nil || end == int64(len(layer)) {
+				return err
+			}
+			return wire.ErrUnreachable
+		}
+		stop := h.serve()
+		pass(time.Hour)
+		stop()
+		if h.live() != "v1" || h.lines("WARN", "no room") > 0 {
+			t.Errorf("%q is live\n%s", h.live(), h.logged)
+		}
+	})
 }

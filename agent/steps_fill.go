@@ -40,7 +40,12 @@ func (a *Agent) fetch(ctx context.Context) error {
 		return nil
 	}
 	c := a.rec.Deployment.New.Configuration
-	if err := a.fits(c); err != nil {
+	err := a.fits(c)
+	if full(err) && a.ahead != nil {
+		a.dropAhead() // what it has taken is counted twice
+		err = a.fits(c)
+	}
+	if err != nil {
 		return err
 	}
 	if missing := a.uncached(c); len(missing) > 0 && !a.retrying {
