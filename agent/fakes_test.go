@@ -188,6 +188,8 @@ func has(root, name string) int {
 
 func (f *fakeHooks) startable(path string) error { return f.unready[path] }
 
+func (f *fakeHooks) readable(string) error { return nil }
+
 func (f *fakeHooks) forget(dir, label string) error {
 	return os.RemoveAll(filepath.Join(dir, label+".status.json"))
 }

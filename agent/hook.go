@@ -37,6 +37,7 @@ type hookCall struct {
 	Env     []string      // its whole environment; DEPLOY_ATTEMPT is put in by run
 	WorkDir string        // its working directory: the agent's own
 	Timeout time.Duration // for each attempt: TERM to its process group then, KILL after 10 s more
+	User    *User         // whom it runs as, put in by run; nil: the agent's own
 }
 
 func (c *hookCall) file(kind string) string { return filepath.Join(c.Dir, c.Label+"."+kind) }
@@ -85,6 +86,7 @@ func (r hookResult) Err() error {
 type hookRunner struct {
 	log      *slog.Logger  // nil: nothing is logged
 	argv     []string      // the supervisor; nil: our own program with SuperviseCommand
+	user     *User         // whom programs run as; nil: ours
 	grace    time.Duration // 0: hookGrace
 	patience time.Duration // 0: hookPatience
 }
@@ -107,6 +109,7 @@ func (h *hookRunner) run(ctx context.Context, c hookCall, onLine func(string)) (
 	if err := c.check(); err != nil {
 		return hookResult{}, err
 	}
+	c.User = h.user
 	t := &tail{path: c.file("output"), onLine: onLine}
 	defer t.close()
 	for lost := 0; ; lost++ {

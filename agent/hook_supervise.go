@@ -165,6 +165,7 @@ func (o *hookOrder) attempt(n int) (hookResult, error) {
 	if err != nil {
 		r.Unbegun = true
 		r.Failure, err = startFailure(c.Path, err)
+		r.Failure = c.User.blame(r.Failure)
 	} else {
 		o.watch(p, &r)
 	}

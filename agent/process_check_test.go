@@ -35,7 +35,9 @@ func TestHookThatRestartsNothingIsTakenBack(t *testing.T) {
 		}
 	})
 	h.o.Verify.Checks = []spec.Check{{Type: spec.Process, PIDFile: h.dir + "/pid"}}
-	service := func(text string) []byte { return archive(files{"service": "# " + text + "\necho > " + h.dir + "/up\nread x < \"$1\"\n"}) }
+	service := func(text string) []byte {
+		return archive(files{"service": "# " + text + "\necho > " + h.dir + "/up\nread x < \"$1\"\n"})
+	}
 
 	h.src.put("v1", service("1"))
 	if err := h.runReal(t.Context()); err != nil || h.agent.Record().Live.Verification != Verified {
