@@ -47,6 +47,7 @@ type Agent struct {
 	crash   func(point string) // tests end the process here, with a panic
 	pulse   pulse
 	reports *reports
+	began   func() // a supervisor has been started; nil: nobody wants to know
 
 	// The machine's own, used by Run's goroutine only.
 	rec      *Record // working copy: durable after enter or save

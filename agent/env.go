@@ -33,7 +33,8 @@ func (a *Agent) runHook(ctx context.Context, d *Deployment, kind, label string) 
 	if err := atomic.WriteFile(v.stateFile, state, 0o644); err != nil {
 		return hookResult{}, err
 	}
-	c := hookCall{Dir: dir, Label: label, Path: v.program, Env: a.environment(d, v), WorkDir: a.workDir, Timeout: a.o.Hook.Timeout}
+	c := hookCall{Dir: dir, Label: label, Path: v.program, Env: a.environment(d, v), WorkDir: a.workDir, Timeout: a.o.Hook.Timeout,
+		Guard: a.guardOf(d, kind), began: a.began}
 	// The supervisor holds the deadline. This one is for the case that it is
 	// stopped: three attempts, each with its grace time.
 	ctx, cancel := context.WithTimeout(ctx, hookRuns*(a.o.Hook.Timeout+hookGrace+hookPatience))

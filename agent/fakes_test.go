@@ -155,6 +155,9 @@ func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (h
 		env[name] = value
 	}
 	f.h.calls = append(f.h.calls, env)
+	if c.began != nil {
+		c.began()
+	}
 	f.h.seam("before " + c.Label)
 	must(os.WriteFile(c.file("output"), []byte(c.Label+" of "+env["DEPLOY_ID"]+"\n"), 0o600))
 	r.Exit = f.effect(env)

@@ -38,6 +38,8 @@ type hookCall struct {
 	WorkDir string        // its working directory: the agent's own
 	Timeout time.Duration // for each attempt: TERM to its process group then, KILL after 10 s more
 	User    *User         // whom it runs as, put in by run; nil: the agent's own
+	Guard   *guard        // what the supervisor does after its end; nil: nothing
+	began   func()        // is called when a supervisor has been started; nil: nothing
 }
 
 func (c *hookCall) file(kind string) string { return filepath.Join(c.Dir, c.Label+"."+kind) }
@@ -170,6 +172,9 @@ func (h *hookRunner) supervised(ctx context.Context, c *hookCall, t *tail) error
 	if err != nil {
 		return fmt.Errorf("cannot start the supervisor of %q: %w", c.Path, err)
 	}
+	if c.began != nil {
+		c.began()
+	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }() // ends with the supervisor, which may be after run
 	tick := time.NewTicker(hookTick)
@@ -186,6 +191,9 @@ func (h *hookRunner) supervised(ctx context.Context, c *hookCall, t *tail) error
 			return nil
 		case <-tick.C:
 			t.poll(ctx)
+			if _, ok, _ := c.result(); ok && c.Guard != nil {
+				return nil // the guard stands until we go on
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("%q: %w", c.Path, context.Cause(ctx))
 		}
@@ -220,6 +228,9 @@ func (h *hookRunner) start(c *hookCall, said *head) (*exec.Cmd, error) {
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = &order, out, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if c.Guard != nil {
+		cmd.ExtraFiles = []*os.File{agentLog - 3: os.Stderr}
+	}
 	return cmd, cmd.Start()
 }
 

@@ -56,6 +56,9 @@ type hookOrder struct {
 //   - After that: the result stands until forget or another boot, and every
 //     supervisor ends without doing anything.
 //
+// Where the agent deploys itself, the supervisor stays as its [guard] until an
+// agent has gone on, or becomes the rescue.
+//
 // A power cut ends the program too, and the other boot id says so. The disk may
 // refuse the result: then the supervisor tries again, holding the lock, for a
 // minute, so that a short shortage costs nothing; the deadline needs no disk.
@@ -122,7 +125,13 @@ func (o *hookOrder) supervise() (int, error) {
 	if err := o.record(hookStatus{Format: hookFormat, Boot: a.Boot, hookResult: r}); err != nil {
 		return superviseUnknown, err
 	}
-	return superviseDone, nil
+	if c.Guard == nil {
+		return superviseDone, nil
+	}
+	if err := lock.Release(); err != nil { // or no agent could take the result
+		return superviseDone, err
+	}
+	return superviseDone, c.Guard.stand()
 }
 
 // begin ends what an attempt without a supervisor left running, and makes the

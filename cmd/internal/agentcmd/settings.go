@@ -16,6 +16,9 @@ import (
 
 // settings are the flags.
 type settings struct {
+	args    []string // all the words
+	rescued []string // configuration and deployment to take back; nil: an agent as any
+
 	addr         string
 	fingerprints []string
 	knownHosts   []string
