@@ -203,7 +203,8 @@ func (h *hookRunner) supervised(ctx context.Context, c *hookCall, t *tail) error
 // start re-executes our program in a session of its own: neither the end of the
 // agent nor a signal to its group or terminal reaches the supervisor. The order goes through
 // a pipe, which keeps the environment off the disk; gob, since JSON would alter
-// what is not UTF-8. A supervisor that reads half an order does nothing.
+// what is not UTF-8. A supervisor that reads half an order does nothing; when start
+// returns it has the whole, and needs us no longer.
 func (h *hookRunner) start(c *hookCall, said *head) (*exec.Cmd, error) {
 	o := hookOrder{Call: *c, Grace: h.grace, Patience: h.patience}
 	if o.Grace == 0 {
@@ -226,12 +227,24 @@ func (h *hookRunner) start(c *hookCall, said *head) (*exec.Cmd, error) {
 	if h.argv != nil {
 		cmd = &exec.Cmd{Path: h.argv[0], Args: h.argv}
 	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = &order, out, said
+	stdin, orders, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer orders.Close()
+	defer stdin.Close()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, out, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if c.Guard != nil {
 		cmd.ExtraFiles = []*os.File{agentLog - 3: os.Stderr}
 	}
-	return cmd, cmd.Start()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	// One that has ended, or does not read, tells more by its own end.
+	orders.SetWriteDeadline(time.Now().Add(hookGrace))
+	orders.Write(order.Bytes())
+	return cmd, nil
 }
 
 // forget makes the next run start anew, with attempt 1. A second forget does
