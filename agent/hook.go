@@ -112,7 +112,7 @@ func (h *hookRunner) run(ctx context.Context, c hookCall, onLine func(string)) (
 		return hookResult{}, err
 	}
 	c.User = h.user
-	t := &tail{path: c.file("output"), onLine: onLine}
+	t := &tail{path: c.file("output"), onLine: onLine, most: hookLogged}
 	defer t.close()
 	for lost := 0; ; lost++ {
 		if err := h.awaitFree(ctx, &c, t); err != nil {

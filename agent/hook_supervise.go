@@ -186,20 +186,14 @@ func (o *hookOrder) attempt(n int) (hookResult, error) {
 func (o *hookOrder) watch(p *os.Process, r *hookResult) {
 	exited := make(chan struct{})
 	go func() { awaitExit(p.Pid); close(exited) }() // ends with the program
-	deadline := time.NewTimer(o.Call.Timeout)       // monotonic: a set clock does not move it
-	defer deadline.Stop()
-	select {
-	case <-exited:
-		// What the program left in the background stays: hooks start services.
-		// Also after a failure: we cannot tell a stray helper from the service
-		// that serves now, and the run that rolls back, which can, comes next.
-	case <-deadline.C:
-		r.TimedOut = true
-		if !endGroup(p.Pid, o.Grace) {
-			// Waiting for a process that is stuck in the kernel has no deadline.
-			r.Failure = fmt.Sprintf("not done after %v, and process group %d cannot be ended", r.Timeout, p.Pid)
-			return
-		}
+	// What the program left in the background stays: hooks start services.
+	// Also after a failure: we cannot tell a stray helper from the service
+	// that serves now, and the run that rolls back, which can, comes next.
+	r.TimedOut = o.overdue(exited)
+	if r.TimedOut && !endGroup(p.Pid, o.Grace) {
+		// Waiting for a process that is stuck in the kernel has no deadline.
+		r.Failure = fmt.Sprintf("not done after %v, and process group %d cannot be ended", r.Timeout, p.Pid)
+		return
 	}
 	state, err := p.Wait()
 	if err != nil {
@@ -209,6 +203,26 @@ func (o *hookOrder) watch(p *os.Process, r *hookResult) {
 	r.Exit = state.ExitCode()
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		r.Signal = unix.SignalName(ws.Signal())
+	}
+}
+
+// overdue waits for the program or its deadline, and reports whether that came
+// first. All the while it bounds what the output takes of the disk.
+func (o *hookOrder) overdue(exited <-chan struct{}) bool {
+	deadline := time.NewTimer(o.Call.Timeout) // monotonic: a set clock does not move it
+	defer deadline.Stop()
+	tick := time.NewTicker(hookTick)
+	defer tick.Stop()
+	defer freeMiddle(os.Stdout)
+	for {
+		select {
+		case <-exited:
+			return false
+		case <-deadline.C:
+			return true
+		case <-tick.C:
+			freeMiddle(os.Stdout)
+		}
 	}
 }
 
