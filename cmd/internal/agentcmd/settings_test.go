@@ -37,7 +37,12 @@ func TestHookUserThatIsUnknownEndsTheStart(t *testing.T) {
 		"root:no-such-team": `group "no-such-team": not in /etc/group`,
 		"root":              "",
 	} {
-		s := settings{name: "web", poll: 1, hookTimeout: 1, keep: 1, baseline: baselineStrict, hookUser: user}
+		var s settings
+		fs := pflag.NewFlagSet("deploy-agent", pflag.ContinueOnError)
+		s.flags(fs)
+		if err := console.ParseFlags(fs, []string{"-name", "web", "-hook-user", user}, false); err != nil {
+			t.Fatal(err)
+		}
 		o, err := s.options()
 		if os.Geteuid() != 0 {
 			want = "-hook-user needs an agent that runs as root"
