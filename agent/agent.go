@@ -47,6 +47,7 @@ type Agent struct {
 	crash   func(point string) // tests end the process here, with a panic
 	pulse   pulse
 	reports *reports
+	began   func() // a supervisor has been started; nil: nobody wants to know
 
 	// The machine's own, used by Run's goroutine only.
 	rec      *Record // working copy: durable after enter or save
@@ -82,6 +83,7 @@ type programs interface {
 	run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error)
 	forget(dir, label string) error
 	startable(path string) error
+	readable(dir string) error
 }
 
 // looks are the ways to look from outside: those of package verify.
@@ -93,7 +95,7 @@ type looks struct {
 func newAgent(o Options, workDir string) *Agent {
 	a := &Agent{
 		o: o, workDir: workDir,
-		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor},
+		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor, user: o.Hook.User},
 		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
 		users:    usersOf,
 		crash:    func(string) {},

@@ -155,6 +155,9 @@ func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (h
 		env[name] = value
 	}
 	f.h.calls = append(f.h.calls, env)
+	if c.began != nil {
+		c.began()
+	}
 	f.h.seam("before " + c.Label)
 	must(os.WriteFile(c.file("output"), []byte(c.Label+" of "+env["DEPLOY_ID"]+"\n"), 0o600))
 	r.Exit = f.effect(env)
@@ -187,6 +190,8 @@ func has(root, name string) int {
 }
 
 func (f *fakeHooks) startable(path string) error { return f.unready[path] }
+
+func (f *fakeHooks) readable(string) error { return nil }
 
 func (f *fakeHooks) forget(dir, label string) error {
 	return os.RemoveAll(filepath.Join(dir, label+".status.json"))

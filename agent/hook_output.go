@@ -14,7 +14,9 @@ import (
 
 const (
 	hookLine     = 8 << 10 // of a line, for the log
+	hookLogged   = 1 << 20 // of the output, for the log
 	hookEvidence = 1 << 20 // of the output, for the evidence
+	hookEnd      = 8 << 20 // of the output while the program runs, besides the beginning
 )
 
 // tail gives the lines of a growing file to onLine. It holds one line and one
@@ -22,6 +24,7 @@ const (
 type tail struct {
 	path   string
 	onLine func(string)
+	most   int64 // bytes of the file to read; 0: all
 
 	f    *os.File
 	off  int64
@@ -35,8 +38,15 @@ type tail struct {
 // has when it begins: a program that writes faster than we read does not keep
 // us here. A file that is not there yet has no lines. It stops when ctx is done.
 func (t *tail) poll(ctx context.Context) {
-	if t.onLine != nil && t.err == nil {
-		t.err = t.read(ctx)
+	if t.onLine == nil || t.err != nil {
+		return
+	}
+	if t.err = t.read(ctx); t.most > 0 && t.off > t.most {
+		if len(t.line) > 0 {
+			t.emit()
+		}
+		t.onLine("[more of it in " + t.path + "]")
+		t.onLine = nil
 	}
 }
 
@@ -55,7 +65,7 @@ func (t *tail) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for t.off < info.Size() && ctx.Err() == nil {
+	for t.off < info.Size() && ctx.Err() == nil && (t.most == 0 || t.off <= t.most) {
 		n, err := t.f.ReadAt(t.buf[:min(int64(len(t.buf)), info.Size()-t.off)], t.off)
 		t.off += int64(n)
 		t.split(t.buf[:n])
@@ -72,7 +82,7 @@ func (t *tail) read(ctx context.Context) error {
 // finish is the last poll: what follows the last newline is a line too.
 func (t *tail) finish(ctx context.Context) {
 	t.poll(ctx)
-	if len(t.line) > 0 && ctx.Err() == nil {
+	if len(t.line) > 0 && t.onLine != nil && ctx.Err() == nil {
 		t.emit()
 	}
 }
@@ -134,6 +144,20 @@ func openOutput(path string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// freeMiddle gives the disk back what a long output has between its beginning and
+// its end: a program that writes without end fills no disk. Offsets stay as they
+// are, for whoever writes and reads. A file system that cannot do it keeps all.
+func freeMiddle(f *os.File) {
+	info, err := f.Stat()
+	if err != nil {
+		return
+	}
+	const begin = hookEvidence / 2
+	if n := info.Size() - begin - hookEnd; n > 0 {
+		unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, begin, n)
+	}
 }
 
 // outputEnds returns what is to be kept of an output file; nil: all of it.

@@ -327,7 +327,7 @@ func (n *notifier) environment(event string, t trouble) []string {
 	if t.id != "" {
 		revision = strconv.FormatUint(t.revision, 10)
 	}
-	return append(passedOn(),
+	return append(passedOn(nil),
 		notifyMark,
 		"DEPLOY_EVENT="+event,
 		"DEPLOY_NAME="+n.a.o.Name,

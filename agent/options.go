@@ -50,6 +50,8 @@ type Hook struct {
 	NotifyScript string        // tells a person what is wrong; nothing waits for it
 	Timeout      time.Duration // 0: 10 min
 	Supervisor   []string      // argv; nil: our own program with SuperviseCommand
+	User         *User         // whom they run as, which takes root; nil: ours
+	Rescue       []string      // the words of our command line, if our own program is what is deployed; nil: it is not
 }
 
 // Keep says what stays on disk after a deployment.

@@ -87,8 +87,10 @@ type Deployment struct {
 
 	Anytime bool `json:",omitzero"` // a person asked for it, or it leads back: no window holds it up
 
-	Switched bool `json:",omitzero"` // `current` may have been moved
-	Hooked   bool `json:",omitzero"` // the hook may have been run
+	Switched     bool          `json:",omitzero"` // `current` may have been moved
+	SwitchBoot   string        `json:",omitzero"` // and in which boot
+	SwitchUptime time.Duration `json:",omitzero"` // and when in it: the wall clock may be set
+	Hooked       bool          `json:",omitzero"` // the hook may have been run
 
 	Baseline    *verify.Report `json:",omitempty"` // New's checks on From
 	OldBaseline *verify.Report `json:",omitempty"` // From's own checks on From, where they differ

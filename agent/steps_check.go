@@ -63,7 +63,7 @@ func (a *Agent) check(ctx context.Context) error {
 }
 
 // hooksThere reports the first of the programs of this deployment and of its
-// way back that cannot be started. That is the host's fault and no version's:
+// way back that cannot be started, or cannot read NEWROOT. That is the host's fault and no version's:
 // it is waited for, while nothing has been touched.
 func (a *Agent) hooksThere(d *Deployment) error {
 	programs := []string{a.o.Hook.CheckScript, a.o.Hook.Script}
@@ -75,6 +75,9 @@ func (a *Agent) hooksThere(d *Deployment) error {
 			continue
 		}
 		if err := a.hooks.startable(path); err != nil {
+			return err
+		}
+		if err := a.hooks.readable(a.path(d.New.Dir)); err != nil {
 			return err
 		}
 	}

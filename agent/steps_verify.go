@@ -54,7 +54,7 @@ func (a *Agent) unlessAnother(ctx context.Context, d *Deployment, look func(cont
 }
 
 func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
-	s, vars, missing := d.New.Spec, a.vars(&d.New, d.From), a.missing(d)
+	s, vars, missing := d.New.Spec, a.newVars(d), a.missing(d)
 	r, err := a.looked(ctx, Withdrawn, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, missing) })
 	if err != nil {
 		return err
@@ -89,12 +89,21 @@ func (a *Agent) missing(d *Deployment) func([]verify.Finding) {
 	}
 }
 
+// newVars is vars of NEWROOT after the switch. A process of an earlier boot is gone.
+func (a *Agent) newVars(d *Deployment) verify.Vars {
+	v := a.vars(&d.New, d.From)
+	if d.SwitchBoot == a.rec.Boot {
+		v.Switched = d.SwitchUptime
+	}
+	return v
+}
+
 // soak goes on looking.
 func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 	if d.New.Spec.Soak == 0 {
 		return nil
 	}
-	s, vars := d.New.Spec, a.vars(&d.New, d.From)
+	s, vars := d.New.Spec, a.newVars(d)
 	r, err := a.looked(ctx, Withdrawn, func(ctx context.Context) verify.Report { return a.look.soak(ctx, s, vars) })
 	if err != nil {
 		return err

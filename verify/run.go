@@ -15,10 +15,11 @@ type probe func(ctx context.Context, c spec.Check, v Vars) Finding
 
 // probes has one probe per type.
 var probes = map[spec.Type]probe{
-	spec.TLS:  lookTLS,
-	spec.HTTP: lookHTTP,
-	spec.TCP:  lookTCP,
-	spec.Exec: lookExec,
+	spec.TLS:     lookTLS,
+	spec.HTTP:    lookHTTP,
+	spec.TCP:     lookTCP,
+	spec.Exec:    lookExec,
+	spec.Process: lookProcess,
 }
 
 func look(ctx context.Context, c spec.Check, v Vars) Finding { return probes[c.Type](ctx, c, v) }

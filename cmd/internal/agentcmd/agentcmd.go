@@ -29,12 +29,17 @@ func Main(ctx context.Context, args []string, o *cli.IO) int {
 	if len(args) > 0 && args[0] == agent.SuperviseCommand {
 		return agent.Supervise(args[1:])
 	}
-	return Program().Main(ctx, args, o)
+	s := &settings{args: args}
+	if len(args) > 2 && args[0] == agent.RescueCommand {
+		s.rescued, s.args = args[1:3], args[3:]
+	}
+	return program(s).Main(ctx, s.args, o)
 }
 
-// Program returns deploy-agent, for one call of Main and for documents.
-func Program() *cli.Program {
-	s := &settings{}
+// Program returns deploy-agent, for documents.
+func Program() *cli.Program { return program(&settings{}) }
+
+func program(s *settings) *cli.Program {
 	return &cli.Program{
 		Name:  "deploy-agent",
 		Short: "deploy one configuration on this host, and take it back when it fails",
@@ -95,11 +100,19 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 		return err
 	}
 	defer connection.Close()
+	for i, c := range all {
+		if deploysItself(c.Dir) {
+			all[i].Hook.Rescue = s.args
+		}
+	}
 	members := assemble(ctx, all, connection, log)
 	for _, m := range members {
 		if _, err := agent.New(m.o); err != nil {
 			return cli.WithStatus(err, wire.Usage)
 		}
+	}
+	if s.rescued != nil {
+		return s.rescue(ctx, members)
 	}
 	close, err := s.show(ctx, members, log)
 	if err != nil {

@@ -2,6 +2,7 @@ package agentcmd
 
 import (
 	"errors"
+	"os"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -15,6 +16,9 @@ import (
 
 // settings are the flags.
 type settings struct {
+	args    []string // all the words
+	rescued []string // configuration and deployment to take back; nil: an agent as any
+
 	addr         string
 	fingerprints []string
 	knownHosts   []string
@@ -38,6 +42,7 @@ type settings struct {
 	script, checkScript, removeScript string
 	notify                            string
 	hookTimeout                       time.Duration
+	hookUser                          string
 
 	checks    []string
 	successes int
@@ -81,6 +86,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&s.removeScript, "remove-script", "", "`program` that takes a first deployment off the host when it fails")
 	fs.StringVar(&s.notify, "notify", "", "`program` that tells a person when something is wrong here, and when it is over; it has a minute, and nothing waits for it")
 	fs.DurationVar(&s.hookTimeout, "hook-timeout", 10*time.Minute, "`time` that a program may take")
+	fs.StringVar(&s.hookUser, "hook-user", "", "`user[:group]` that the programs run as, with nothing that this user has not; needs root")
 	fs.StringArrayVar(&s.checks, "verify", nil, "`check` after a deployment, such as type=tls,addr=localhost:443,cert=etc/site.pem; may be repeated, one a line in the variable")
 	fs.IntVar(&s.successes, "successes", spec.DefaultSuccesses, "`number` of times in a row that every check has to pass")
 	fs.DurationVar(&s.total, "verify-total", spec.DefaultTotal, "`time` that the checks have until they pass")
@@ -137,6 +143,16 @@ func (s *settings) options() (agent.Options, error) {
 	}
 	if s.poll < 0 { // as in the original tool set
 		o.Poll.Interval = 15 * time.Second
+	}
+	if s.hookUser != "" {
+		if os.Geteuid() != 0 {
+			return o, cli.Usage("-hook-user needs an agent that runs as root")
+		}
+		user, err := agent.LookupUser(s.hookUser)
+		if err != nil {
+			return o, cli.Usage("-hook-user: %w", err)
+		}
+		o.Hook.User = user
 	}
 	var err error
 	if o.Keep, err = s.retention(); err != nil {

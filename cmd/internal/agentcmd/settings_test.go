@@ -1,6 +1,8 @@
 package agentcmd
 
 import (
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +27,28 @@ func TestTimeBetweenPolls(t *testing.T) {
 		o, err := s.options()
 		if refused := err != nil; refused != (want == 0) || !refused && o.Poll.Interval != want {
 			t.Errorf("-poll %s: %v, %v, want %v", poll, o.Poll.Interval, err, want)
+		}
+	}
+}
+
+func TestHookUserThatIsUnknownEndsTheStart(t *testing.T) {
+	for user, want := range map[string]string{
+		"no-such-user":      `user "no-such-user": not in /etc/passwd`,
+		"root:no-such-team": `group "no-such-team": not in /etc/group`,
+		"root":              "",
+	} {
+		var s settings
+		fs := pflag.NewFlagSet("deploy-agent", pflag.ContinueOnError)
+		s.flags(fs)
+		if err := console.ParseFlags(fs, []string{"-name", "web", "-hook-user", user}, false); err != nil {
+			t.Fatal(err)
+		}
+		o, err := s.options()
+		if os.Geteuid() != 0 {
+			want = "-hook-user needs an agent that runs as root"
+		}
+		if want == "" && (err != nil || o.Hook.User.Name != "root") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("-hook-user %s: %+v, %v, want %q", user, o.Hook.User, err, want)
 		}
 	}
 }
