@@ -31,6 +31,10 @@ var (
 	ErrRegistryHolds = errors.New("held by the registry")
 	// ErrNotNow: the check script asks for patience.
 	ErrNotNow = errors.New("not now")
+	// ErrUnderWay: a deployment is under way.
+	ErrUnderWay = errors.New("a deployment is under way")
+	// ErrNoRoot: no such committed root is kept.
+	ErrNoRoot = errors.New("no committed root of this name or revision is kept")
 )
 
 // Agent keeps one configuration on one host. Make it with New.
@@ -39,7 +43,11 @@ type Agent struct {
 	workDir string
 	hooks   programs
 	look    looks
+	users   func(ctx context.Context, roots string, ids []string) (map[string]string, error)
 	crash   func(point string) // tests end the process here, with a panic
+	pulse   pulse
+	reports *reports
+	began   func() // a supervisor has been started; nil: nobody wants to know
 
 	// The machine's own, used by Run's goroutine only.
 	rec      *Record // working copy: durable after enter or save
@@ -51,13 +59,23 @@ type Agent struct {
 	said     map[string]string // last text said, by subject
 	held     string            // the registry's hold in words, as of the last poll; "": none
 	collect  collector
+	ahead    *ahead // nil: nothing is being unpacked
+	arrival  arrival
+	notifier *notifier // nil: nobody is to be notified
 
-	retry    bool // a person asks for it, in Broken
+	asked    bool      // a person wants what is new now, whatever the window says
+	shutTo   string    // what waits for the window, as of the last poll; "": nothing
+	retry    bool      // a person asks for it, in Broken
+	dry      bool      // a person asks for a dry run at the next poll
+	waiters  []*waiter // of people who want to know how it ends
 	commands chan func()
-	hurry    chan struct{} // a command waits for a step that polls while it looks
+	hurry    chan struct{} // a person did something: who polls beside a step polls now
+	uptime   func() time.Duration
+	alone    bool // commands act at once: no Run does, and nobody else has the directory
 
-	mu    sync.Mutex // guards saved
-	saved *Record    // the last that was entered or saved; never changed
+	mu      sync.Mutex // guards what follows
+	saved   *Record    // the last that was entered or saved; never changed
+	present present
 }
 
 // programs runs the host's programs: a hookRunner.
@@ -65,6 +83,7 @@ type programs interface {
 	run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error)
 	forget(dir, label string) error
 	startable(path string) error
+	readable(dir string) error
 }
 
 // looks are the ways to look from outside: those of package verify.
@@ -74,16 +93,24 @@ type looks struct {
 }
 
 func newAgent(o Options, workDir string) *Agent {
-	return &Agent{
+	a := &Agent{
 		o: o, workDir: workDir,
-		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor},
+		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor, user: o.Hook.User},
 		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
+		users:    usersOf,
 		crash:    func(string) {},
 		waits:    newBackoff(o.Poll, o.Name),
+		pulse:    pulse{since: time.Now()},
 		said:     map[string]string{},
 		commands: make(chan func()),
 		hurry:    make(chan struct{}),
+		uptime:   uptime,
 	}
+	if o.Hook.NotifyScript != "" {
+		a.notifier = newNotifier(a)
+	}
+	a.reports = newReports(a)
+	return a
 }
 
 // Run works until ctx is done and returns its cause; with Mode.Once until there
@@ -91,29 +118,41 @@ func newAgent(o Options, workDir string) *Agent {
 // it. Two agents on one directory: the second one's error wraps atomic.ErrLocked
 // and names the process of the first. Run may be called once.
 func (a *Agent) Run(ctx context.Context) error {
+	a.pulse.within(lockPatience)
+	defer a.pulse.rest()
 	if err := atomic.MkdirAll(a.o.Dir, 0o755); err != nil {
 		return err
 	}
-	waiting, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("waited %v", lockPatience))
-	lock, err := atomic.Wait(waiting, a.path("lock"))
-	cancel()
-	if err != nil {
-		return fmt.Errorf("cannot use %s: %w", a.o.Dir, err)
-	}
-	defer lock.Release()
-	dir, err := lockDir(a.o.Dir)
+	release, err := a.lock(ctx)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer release()
+	if a.o.Observe.Locked != nil {
+		defer a.o.Observe.Locked(a)()
+	}
+	a.show(func(p *present) { p.started = now() })
 	defer a.collect.stop()
+	defer a.dropAhead()
 	defer a.o.Source.Close()
+	a.notifier.start(ctx)
+	defer a.notifier.finish()
 	if err := a.start(ctx); err != nil {
 		return a.refuse(ctx, err)
 	}
 	a.logStart()
+	if a.reports != nil && !a.o.Mode.Once {
+		reporting, stop := context.WithCancel(ctx)
+		defer stop()
+		go a.reports.run(reporting)
+	}
 	if a.o.Mode.Retry {
 		if err := errors.Join(a.resumeNow(), a.retryNow()); err != nil {
+			return err
+		}
+	}
+	if a.o.Mode.Repair {
+		if err := a.repairNow(); err != nil {
 			return err
 		}
 	}
@@ -121,7 +160,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.wait(ctx, a.waits.spread())
 	}
 	for ctx.Err() == nil {
+		a.obey()
 		if done, err := a.turn(ctx); done {
+			if a.o.Mode.Once && ctx.Err() == nil {
+				a.tellLast(ctx)
+			}
 			return err
 		}
 	}
@@ -132,6 +175,25 @@ func (a *Agent) Run(ctx context.Context) error {
 // was killed while it started a program seems to hold it: the program has a copy
 // of the descriptor until it is executed.
 const lockPatience = 500 * time.Millisecond
+
+// lock takes the directory for this process.
+func (a *Agent) lock(ctx context.Context) (release func(), err error) {
+	waiting, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("waited %v", lockPatience))
+	defer cancel()
+	lock, err := atomic.Wait(waiting, a.path("lock"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot use %s: %w", a.o.Dir, err)
+	}
+	dir, err := lockDir(a.o.Dir)
+	if err != nil {
+		lock.Release()
+		return nil, err
+	}
+	return func() {
+		dir.Close()
+		lock.Release()
+	}, nil
+}
 
 // lockDir takes the lock of the original tool set's agent, so that neither
 // works in a directory of the other. It ends with the descriptor.
@@ -155,13 +217,18 @@ func (a *Agent) refuse(ctx context.Context, err error) error {
 	}
 	a.log().Error("held", "error", err)
 	a.tell("held: " + line(err))
+	a.pulse.rest()
+	a.notifier.refuse(err)
+	a.show(func(p *present) { p.err = err })
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
 // turn is one advance and the wait that follows where it took no arrow.
 func (a *Agent) turn(ctx context.Context) (done bool, err error) {
+	a.pulse.within(a.longest(a.rec.State))
 	err = a.advance(ctx)
+	a.reports.met(err)
 	a.retrying = err != nil && !errors.Is(err, errStay)
 	switch {
 	case ctx.Err() != nil:
@@ -169,16 +236,21 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	case err == nil:
 		a.waits.reset()
 		return false, nil
+	case errors.Is(err, errAgain):
+		return false, nil
 	case errors.Is(err, errStay):
 		a.waits.reset()
+		a.asked = false
 		a.unsay("step")
 		a.tell(a.status())
+		a.rest(nil)
 		if a.o.Mode.Once {
 			return true, a.outcome()
 		}
 		a.wait(ctx, a.waits.poll())
 		return false, nil
 	case a.o.Mode.Once:
+		a.rest(err)
 		return true, err
 	}
 	wait := a.waits.next()
@@ -187,7 +259,10 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	if full(err) {
 		a.collect.start(a, 0)
 	}
+	a.rest(err)
+	a.show(func(p *present) { p.waiting = line(err) })
 	a.wait(ctx, wait)
+	a.show(func(p *present) { p.waiting = "" })
 	if a.rec.State != Idle {
 		a.collect.stop()
 	}
@@ -199,30 +274,42 @@ func full(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// outcome is what a Run in Mode.Once has to say when it waits.
+// outcome is how a Run in Mode.Once ends when it waits.
 func (a *Agent) outcome() error {
+	err := a.verdict()
+	if errors.Is(err, ErrBroken) || errors.Is(err, ErrHeld) {
+		return err
+	}
+	if err := a.collect.now(a); err != nil {
+		a.log().Warn("collection not finished", "error", err)
+	}
+	return err
+}
+
+// verdict is what a machine that waits has to say.
+func (a *Agent) verdict() error {
 	switch {
 	case a.rec.State == Broken:
 		return fmt.Errorf("%w: %s", ErrBroken, a.rec.Deployment.Broken)
 	case a.result == nil && a.rec.Hold != nil:
-		return fmt.Errorf("%w: %s", ErrHeld, a.rec.Hold.Reason)
-	}
-	if err := a.collect.now(a); err != nil {
-		a.log().Warn("collection not finished", "error", err)
+		return fmt.Errorf("%w: %s", ErrHeld, a.rec.Hold)
 	}
 	return a.result
 }
 
 // wait waits for d, for ctx, or for what a person wants.
 func (a *Agent) wait(ctx context.Context, d time.Duration) {
+	a.pulse.within(d)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+	a.show(func(p *present) { p.next = now().Add(d) })
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	case do := <-a.commands:
 		do()
 	}
+	a.show(func(p *present) { p.next = time.Time{} })
 }
 
 // Record returns what the machine last made durable. The caller must not

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"deploytools/atomic"
 	"deploytools/layers"
@@ -19,11 +20,24 @@ import (
 
 func (a *Agent) layerFile(d digest.Digest) string { return a.path("cache", d.String()) }
 
+// cached reports whether the layer is there, as far as can be seen at once.
+func (a *Agent) cached(l wire.Layer) bool {
+	info, err := os.Lstat(a.layerFile(l.Hash))
+	return err == nil && info.Mode().IsRegular() && (l.Size == 0 || info.Size() == l.Size)
+}
+
+// uncached returns the layers that are not there.
+func (a *Agent) uncached(c *wire.Configuration) []wire.Layer {
+	return slices.DeleteFunc(slices.Clone(c.Layers), a.cached)
+}
+
 // fill brings the configuration's missing layers into the cache.
 func (a *Agent) fill(ctx context.Context, c *wire.Configuration) error {
-	for _, l := range c.Layers {
-		info, err := os.Lstat(a.layerFile(l.Hash))
-		if err == nil && info.Mode().IsRegular() && (l.Size == 0 || info.Size() == l.Size) {
+	missing := a.uncached(c)
+	a.arrival.expect(missing)
+	defer a.arrival.over()
+	for _, l := range missing {
+		if a.cached(l) { // it is there twice
 			continue
 		}
 		if err := a.download(ctx, l); err != nil {
@@ -49,12 +63,22 @@ func (a *Agent) download(ctx context.Context, l wire.Layer) error {
 	if _, err := io.Copy(seen, f); err != nil {
 		return err
 	}
+	resumed := seen.Len() > 0
+	if seen.Digest() != l.Hash && l.Size > 0 && seen.Len() >= l.Size {
+		return a.downloadAnew(ctx, l, partial)
+	}
+	readers := a.ahead.layer(l.Hash)
+	if err := readers.begin(partial, seen.Len()); err != nil {
+		return err
+	}
 	if seen.Digest() != l.Hash { // else only the rename is missing
 		started := now()
 		offset := seen.Len()
-		if err := a.transfer(ctx, l.Hash, offset, &limited{io.MultiWriter(f, seen), room(l, offset)}); err != nil {
+		a.arrival.begin(l, offset)
+		w := io.MultiWriter(f, seen, readers, arrivalWriter{a})
+		if err := a.transfer(ctx, l.Hash, offset, &limited{w, room(l, offset)}); err != nil {
 			if errors.Is(err, errTooLong) {
-				return errors.Join(err, os.Remove(partial))
+				return errors.Join(err, a.forget(partial))
 			}
 			return err
 		}
@@ -62,12 +86,32 @@ func (a *Agent) download(ctx context.Context, l wire.Layer) error {
 			"bytes", seen.Len()-offset, "duration_ms", now().Sub(started).Milliseconds())
 	}
 	if got := seen.Digest(); got != l.Hash {
-		return errors.Join(fmt.Errorf("have %s, want %s: %w", got, l.Hash, digest.ErrMismatch), os.Remove(partial))
+		if resumed {
+			return a.downloadAnew(ctx, l, partial)
+		}
+		return errors.Join(fmt.Errorf("have %s, want %s: %w", got, l.Hash, digest.ErrMismatch), a.forget(partial))
 	}
+	readers.end()
 	if err := f.Sync(); err != nil {
 		return err
 	}
 	return atomic.Rename(partial, a.layerFile(l.Hash))
+}
+
+// downloadAnew fetches a layer from its start, since what was there of it was not
+// of it: after a power loss a file can have its length and not its bytes.
+func (a *Agent) downloadAnew(ctx context.Context, l wire.Layer, partial string) error {
+	a.log().Warn("part of a layer damaged", "layer", l.Name+":"+l.Version, "digest", l.Hash)
+	if err := a.forget(partial); err != nil {
+		return err
+	}
+	return a.download(ctx, l)
+}
+
+// forget removes what has come of a layer, and what was made of it.
+func (a *Agent) forget(partial string) error {
+	a.dropAhead()
+	return os.Remove(partial)
 }
 
 // maxLayer is the largest archive of a layer whose size was not told.
@@ -101,9 +145,17 @@ func (a *Agent) stack(c *wire.Configuration) []layers.Layer {
 	var all []layers.Layer
 	for _, l := range c.Layers {
 		all = append(all, layers.Layer{Name: l.Name + ":" + l.Version, Digest: l.Hash,
-			Open: func() (io.ReadCloser, error) { return os.Open(a.layerFile(l.Hash)) }})
+			Open: func() (io.ReadCloser, error) { return a.openLayer(l.Hash) }})
 	}
 	return all
+}
+
+func (a *Agent) openLayer(d digest.Digest) (io.ReadCloser, error) {
+	f, err := os.Open(a.layerFile(d))
+	if err != nil {
+		return nil, err
+	}
+	return beating{f, &a.pulse}, nil
 }
 
 // purge removes the configuration's cached layers that have lost their digest,

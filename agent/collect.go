@@ -6,17 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
 	"deploytools/atomic"
-	"deploytools/layers/digest"
 )
 
 const (
 	collectEvery  = time.Hour // where nothing was deployed
-	keepEvidence  = 50        // deployments
 	batch         = 100       // names removed between two pauses
 	batchPause    = 50 * time.Millisecond
 	doomedPattern = `^[0-9]{6,}-[0-9a-f]{12}$`
@@ -57,7 +54,7 @@ func (c *collector) start(a *Agent, delay time.Duration) {
 		if sleep(ctx, delay) != nil {
 			return
 		}
-		if err := a.collectAll(ctx, a.Record()); err != nil && ctx.Err() == nil {
+		if err := a.collectAll(ctx, a.Record(), func(string) {}); err != nil && ctx.Err() == nil {
 			a.log().Warn("collection not finished", "configuration", a.o.Name, "error", err)
 		}
 	}()
@@ -76,142 +73,81 @@ func (c *collector) stop() {
 // now collects in the caller's time, as a run without a background has to.
 func (c *collector) now(a *Agent) error {
 	c.stop()
-	return a.collectAll(context.Background(), a.Record())
+	return a.collectAll(context.Background(), a.Record(), a.crash)
 }
 
-// needed is what a collection must not touch, by names in roots/ and cache/.
-type needed struct {
-	roots  map[string]bool
-	layers map[digest.Digest]bool
-}
-
-func (n *needed) keep(r *Root) {
-	if r == nil || r.Configuration == nil {
-		return
-	}
-	if r.Dir != "" {
-		n.roots[filepath.Base(r.Dir)] = true
-	}
-	for _, l := range r.Configuration.Layers {
-		n.layers[l.Hash] = true
-	}
-}
-
-// needed keeps what is live, the rollback target, what is in flight, what
-// `current` names whoever moved it there, and as many committed roots as the
-// options say, the target among them.
-func (a *Agent) needed(r *Record, roots []*Root) needed {
-	n := needed{map[string]bool{}, map[digest.Digest]bool{}}
-	n.keep(r.Live)
-	if link, err := a.link(); err == nil && link != "" {
-		n.roots[filepath.Base(filepath.Clean(link))] = true
-	}
-	left := a.o.Keep.Roots
-	if r.Back != nil {
-		n.keep(r.Back)
-		left--
-	}
-	if d := r.Deployment; d != nil {
-		n.keep(&d.New)
-		n.keep(d.From)
-		n.keep(d.Back)
-	}
-	for _, root := range slices.Backward(roots) {
-		if left > 0 && !root.Committed.IsZero() && !n.roots[filepath.Base(root.Dir)] {
-			n.keep(root)
-			left--
-		}
-	}
-	return n
-}
-
-// collectAll removes all that r does not need. It can be called again.
-func (a *Agent) collectAll(ctx context.Context, r *Record) error {
-	roots, err := a.roots()
+// collectAll removes all that r does not need. It can be called again. point is
+// told where tests end the process.
+func (a *Agent) collectAll(ctx context.Context, r *Record, point func(string)) error {
+	t, err := a.retention(ctx, r)
 	if err != nil {
 		return err
 	}
-	n := a.needed(r, roots)
-	p := &pace{ctx: ctx}
-	return errors.Join(a.collectRoots(p, n), a.collectCache(p, n), a.collectEvidence(p, r))
+	if t.Short > 0 {
+		a.log().Warn("limit of disk space not kept", "configuration", a.o.Name, "bytes", t.Short, "error", "nothing more may go by "+t.Limit)
+	}
+	p := &pace{ctx: ctx, point: point}
+	return errors.Join(a.collectThings(p, t), a.collectDocuments(p), a.collectEvidence(p, r))
 }
 
-// collectRoots hides a root durably before the first file of it goes: a name
-// without a dot is a complete root.
-func (a *Agent) collectRoots(p *pace, n needed) error {
-	entries, err := os.ReadDir(a.path("roots"))
-	if err != nil {
-		return err
-	}
+// collectThings removes what the retention lets go.
+func (a *Agent) collectThings(p *pace, t *Retention) error {
 	var all []error
-	for _, e := range entries {
+	for _, d := range t.Things {
 		if p.ctx.Err() != nil {
 			break
 		}
-		name := e.Name()
-		id := strings.TrimSuffix(strings.TrimSuffix(name, ".json"), ".manifest")
-		hidden, staged := atomic.Staged(name)
+		dir, name := filepath.Split(d.Name)
 		switch {
-		case staged && rootName.MatchString(hidden) && e.IsDir():
-			all = append(all, p.removeTree(a.path("roots"), name))
-		case !rootName.MatchString(id) || n.roots[id]:
-		case id != name: // a document; its root goes first
-			if _, err := os.Lstat(a.path("roots", id)); os.IsNotExist(err) {
-				all = append(all, atomic.Remove(a.path("roots", name)))
+		case d.Kept:
+		case dir == "cache/":
+			if p.step() == nil {
+				all = append(all, os.Remove(a.path(d.Name)))
 			}
-		case e.IsDir():
-			all = append(all, a.collectRoot(p, id))
+		case strings.HasPrefix(name, "."):
+			all = append(all, p.removeTree(a.path("roots"), name))
+		default:
+			all = append(all, a.collectRoot(p, name, d.Rule))
 		}
 	}
 	return errors.Join(all...)
 }
 
-func (a *Agent) collectRoot(p *pace, id string) error {
+// collectRoot hides a root durably before the first file of it goes: a name
+// without a dot is a complete root.
+func (a *Agent) collectRoot(p *pace, id, rule string) error {
+	if a.pinned(id) != "" { // since it was decided
+		return nil
+	}
 	hidden := "." + id + ".partial"
 	if err := atomic.Rename(a.path("roots", id), a.path("roots", hidden)); err != nil {
 		return err
 	}
-	a.log().Info("root collected", "root", id)
-	return errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")),
-		p.removeTree(a.path("roots"), hidden))
+	p.point("root hidden")
+	a.log().Info("root collected", "root", id, "reason", rule)
+	err := errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")))
+	p.point("documents removed")
+	return errors.Join(err, p.removeTree(a.path("roots"), hidden))
 }
 
-// collectCache removes layers, and parts of them, that no kept root has and
-// that are old: a configuration that was just withdrawn often comes back.
-func (a *Agent) collectCache(p *pace, n needed) error {
-	entries, err := os.ReadDir(a.path("cache"))
+// collectDocuments removes the documents of roots that are no more.
+func (a *Agent) collectDocuments(p *pace) error {
+	entries, err := os.ReadDir(a.path("roots"))
 	if err != nil {
 		return err
 	}
+	n := a.needed(a.Record(), nil)
 	var all []error
 	for _, e := range entries {
-		name := strings.TrimSuffix(strings.TrimPrefix(e.Name(), "."), ".partial")
-		d, err := digest.Parse(name)
-		temp := strings.HasPrefix(name, "temp-") // of the original tool set
-		info, infoErr := e.Info()
-		if err != nil && !temp || n.layers[d] || infoErr != nil || !info.Mode().IsRegular() || time.Since(info.ModTime()) < a.o.Keep.CacheAge {
+		name := e.Name()
+		id, found := strings.CutSuffix(name, ".json")
+		if !found {
+			id, found = strings.CutSuffix(name, ".manifest")
+		}
+		if !found || !rootName.MatchString(id) || n.roots[id] != "" || p.ctx.Err() != nil || a.there("roots/"+id) {
 			continue
 		}
-		if p.step() != nil {
-			break
-		}
-		all = append(all, os.Remove(a.path("cache", e.Name())))
-	}
-	return errors.Join(all...)
-}
-
-func (a *Agent) collectEvidence(p *pace, r *Record) error {
-	entries, err := os.ReadDir(a.path("deployments"))
-	if err != nil {
-		return err
-	}
-	var all []error
-	for i, e := range entries { // sorted by name, so by age
-		id := e.Name()
-		inFlight := r.Deployment != nil && r.Deployment.ID == id || r.Last != nil && r.Last.ID == id
-		if i < len(entries)-keepEvidence && !inFlight && rootName.MatchString(id) {
-			all = append(all, p.removeTree(a.path("deployments"), id))
-		}
+		all = append(all, atomic.Remove(a.path("roots", name)))
 	}
 	return errors.Join(all...)
 }

@@ -66,7 +66,7 @@ func TestCollectionTouchesNothingThatIsNeeded(t *testing.T) {
 		h.o.Keep.Roots = keep
 		n := h.new().needed(r, old)
 		for i := range 10 {
-			dir, layer := n.roots[filepath.Base(root(i).Dir)], n.layers[digest.Of([]byte{byte(i)})]
+			dir, layer := n.roots[filepath.Base(root(i).Dir)] != "", n.layers[digest.Of([]byte{byte(i)})] != ""
 			if needed := slices.Contains(want, i); dir != needed || layer != needed {
 				t.Errorf("Keep %d: root %d is needed: %t, its layer: %t, want %t", keep, i, dir, layer, needed)
 			}
@@ -172,7 +172,7 @@ func TestCollectionIsPacedAndCanBeStopped(t *testing.T) {
 			t.Errorf("stopped in the middle, %d files are left", len(hidden))
 		}
 		started := time.Now()
-		must(h.new().collectAll(t.Context(), h.readRecord()))
+		must(h.new().collectAll(t.Context(), h.readRecord(), func(string) {}))
 		if took := time.Since(started); took < 5*batchPause || len(h.names("roots")) != 6 {
 			t.Errorf("went on for %v, %q are left", took, h.names("roots"))
 		}
@@ -200,27 +200,6 @@ func TestCollectionFollowsNoLink(t *testing.T) {
 	if _, err := os.Lstat(dir + "/tree"); !os.IsNotExist(err) {
 		t.Errorf("the tree is left: %v", err)
 	}
-}
-
-func TestEvidence(t *testing.T) {
-	bubble(t, func(t *testing.T, h *host) {
-		h.src.put("v1", with(failHook))
-		h.want("", ErrRolledBack)
-		b, err := os.ReadFile(h.dir + "/deployments/" + h.agent.Record().Last.ID + "/deployment.json")
-		for _, want := range []string{`"Verdict": "bad"`, "exit status 1", `"State": "Restoring"`, `"Name": "web"`} {
-			if !strings.Contains(string(b), want) {
-				t.Errorf("the evidence lacks %q: %v\n%s", want, err, b)
-			}
-		}
-		for i := range keepEvidence + 10 {
-			must(os.MkdirAll(fmt.Sprintf("%s/deployments/%06d-0123456789ab", h.dir, i+100), 0o700))
-		}
-		must(os.Mkdir(h.dir+"/deployments/mine", 0o700))
-		h.want("", ErrRolledBack)
-		if n := len(h.names("deployments")); n != keepEvidence+1 {
-			t.Errorf("%d directories of evidence are left", n)
-		}
-	})
 }
 
 // A collection that fails does not make a deployment fail.

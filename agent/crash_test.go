@@ -159,6 +159,26 @@ func TestCrashOnTheWayBackWithoutRegistry(t *testing.T) {
 	}
 }
 
+// A kill on the way back does not cost the root that a person would go back to.
+func TestCrashOnTheWayBackKeepsTheRootBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, newFakeRegistry())
+		for _, v := range []string{"1", "2"} {
+			h.src.put("v"+v, one(v))
+			h.want("v"+v, nil)
+		}
+		before := h.agent.Record().Back.Dir
+		h.src.put("v3", with(failVerify))
+		points, hosts := h.killed(memoryDir(t))
+		for i, k := range hosts {
+			k.run()
+			if back := k.agent.Record().Back; back == nil || back.Dir != before {
+				t.Errorf("after a kill at %q: back is %+v, want %s", points[i], back, before)
+			}
+		}
+	})
+}
+
 // Once it is on record, a person's rollback ends where it was to end.
 func TestCrashInARollbackByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -175,10 +195,10 @@ func TestCrashInARollbackByHand(t *testing.T) {
 		h.seam = func(p string) {
 			points, hosts = append(points, p), append(hosts, h.copied(filepath.Join(memoryDir(t), "copy")))
 		}
-		must(h.agent.Rollback(t.Context()))
+		h.rollback("")
 		pass(time.Hour)
 		stop()
-		if len(points) < 15 || points[0] != "entered Fetching" {
+		if len(points) < 15 || points[0] != "wanted" {
 			t.Fatalf("passed %q", points)
 		}
 		for i, k := range hosts {

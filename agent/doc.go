@@ -15,10 +15,11 @@
 //
 //	lock                           held while Run runs
 //	journal.json                   the record: the truth, together with readlink(current)
+//	control.sock                   where the program around an agent answers; see cmd/internal/control
 //	current -> roots/000042-1f3a9c77d2e0
-//	roots/000042-1f3a9c77d2e0/     a complete tree; .json (a Root) and .manifest beside it
+//	roots/000042-1f3a9c77d2e0/     a complete tree; .json (a Root) and .manifest beside it, and .pin if a person made it
 //	cache/DIGEST                   layers; compared with their digest at each use
-//	deployments/ID/                evidence: deployment.json and the hook's files
+//	deployments/ID/                evidence: evidence.json and the hook's files
 //	.back, .reserve                the link to return by, and room to write the record then
 //
 // Names in roots/ that start with a dot are trees half made or half deleted. A
@@ -33,9 +34,9 @@
 //
 // # Concurrency
 //
-// Run owns the machine and calls the Source from one goroutine, but for polls
-// during a soak, when nothing else uses it. The other methods are safe for
-// concurrent use.
+// Run owns the machine. What takes long runs beside it, while it does what people
+// want; at most one goroutine at a time calls the Source. The other methods are
+// safe for concurrent use.
 //
 //	a, err := agent.New(agent.Options{Name: "web", Dir: "/var/lib/deploy-agent", Source: s})
 //	err = a.Run(ctx)   // until ctx is done

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"deploytools/atomic"
@@ -13,8 +14,11 @@ import (
 // passed are the variables that programs get from the agent's own environment.
 var passed = []string{"PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "LANG", "LC_ALL", "SHELL"}
 
+// personal are those of them that say who one is.
+var personal = []string{"HOME", "USER", "LOGNAME", "SHELL"}
+
 // runHook runs one of the host's programs. kind says which and for what: check,
-// deploy, rollback, remove; label names its files in the evidence.
+// deploy, rollback, remove, leave; label names its files in the evidence.
 func (a *Agent) runHook(ctx context.Context, d *Deployment, kind, label string) (hookResult, error) {
 	dir := a.evidence(d)
 	if err := atomic.MkdirAll(dir, 0o711); err != nil {
@@ -29,13 +33,18 @@ func (a *Agent) runHook(ctx context.Context, d *Deployment, kind, label string) 
 	if err := atomic.WriteFile(v.stateFile, state, 0o644); err != nil {
 		return hookResult{}, err
 	}
-	c := hookCall{Dir: dir, Label: label, Path: v.program, Env: a.environment(d, v), WorkDir: a.workDir, Timeout: a.o.Hook.Timeout}
+	c := hookCall{Dir: dir, Label: label, Path: v.program, Env: a.environment(d, v), WorkDir: a.workDir, Timeout: a.o.Hook.Timeout,
+		Guard: a.guardOf(d, kind), began: a.began}
 	// The supervisor holds the deadline. This one is for the case that it is
 	// stopped: three attempts, each with its grace time.
 	ctx, cancel := context.WithTimeout(ctx, hookRuns*(a.o.Hook.Timeout+hookGrace+hookPatience))
 	defer cancel()
-	result, err := a.hooks.run(ctx, c, func(text string) {
-		a.log().Info("hook output", "command", label, "output", text)
+	var result hookResult
+	err = a.during(ctx, "", func(ctx context.Context) (err error) {
+		result, err = a.hooks.run(ctx, c, func(text string) {
+			a.log().Info("hook output", "command", label, "output", text)
+		})
+		return err
 	})
 	if err == nil {
 		a.log().Info("hook run", "command", label, "status", result.Exit, "attempt", result.Attempt,
@@ -68,6 +77,9 @@ func (a *Agent) view(d *Deployment, kind string) view {
 	case "rollback":
 		v.action, v.reason = "rollback", d.Reason // also where a person's rollback failed
 		v.old, v.new, v.layers = &d.New, d.Back, d.Back
+	case "leave":
+		v.program, v.phase, v.action, v.reason = a.o.Hook.RemoveScript, "remove", "remove", d.Reason
+		v.old, v.new = &d.New, nil
 	case "remove":
 		v.program, v.phase, v.action, v.reason = a.o.Hook.RemoveScript, "remove", "rollback", d.Reason
 		v.old, v.new = &d.New, nil
@@ -75,14 +87,24 @@ func (a *Agent) view(d *Deployment, kind string) view {
 	return v
 }
 
-// environment is the whole of it, but DEPLOY_ATTEMPT. All paths are absolute.
-func (a *Agent) environment(d *Deployment, v view) []string {
+// passedOn are the variables of the agent's own environment that programs get,
+// with those of the user that they run as; nil: the agent's own.
+func passedOn(as *User) []string {
 	var env []string
 	for _, name := range passed {
-		if value, ok := os.LookupEnv(name); ok {
+		if value, ok := os.LookupEnv(name); ok && (as == nil || !slices.Contains(personal, name)) {
 			env = append(env, name+"="+value)
 		}
 	}
+	if as != nil {
+		env = append(env, as.variables()...)
+	}
+	return env
+}
+
+// environment is the whole of it, but DEPLOY_ATTEMPT. All paths are absolute.
+func (a *Agent) environment(d *Deployment, v view) []string {
+	env := passedOn(a.o.Hook.User)
 	set := func(name, value string) { env = append(env, name+"="+value) }
 	root := func(prefix string, r *Root) {
 		if r == nil {

@@ -141,7 +141,7 @@ type fakeHooks struct {
 
 func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error) {
 	status := c.file("status.json")
-	r := hookResult{Path: c.Path, Attempt: 1}
+	r := hookResult{Path: c.Path, Attempt: 1, Started: now()}
 	if b, err := os.ReadFile(status); err == nil {
 		must(json.Unmarshal(b, &r))
 		return r, nil
@@ -155,10 +155,14 @@ func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (h
 		env[name] = value
 	}
 	f.h.calls = append(f.h.calls, env)
+	if c.began != nil {
+		c.began()
+	}
 	f.h.seam("before " + c.Label)
+	must(os.WriteFile(c.file("output"), []byte(c.Label+" of "+env["DEPLOY_ID"]+"\n"), 0o600))
 	r.Exit = f.effect(env)
 	f.h.seam("after " + c.Label)
-	b, err := json.Marshal(r)
+	b, err := json.Marshal(hookStatus{Format: hookFormat, hookResult: r})
 	must(err)
 	must(atomic.WriteFile(status, b, 0o600))
 	return r, nil
@@ -186,6 +190,8 @@ func has(root, name string) int {
 }
 
 func (f *fakeHooks) startable(path string) error { return f.unready[path] }
+
+func (f *fakeHooks) readable(string) error { return nil }
 
 func (f *fakeHooks) forget(dir, label string) error {
 	return os.RemoveAll(filepath.Join(dir, label+".status.json"))

@@ -2,112 +2,14 @@ package agent
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"deploytools/layers/digest"
 	"deploytools/registry/wire"
 )
-
-// The methods below wait for the step that runs to return, or for their ctx: they
-// act between two steps, where the machine waits. In Verifying, which may take
-// long, they have the registry polled at once.
-
-// Hold stops new deployments until Resume. One that is under way goes on.
-func (a *Agent) Hold(ctx context.Context, reason string) error {
-	return a.command(ctx, func() error {
-		a.rec.Hold = &Hold{Reason: reason, Since: now(), Standing: true}
-		return a.save()
-	})
-}
-
-// Resume ends every hold. Without one it does nothing. Where the hold was for
-// `current`, moved to what is no root of ours or deleted, it names the live root
-// again: else the next poll would set the same hold.
-func (a *Agent) Resume(ctx context.Context) error {
-	return a.command(ctx, a.resumeNow)
-}
-
-func (a *Agent) resumeNow() error {
-	if err := a.relink(); err != nil {
-		return err
-	}
-	a.rec.Hold = nil
-	return a.save()
-}
-
-// relink moves `current` back from where the hold found it.
-func (a *Agent) relink() error {
-	h, live := a.rec.Hold, a.rec.Live
-	if h == nil || live == nil || a.rec.State != Idle {
-		return nil
-	}
-	link, err := a.link()
-	if err != nil || link != h.Link || link == live.Dir {
-		return err
-	}
-	return a.pointAt(live)
-}
-
-// Retry lets go of all marks, so that what failed here is tried again, and in
-// Broken closes the deployment.
-func (a *Agent) Retry(ctx context.Context) error {
-	return a.command(ctx, a.retryNow)
-}
-
-func (a *Agent) retryNow() error {
-	a.rec.Marks = nil
-	a.retry = a.rec.State == Broken
-	return a.save()
-}
-
-// Rollback makes the root live that was committed before the live one, as it
-// lies there, and sets a hold until the registry has a later revision than the
-// next poll finds. It returns when that is on record, and needs no registry. Twice
-// is forward again. Without such a root, or where a deployment waits to try
-// again, it is an error.
-func (a *Agent) Rollback(ctx context.Context) error {
-	return a.command(ctx, func() error {
-		switch {
-		case a.rec.State != Idle:
-			return fmt.Errorf("cannot roll back: a deployment is under way, in %s", a.rec.State)
-		case a.rec.Back == nil || a.rec.Live == nil:
-			return errors.New("cannot roll back: no earlier root is kept")
-		}
-		if err := a.goBack(); err != nil {
-			return err
-		}
-		return a.enter(Fetching)
-	})
-}
-
-// Wake ends the wait for the next poll or try.
-func (a *Agent) Wake(ctx context.Context) error {
-	return a.command(ctx, func() error { return nil })
-}
-
-// command has Run's goroutine do something when it next waits, and returns what
-// came of it. What was not written is undone.
-func (a *Agent) command(ctx context.Context, do func() error) error {
-	result := make(chan error, 1)
-	run := func() {
-		err := do()
-		if err != nil {
-			a.rec = a.Record().clone()
-		}
-		result <- err
-	}
-	for hurry := a.hurry; ; hurry = nil {
-		select {
-		case a.commands <- run:
-			return <-result
-		case hurry <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
 
 // heed notes whether the registry holds the configuration, and logs when that
 // changes. Such a hold is the registry's to begin and to end: it is not on our
@@ -129,6 +31,69 @@ func (a *Agent) heed(st wire.PollState) {
 		a.log().Warn("held by the registry", "configuration", a.o.Name, "revision", st.Revision, "reason", held)
 	}
 	a.held = held
+	a.show(func(p *present) { p.held = held })
+}
+
+// rolledBackReason is that of the hold which a person's rollback sets.
+const rolledBackReason = "rolled back by hand"
+
+// rolledBack returns the hold after a person's rollback: one that stands goes on
+// standing; nil: there was none.
+func (h *Hold) rolledBack() *Hold {
+	if h == nil || !h.Standing {
+		return &Hold{Reason: rolledBackReason, Since: now(), Rolled: true}
+	}
+	standing := *h
+	standing.Rolled, standing.Revision, standing.Digest = true, 0, digest.Digest{}
+	return &standing
+}
+
+// String returns the hold in words.
+func (h *Hold) String() string {
+	if h.Until.IsZero() {
+		return h.Reason
+	}
+	return h.Reason + ", until " + h.Until.Format(time.RFC3339)
+}
+
+// over reports whether the time of a hold has come. One that was asked for as a
+// duration lasts so long, whatever the clock is set to; after a boot nothing but
+// the clock is left to ask. One that was asked for as a time follows the clock.
+func (a *Agent) over(h *Hold) bool {
+	if h.Until.IsZero() {
+		return false
+	}
+	if boot, err := bootID(); err == nil && h.Uptime > 0 && h.Boot == boot {
+		return a.uptime() >= h.Uptime
+	}
+	return !now().Before(h.Until)
+}
+
+// uptime is how long the host has been up, asleep too.
+func uptime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
+// endHold ends the hold whose time has come, also while the registry cannot be
+// asked. The end is on record: a clock that is set back does not undo it.
+func (a *Agent) endHold() error {
+	h := a.rec.Hold
+	if h == nil || !a.over(h) {
+		return nil
+	}
+	a.rec.Hold = nil
+	if h.Rolled {
+		a.rec.Hold = &Hold{Reason: rolledBackReason, Since: h.Since, Rolled: true, Revision: h.Revision, Digest: h.Digest}
+	}
+	if err := a.save(); err != nil {
+		return err
+	}
+	a.log().Info("hold ended", "configuration", a.o.Name, "reason", h.Reason)
+	return nil
 }
 
 // watchLink sets a hold when `current` was moved by hand, and ends one whose
@@ -142,17 +107,22 @@ func (a *Agent) watchLink(st wire.PollState) error {
 	if a.rec.Live != nil {
 		want = a.rec.Live.Dir
 	}
+	gone := want != "" && link == want && !a.there(want)
 	switch h := a.rec.Hold; {
 	case link != want && (h == nil || h.Link != link):
 		return a.moved(link, st)
-	case h == nil || h.Standing || absent(st):
+	case gone && h == nil && st.Digest == a.rec.Live.Configuration.Digest: // else another comes anyway
+		return a.vanished(link, st)
+	case h == nil || h.Standing && !h.Rolled || absent(st):
 		return nil
 	case h.Digest.IsZero(): // set when the registry could not be asked
 		hold := *h
 		hold.Revision, hold.Digest = st.Revision, st.Digest
 		a.rec.Hold = &hold
 		return a.save()
-	case h.Link != "" && link == want, st.Revision > h.Revision, st.Revision == 0 && st.Digest != h.Digest:
+	case h.Standing:
+		return nil
+	case h.Link != "" && link == want && !gone, st.Revision > h.Revision, st.Revision == 0 && st.Digest != h.Digest:
 		a.rec.Hold = nil
 		a.log().Info("hold ended", "configuration", a.o.Name, "revision", st.Revision)
 		return a.save()
@@ -160,12 +130,20 @@ func (a *Agent) watchLink(st wire.PollState) error {
 	return nil
 }
 
+// vanished notes that the live root was deleted: a later revision takes its
+// place, or a person's repair.
+func (a *Agent) vanished(link string, st wire.PollState) error {
+	a.rec.Hold = &Hold{Reason: fmt.Sprintf("the live root %s is gone", link), Since: now(), Link: link, Revision: st.Revision, Digest: st.Digest}
+	a.log().Error("live root is gone", "configuration", a.o.Name, "root", link)
+	return a.save()
+}
+
 // moved notes that a person moved `current`. If it names a committed root of
 // ours, that is the live one now; if not, the record keeps the one it knew.
 func (a *Agent) moved(link string, st wire.PollState) error {
 	h := &Hold{Reason: fmt.Sprintf("`current` was moved by hand to %q", link), Since: now(), Link: link, Revision: st.Revision, Digest: st.Digest}
-	if a.rec.Hold != nil {
-		h.Standing = a.rec.Hold.Standing
+	if old := a.rec.Hold; old != nil {
+		h.Standing, h.Until, h.Uptime, h.Boot = old.Standing, old.Until, old.Uptime, old.Boot
 	}
 	root, err := a.committed(link)
 	if err != nil {

@@ -37,6 +37,9 @@ type hookCall struct {
 	Env     []string      // its whole environment; DEPLOY_ATTEMPT is put in by run
 	WorkDir string        // its working directory: the agent's own
 	Timeout time.Duration // for each attempt: TERM to its process group then, KILL after 10 s more
+	User    *User         // whom it runs as, put in by run; nil: the agent's own
+	Guard   *guard        // what the supervisor does after its end; nil: nothing
+	began   func()        // is called when a supervisor has been started; nil: nothing
 }
 
 func (c *hookCall) file(kind string) string { return filepath.Join(c.Dir, c.Label+"."+kind) }
@@ -85,6 +88,7 @@ func (r hookResult) Err() error {
 type hookRunner struct {
 	log      *slog.Logger  // nil: nothing is logged
 	argv     []string      // the supervisor; nil: our own program with SuperviseCommand
+	user     *User         // whom programs run as; nil: ours
 	grace    time.Duration // 0: hookGrace
 	patience time.Duration // 0: hookPatience
 }
@@ -107,7 +111,8 @@ func (h *hookRunner) run(ctx context.Context, c hookCall, onLine func(string)) (
 	if err := c.check(); err != nil {
 		return hookResult{}, err
 	}
-	t := &tail{path: c.file("output"), onLine: onLine}
+	c.User = h.user
+	t := &tail{path: c.file("output"), onLine: onLine, most: hookLogged}
 	defer t.close()
 	for lost := 0; ; lost++ {
 		if err := h.awaitFree(ctx, &c, t); err != nil {
@@ -167,6 +172,9 @@ func (h *hookRunner) supervised(ctx context.Context, c *hookCall, t *tail) error
 	if err != nil {
 		return fmt.Errorf("cannot start the supervisor of %q: %w", c.Path, err)
 	}
+	if c.began != nil {
+		c.began()
+	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }() // ends with the supervisor, which may be after run
 	tick := time.NewTicker(hookTick)
@@ -183,6 +191,9 @@ func (h *hookRunner) supervised(ctx context.Context, c *hookCall, t *tail) error
 			return nil
 		case <-tick.C:
 			t.poll(ctx)
+			if _, ok, _ := c.result(); ok && c.Guard != nil {
+				return nil // the guard stands until we go on
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("%q: %w", c.Path, context.Cause(ctx))
 		}
@@ -192,7 +203,8 @@ func (h *hookRunner) supervised(ctx context.Context, c *hookCall, t *tail) error
 // start re-executes our program in a session of its own: neither the end of the
 // agent nor a signal to its group or terminal reaches the supervisor. The order goes through
 // a pipe, which keeps the environment off the disk; gob, since JSON would alter
-// what is not UTF-8. A supervisor that reads half an order does nothing.
+// what is not UTF-8. A supervisor that reads half an order does nothing; when start
+// returns it has the whole, and needs us no longer.
 func (h *hookRunner) start(c *hookCall, said *head) (*exec.Cmd, error) {
 	o := hookOrder{Call: *c, Grace: h.grace, Patience: h.patience}
 	if o.Grace == 0 {
@@ -215,9 +227,24 @@ func (h *hookRunner) start(c *hookCall, said *head) (*exec.Cmd, error) {
 	if h.argv != nil {
 		cmd = &exec.Cmd{Path: h.argv[0], Args: h.argv}
 	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = &order, out, said
+	stdin, orders, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer orders.Close()
+	defer stdin.Close()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, out, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return cmd, cmd.Start()
+	if c.Guard != nil {
+		cmd.ExtraFiles = []*os.File{agentLog - 3: os.Stderr}
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	// One that has ended, or does not read, tells more by its own end.
+	orders.SetWriteDeadline(time.Now().Add(hookGrace))
+	orders.Write(order.Bytes())
+	return cmd, nil
 }
 
 // forget makes the next run start anew, with attempt 1. A second forget does

@@ -232,10 +232,10 @@ func TestHookOutputInOrderWithTheLastHalfLine(t *testing.T) {
 func TestHookOutputOfAnySizeTakesLittleMemory(t *testing.T) {
 	for name, test := range map[string]struct {
 		script string
-		lines  int
+		lines  int // at least, and at most one chunk more: of a MiB
 	}{
-		"lines":    {"yes 123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789 | head -c 50000000", 500000},
-		"one line": {"head -c 50000000 /dev/zero", 1},
+		"lines":    {"yes 123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789 | head -c 50000000", 1 << 20 / 100},
+		"one line": {"head -c 50000000 /dev/zero", 2},
 	} {
 		h := newHookTest(t, test.script)
 		var m runtime.MemStats
@@ -243,18 +243,18 @@ func TestHookOutputOfAnySizeTakesLittleMemory(t *testing.T) {
 		before, peak, lines, longest := m.HeapAlloc, uint64(0), 0, 0
 		_, err := h.h.run(t.Context(), h.c, func(l string) {
 			lines, longest = lines+1, max(longest, len(l))
-			if lines%10000 == 1 {
+			if lines%1000 == 1 {
 				runtime.ReadMemStats(&m)
 				peak = max(peak, m.HeapAlloc)
 			}
 		})
-		if err != nil || lines != test.lines || longest > hookLine+len("...") {
+		if err != nil || lines < test.lines || lines > test.lines+3+test.lines/16 || longest > hookLine+len("...") {
 			t.Errorf("%s: %d lines, longest %d, %v; want %d", name, lines, longest, err, test.lines)
 		}
 		if peak > before+10<<20 {
 			t.Errorf("%s: heap grew from %d to %d", name, before, peak)
 		}
-		must(capOutput(h.c.file("output")))
+		must(keepOutput(h.c.file("output")))
 		b, err := os.ReadFile(h.c.file("output"))
 		if err != nil || len(b) < hookEvidence || len(b) > hookEvidence+100 || !bytes.Contains(b, []byte("[48951424 bytes left out]")) {
 			t.Errorf("%s: evidence of %d bytes, %v", name, len(b), err)

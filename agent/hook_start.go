@@ -33,7 +33,7 @@ func startProgram(c *hookCall, attempt int) (*os.Process, error) {
 	return os.StartProcess(path, []string{c.Path}, &os.ProcAttr{
 		Env:   c.environment(attempt),
 		Files: []*os.File{null, os.Stdout, os.Stdout},
-		Sys:   &syscall.SysProcAttr{Setpgid: true},
+		Sys:   c.User.attributes(),
 	})
 }
 
@@ -94,16 +94,19 @@ func startFailure(path string, err error) (string, error) {
 // without starting it, can be executed; else what run would say of it. A path
 // with a slash is relative to the agent's own working directory, which is that
 // of its programs.
-func (*hookRunner) startable(path string) error {
+func (h *hookRunner) startable(path string) error {
 	full, err := path, error(nil)
 	if !strings.Contains(path, "/") {
 		full, err = exec.LookPath(path)
 	}
+	interpreter := interpreterOf(full)
 	if err == nil {
-		err = executable(full)
-	}
-	if interpreter := interpreterOf(full); err == nil && interpreter != "" {
-		err = executable(interpreter)
+		err = h.user.ask(func() error {
+			if err := executable(full); err != nil || interpreter == "" {
+				return err
+			}
+			return executable(interpreter)
+		})
 	}
 	if err == nil {
 		return nil
@@ -112,7 +115,7 @@ func (*hookRunner) startable(path string) error {
 	if err != nil {
 		return fmt.Errorf("%q: %w", path, err)
 	}
-	return hookResult{Path: path, Failure: text}.Err()
+	return hookResult{Path: path, Failure: h.user.blame(text)}.Err()
 }
 
 // executable asks for what execve(2) will ask for, as the effective user.

@@ -56,6 +56,9 @@ type hookOrder struct {
 //   - After that: the result stands until forget or another boot, and every
 //     supervisor ends without doing anything.
 //
+// Where the agent deploys itself, the supervisor stays as its [guard] until an
+// agent has gone on, or becomes the rescue.
+//
 // A power cut ends the program too, and the other boot id says so. The disk may
 // refuse the result: then the supervisor tries again, holding the lock, for a
 // minute, so that a short shortage costs nothing; the deadline needs no disk.
@@ -122,7 +125,13 @@ func (o *hookOrder) supervise() (int, error) {
 	if err := o.record(hookStatus{Format: hookFormat, Boot: a.Boot, hookResult: r}); err != nil {
 		return superviseUnknown, err
 	}
-	return superviseDone, nil
+	if c.Guard == nil {
+		return superviseDone, nil
+	}
+	if err := lock.Release(); err != nil { // or no agent could take the result
+		return superviseDone, err
+	}
+	return superviseDone, c.Guard.stand()
 }
 
 // begin ends what an attempt without a supervisor left running, and makes the
@@ -165,6 +174,7 @@ func (o *hookOrder) attempt(n int) (hookResult, error) {
 	if err != nil {
 		r.Unbegun = true
 		r.Failure, err = startFailure(c.Path, err)
+		r.Failure = c.User.blame(r.Failure)
 	} else {
 		o.watch(p, &r)
 	}
@@ -176,20 +186,14 @@ func (o *hookOrder) attempt(n int) (hookResult, error) {
 func (o *hookOrder) watch(p *os.Process, r *hookResult) {
 	exited := make(chan struct{})
 	go func() { awaitExit(p.Pid); close(exited) }() // ends with the program
-	deadline := time.NewTimer(o.Call.Timeout)       // monotonic: a set clock does not move it
-	defer deadline.Stop()
-	select {
-	case <-exited:
-		// What the program left in the background stays: hooks start services.
-		// Also after a failure: we cannot tell a stray helper from the service
-		// that serves now, and the run that rolls back, which can, comes next.
-	case <-deadline.C:
-		r.TimedOut = true
-		if !endGroup(p.Pid, o.Grace) {
-			// Waiting for a process that is stuck in the kernel has no deadline.
-			r.Failure = fmt.Sprintf("not done after %v, and process group %d cannot be ended", r.Timeout, p.Pid)
-			return
-		}
+	// What the program left in the background stays: hooks start services.
+	// Also after a failure: we cannot tell a stray helper from the service
+	// that serves now, and the run that rolls back, which can, comes next.
+	r.TimedOut = o.overdue(exited)
+	if r.TimedOut && !endGroup(p.Pid, o.Grace) {
+		// Waiting for a process that is stuck in the kernel has no deadline.
+		r.Failure = fmt.Sprintf("not done after %v, and process group %d cannot be ended", r.Timeout, p.Pid)
+		return
 	}
 	state, err := p.Wait()
 	if err != nil {
@@ -199,6 +203,26 @@ func (o *hookOrder) watch(p *os.Process, r *hookResult) {
 	r.Exit = state.ExitCode()
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		r.Signal = unix.SignalName(ws.Signal())
+	}
+}
+
+// overdue waits for the program or its deadline, and reports whether that came
+// first. All the while it bounds what the output takes of the disk.
+func (o *hookOrder) overdue(exited <-chan struct{}) bool {
+	deadline := time.NewTimer(o.Call.Timeout) // monotonic: a set clock does not move it
+	defer deadline.Stop()
+	tick := time.NewTicker(hookTick)
+	defer tick.Stop()
+	defer freeMiddle(os.Stdout)
+	for {
+		select {
+		case <-exited:
+			return false
+		case <-deadline.C:
+			return true
+		case <-tick.C:
+			freeMiddle(os.Stdout)
+		}
 	}
 }
 

@@ -25,10 +25,12 @@ type host struct {
 	src      *fakeRegistry
 	o        Options
 	hooks    *fakeHooks
-	env      func() bool   // the environment fails: no look passes
-	patience time.Duration // with checks that fail, after the hook
+	up       func() time.Duration // since the boot; nil: of the real host
+	env      func() bool          // the environment fails: no look passes
+	patience time.Duration        // with checks that fail, after the hook
 	calls    []map[string]string
 	logged   *bytes.Buffer
+	users    map[string]string // of roots, by their names
 	seam     func(point string)
 	agent    *Agent
 }
@@ -84,7 +86,11 @@ func (h *host) new() *Agent {
 	}
 	a.hooks = h.hooks
 	a.look = looks{once: h.look, soak: h.soak, run: h.keepLooking}
+	a.users = func(context.Context, string, []string) (map[string]string, error) { return h.users, nil }
 	a.crash = func(point string) { h.seam(point) }
+	if h.up != nil {
+		a.uptime = h.up
+	}
 	h.agent = a
 	return a
 }
@@ -182,6 +188,16 @@ func (h *host) serve() (stop func()) {
 		}
 		h.o.Mode.Once = true
 	}
+}
+
+// rollback has a person roll back.
+func (h *host) rollback(to string) <-chan Result {
+	h.Helper()
+	_, outcome, err := h.agent.Rollback(h.Context(), to)
+	if err != nil {
+		h.Fatalf("Rollback(%q) = %v", to, err)
+	}
+	return outcome
 }
 
 // pass lets fake time pass, and everything that comes due in it.

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,6 +42,7 @@ func (h *host) invariants() {
 		}
 	}
 	h.complete()
+	h.proven(r.Last)
 	if serving, _ := os.ReadFile(h.dir + "/serving"); r.State == Idle && r.Live != nil && h.o.Hook.Script != "" &&
 		r.Hold == nil && string(serving) != filepath.Base(r.Live.Dir) {
 		h.Errorf("I2: %q serves, and %s is live", serving, r.Live.Dir)
@@ -51,6 +54,37 @@ func (h *host) invariants() {
 	}
 	if r.Last != nil && r.Last.New.Configuration.Revision > 0 && (r.Last.Verdict == Bad) != slices.ContainsFunc(r.Marks, func(m Mark) bool { return m.Digest == r.Last.New.Configuration.Digest }) {
 		h.Errorf("I4: verdict %q, marks %v", r.Last.Verdict, r.Marks)
+	}
+}
+
+// proven asserts that the deployment that ended last has its evidence, whole.
+func (h *host) proven(d *Deployment) {
+	h.Helper()
+	if d == nil {
+		return
+	}
+	b, err := os.ReadFile(h.dir + "/deployments/" + d.ID + "/" + evidenceName)
+	if err != nil {
+		h.Errorf("no evidence: %v", err)
+		return
+	}
+	var e Evidence
+	if err := json.Unmarshal(b, &e); err != nil {
+		h.Errorf("evidence of %s: %v\n%s", d.ID, err, b)
+		return
+	}
+	got, err := json.Marshal(e.Deployment)
+	must(err)
+	want, err := json.Marshal(d)
+	must(err)
+	if !bytes.Equal(got, want) || e.Outcome != d.Outcome() || len(e.States) != len(d.Events) {
+		h.Errorf("evidence of %s is about another deployment:\n%s\nwant\n%s", d.ID, got, want)
+	}
+	for _, p := range e.Programs {
+		info, err := os.Stat(h.dir + "/deployments/" + d.ID + "/" + p.Label + ".output")
+		if err != nil || info.Size() != p.Output || p.Output == 0 {
+			h.Errorf("evidence of %s: %s has printed %d bytes, but %v, %v", d.ID, p.Label, p.Output, info, err)
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ func (a *Agent) enter(next State) error {
 	a.log().Info("state entered", "state", next, "from_state", from, "configuration", a.o.Name)
 	if next == Idle {
 		a.logEnd(a.rec.Last)
+		a.closed(a.rec.Last)
 	}
 	if a.o.Observe.Enter != nil {
 		a.o.Observe.Enter(next)
@@ -76,16 +77,19 @@ func (a *Agent) save() error {
 // publish shows the working copy to others.
 func (a *Agent) publish() {
 	a.mu.Lock()
-	a.saved = a.rec
+	a.saved = a.rec.clone()
 	a.mu.Unlock()
-	a.rec = a.rec.clone()
+	a.notifier.settle(a.saved)
+	a.reports.changed()
 	a.tell(a.status())
 }
 
 // load reads the record. Without one it returns nil; the error wraps errNewer
 // or errDamaged, or says why the file cannot be read.
-func (a *Agent) load() (*Record, error) {
-	b, err := os.ReadFile(a.path("journal.json"))
+func (a *Agent) load() (*Record, error) { return readRecord(a.path("journal.json")) }
+
+func readRecord(file string) (*Record, error) {
+	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -94,10 +98,10 @@ func (a *Agent) load() (*Record, error) {
 	}
 	r := new(Record)
 	if err := decode(b, r); err != nil {
-		return nil, fmt.Errorf("%s: %w", a.path("journal.json"), err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if _, known := machine[r.State]; !known || r.State != Idle && (r.Deployment == nil || r.Deployment.New.Configuration == nil) {
-		return nil, fmt.Errorf("%s: state %q: %w", a.path("journal.json"), r.State, errDamaged)
+		return nil, fmt.Errorf("%s: state %q: %w", file, r.State, errDamaged)
 	}
 	return r, nil
 }
@@ -111,7 +115,7 @@ func (a *Agent) status() string {
 	}
 	switch {
 	case r.Hold != nil:
-		s += ", held: " + r.Hold.Reason
+		s += ", held: " + r.Hold.String()
 	case r.Live == nil:
 		s += ", nothing deployed"
 	default:
@@ -119,6 +123,9 @@ func (a *Agent) status() string {
 	}
 	if a.held != "" {
 		s += ", held by the registry: " + a.held
+	}
+	if a.shutTo != "" {
+		s += ", " + a.shutTo
 	}
 	return s
 }

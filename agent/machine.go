@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // State is what the agent is doing.
@@ -36,7 +37,7 @@ type arrows struct {
 // machine is the whole of it; docs/state-machine.md is drawn from it.
 var machine = map[State]arrows{
 	Idle:        {"OLDROOT serves; waits for another configuration", (*Agent).poll, Fetching, Idle},
-	Fetching:    {"missing layers come into the cache", (*Agent).fetch, Unpacking, Discarding},
+	Fetching:    {"missing layers come into the cache, and are unpacked as they come", (*Agent).fetch, Unpacking, Discarding},
 	Unpacking:   {"NEWROOT is filled, digests checked, synced, renamed; nobody sees it yet", (*Agent).unpack, Checking, Discarding},
 	Checking:    {"check script on NEWROOT, baseline of OLDROOT, way back prepared; dry runs end here", (*Agent).check, Switching, Discarding},
 	Switching:   {"the link `current` moves to NEWROOT", (*Agent).switchRoot, Hooking, Restoring},
@@ -53,6 +54,9 @@ var machine = map[State]arrows{
 // order lists the states as a person reads them.
 var order = []State{Idle, Fetching, Unpacking, Checking, Switching, Hooking, Verifying, Committing,
 	Restoring, Rehooking, Reverifying, Discarding, Broken}
+
+// States returns all of them, as a person reads them.
+func States() []State { return slices.Clone(order) }
 
 // among reports whether s is one of the states from first to last, in order.
 func (s State) among(first, last State) bool {
@@ -92,6 +96,9 @@ const maxTries = 3
 // errStay says that a step has nothing to do now. It is no failure.
 var errStay = errors.New("nothing to do")
 
+// errAgain says that a step is to begin again at once. It is no failure.
+var errAgain = errors.New("begins again")
+
 // definite is an error that trying again cannot help.
 type definite struct {
 	verdict Verdict
@@ -109,6 +116,11 @@ func bad(err error) error { return &definite{verdict: Bad, err: err} }
 func (a *Agent) advance(ctx context.Context) error {
 	s := a.rec.State
 	arrow := machine[s]
+	if s.preparing() {
+		if err := a.unwanted(Superseded); err != nil {
+			return a.failed(s, err)
+		}
+	}
 	if a.retrying && s.preparing() {
 		if err := a.superseded(ctx); err != nil {
 			return a.failed(s, err)

@@ -47,16 +47,24 @@ type Hook struct {
 	Script       string        // makes a root live; empty: switching the link is enough
 	CheckScript  string        // looks at a root before the switch; exit status 75: not now
 	RemoveScript string        // a first deployment is taken back
+	NotifyScript string        // tells a person what is wrong; nothing waits for it
 	Timeout      time.Duration // 0: 10 min
 	Supervisor   []string      // argv; nil: our own program with SuperviseCommand
+	User         *User         // whom they run as, which takes root; nil: ours
+	Rescue       []string      // the words of our command line, if our own program is what is deployed; nil: it is not
 }
 
 // Keep says what stays on disk after a deployment.
 type Keep struct {
 	Roots    int           // committed roots besides the live one; 0: 3
 	CacheAge time.Duration // of layers that no kept root uses; 0: 1 h
+	Evidence int           // deployments whose evidence stays; 0: 20
+	MaxBytes int64         // of roots and layers together; 0: no limit
+	MinFree  Room          // on the file system; none: no limit
 	Delay    time.Duration // between the end of a deployment and the first deletion; 0: 1 min
 }
+
+func (k Keep) limited() bool { return k.MaxBytes > 0 || k.MinFree != Room{} }
 
 // Baseline says what a failure is worth that was there before the switch.
 type Baseline int
@@ -71,6 +79,7 @@ const (
 // Options are what an Agent needs to know.
 type Options struct {
 	Name      string // of the configuration
+	Version   string // of the program, for reports
 	Dir       string
 	StateFile string // the committed configuration in the original shape; empty: none
 	Source    Source
@@ -80,6 +89,7 @@ type Options struct {
 	Baseline  Baseline
 	Keep      Keep
 	Layers    layers.Options
+	Window    []Window // in which new deployments start; none: always
 	Mode      Mode
 	Observe   Observe
 }
@@ -89,13 +99,17 @@ type Mode struct {
 	Once   bool // Run returns when there is nothing left to do
 	DryRun bool // deployments end before the switch
 	Retry  bool // a person asks, with Once: at its start Run does what Resume and Retry do
+	Repair bool // a person asks, with Once: at its start Run does what Repair does
 }
 
 // Observe is told what happens. The zero value is told nothing.
 type Observe struct {
-	Log    *slog.Logger
-	Enter  func(State)         // after a state's record is durable; called by Run
-	Notify func(status string) // one line for people, as for sd_notify(3)
+	Log   *slog.Logger
+	Enter func(State) // after a state's record is durable; called by Run
+	// Locked is called by Run when the directory is its own, and what it returns
+	// before it no longer is.
+	Locked func(*Agent) (unlock func())
+	Notify func(status string) // one line for people, as for sd_notify(3); called by Run, while it fetches from another goroutine
 }
 
 // New checks the options. It touches nothing on disk: Run does.
@@ -106,11 +120,11 @@ func New(o Options) (*Agent, error) {
 	if o.Dir == "" || o.Source == nil {
 		return nil, errors.New("agent needs a directory and a source")
 	}
-	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.CacheAge < 0 || o.Keep.Delay < 0 {
+	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.Evidence < 0 || o.Keep.CacheAge < 0 || o.Keep.MaxBytes < 0 || o.Keep.Delay < 0 {
 		return nil, errors.New("agent's times and numbers cannot be negative")
 	}
-	if o.Mode.Retry && !o.Mode.Once {
-		return nil, errors.New("agent that goes on cannot begin with a retry: it would at each of its starts")
+	if (o.Mode.Retry || o.Mode.Repair) && !o.Mode.Once {
+		return nil, errors.New("agent that goes on cannot begin with a retry or repair: it would at each of its starts")
 	}
 	if err := o.Verify.Validate(spec.FromHost); err != nil {
 		return nil, err
@@ -133,6 +147,7 @@ func New(o Options) (*Agent, error) {
 	o.Poll.MaxWait = cmp.Or(o.Poll.MaxWait, o.Poll.Interval)
 	o.Hook.Timeout = cmp.Or(o.Hook.Timeout, 10*time.Minute)
 	o.Keep.Roots = cmp.Or(o.Keep.Roots, 3)
+	o.Keep.Evidence = cmp.Or(o.Keep.Evidence, 20)
 	o.Keep.CacheAge = cmp.Or(o.Keep.CacheAge, time.Hour)
 	o.Keep.Delay = cmp.Or(o.Keep.Delay, time.Minute)
 	o.Observe.Log = cmp.Or(o.Observe.Log, slog.New(slog.DiscardHandler))

@@ -13,6 +13,7 @@ import (
 type pace struct {
 	ctx     context.Context
 	removed int
+	point   func(string) // nil: for trees alone
 }
 
 // step comes before each removal. It returns an error when ctx is done.

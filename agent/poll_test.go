@@ -220,7 +220,7 @@ func TestHoldsOfPeople(t *testing.T) {
 		h.want("v1", nil)
 		stop := h.serve()
 		pass(time.Minute)
-		must(h.agent.Hold(t.Context(), "release freeze"))
+		must(h.agent.Hold(t.Context(), "release freeze", Until{}))
 		h.src.put("v2", one("2"))
 		pass(time.Hour)
 		if r := h.agent.Record(); h.live() != "v1" || r.Hold == nil || r.Hold.Reason != "release freeze" || h.lines("INFO", "msg=held") != 1 {
@@ -251,13 +251,16 @@ func TestRollbackByHand(t *testing.T) {
 		h.src.set(func() { delete(h.src.blobs, c.Layers[0].Hash) })
 		stop := h.serve()
 		pass(time.Minute)
-		if err := h.agent.Rollback(t.Context()); err == nil || !strings.Contains(err.Error(), "under way") {
-			t.Errorf("in a deployment: Rollback = %v", err)
+		outcome := h.rollback("") // of a deployment that cannot go on
+		pass(time.Minute)
+		if out := <-outcome; out.Err != nil || out.Deployment.Verdict != Superseded || h.live() != "v1" || len(h.calls) != 1 {
+			t.Errorf("in a deployment: %+v, %q is live after %d calls", out, h.live(), len(h.calls))
 		}
+		must(h.agent.Resume(t.Context()))
 		h.src.set(func() { h.src.blobs[c.Layers[0].Hash] = one("2") })
 		pass(time.Hour)
 		h.src.set(func() { h.src.down = wire.ErrUnreachable })
-		must(h.agent.Rollback(t.Context()))
+		h.rollback("")
 		pass(2 * time.Minute)
 		last := h.calls[len(h.calls)-1]
 		if h.live() != "v1" || h.agent.Record().Live.Dir != root || last["DEPLOY_ACTION"] != "rollback" || last["NEWROOT"] != h.dir+"/"+root {
@@ -268,7 +271,7 @@ func TestRollbackByHand(t *testing.T) {
 		if h.live() != "v1" || h.agent.Record().Hold == nil {
 			t.Errorf("%q is live, hold %v", h.live(), h.agent.Record().Hold)
 		}
-		must(h.agent.Rollback(t.Context())) // forward again
+		h.rollback("") // forward again
 		pass(time.Hour)
 		if h.live() != "v2" {
 			t.Errorf("%q is live after two rollbacks", h.live())

@@ -26,10 +26,13 @@ type Record struct {
 	Live *Root `json:",omitempty"` // the committed root that serves
 	Back *Root `json:",omitempty"` // committed before Live: where a person's rollback leads
 
-	Deployment *Deployment `json:",omitempty"` // under way; none in Idle
-	Last       *Deployment `json:",omitempty"` // closed last
-	Marks      []Mark      `json:",omitempty"` // newest last
-	Hold       *Hold       `json:",omitempty"`
+	Deployment *Deployment   `json:",omitempty"` // under way; none in Idle
+	Last       *Deployment   `json:",omitempty"` // closed last
+	Unproven   []*Deployment `json:",omitempty"` // closed before Last, perhaps without their evidence
+	Marks      []Mark        `json:",omitempty"` // newest last
+	Hold       *Hold         `json:",omitempty"`
+	Wanted     string        `json:",omitzero"`  // root that a person wants live: Root.Dir
+	Removing   *Removing     `json:",omitempty"` // it is being taken off the host
 }
 
 // Root is an unpacked configuration. A file of it lies beside each root, from
@@ -40,6 +43,11 @@ type Root struct {
 	Spec          spec.Spec    // what it is checked with
 	Verification  Verification `json:",omitzero"` // once committed
 	Committed     time.Time    `json:",omitzero"` // zero: not committed
+	By            string       `json:",omitzero"` // the deployment that committed it last
+	Seq           uint64       `json:",omitzero"` // Record.Seq at the commit: orders roots, which clocks cannot
+
+	Manifest digest.Digest `json:",omitzero"` // of the manifest's text; zero: there may be none
+	Filled   time.Time     `json:",omitzero"` // when the tree was, by the file system's time: see How
 }
 
 // Verification says how sure it is that a committed root serves.
@@ -70,12 +78,19 @@ type Deployment struct {
 	Ended   time.Time `json:",omitzero"`
 	New     Root      // Dir is set once it is unpacked
 	From    *Root     `json:",omitempty"` // served before; nil on a first deployment
-	Back    *Root     `json:",omitempty"` // to return to: From, or the last verified root
+	Back    *Root     `json:",omitempty"` // to return to: From, or the last verified root, or the last that nobody has modified
+	Doubt   string    `json:",omitzero"`  // how Back differs from what was unpacked
 	Link    string    // what `current` said at the start; empty: it was not there
-	ByHand  bool      `json:",omitzero"` // a person's rollback: New is the root that was committed before From
+	ByHand  bool      `json:",omitzero"` // a person's rollback: New is a root that was committed before
+	Dry     bool      `json:",omitzero"` // ends before the switch
+	Repair  bool      `json:",omitzero"` // what was live, once more: see Agent.Repair
 
-	Switched bool `json:",omitzero"` // `current` may have been moved
-	Hooked   bool `json:",omitzero"` // the hook may have been run
+	Anytime bool `json:",omitzero"` // a person asked for it, or it leads back: no window holds it up
+
+	Switched     bool          `json:",omitzero"` // `current` may have been moved
+	SwitchBoot   string        `json:",omitzero"` // and in which boot
+	SwitchUptime time.Duration `json:",omitzero"` // and when in it: the wall clock may be set
+	Hooked       bool          `json:",omitzero"` // the hook may have been run
 
 	Baseline    *verify.Report `json:",omitempty"` // New's checks on From
 	OldBaseline *verify.Report `json:",omitempty"` // From's own checks on From, where they differ
@@ -108,9 +123,14 @@ type Hold struct {
 	Reason   string
 	Since    time.Time
 	Link     string        `json:",omitzero"` // what `current` was moved to by hand
-	Standing bool          `json:",omitzero"` // until a person resumes
+	Standing bool          `json:",omitzero"` // until a person resumes, or Until
 	Revision uint64        `json:",omitzero"` // else until the registry has a later one
 	Digest   digest.Digest `json:",omitzero"` // or, if it counts none, another configuration
+
+	Until  time.Time     `json:",omitzero"` // of one that stands: it ends by itself
+	Uptime time.Duration `json:",omitzero"` // of the host, at which it ends; counts instead of Until as long as Boot runs
+	Boot   string        `json:",omitzero"`
+	Rolled bool          `json:",omitzero"` // set by a person's rollback, which goes on holding when Until has come
 }
 
 // clone returns a copy whose own fields, and those of its deployment, can be

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,7 +17,7 @@ import (
 // recover makes a record where there is none: from the files beside the roots,
 // from the original tool set's state file, or an empty one. The error wraps
 // errNewer if a newer version was at work here.
-func (a *Agent) recover() (*Record, error) {
+func (a *Agent) recover(ctx context.Context) (*Record, error) {
 	r := &Record{Name: a.o.Name, State: Idle, Entered: now()}
 	roots, err := a.roots()
 	if err != nil {
@@ -24,6 +25,9 @@ func (a *Agent) recover() (*Record, error) {
 	}
 	if r.Seq, err = a.lastSeq(); err != nil {
 		return nil, err
+	}
+	for _, root := range roots {
+		r.Seq = max(r.Seq, root.Seq)
 	}
 	link, err := a.link()
 	if err != nil {
@@ -37,6 +41,13 @@ func (a *Agent) recover() (*Record, error) {
 		return r, nil
 	}
 	r.rebuild(roots, link)
+	if d := r.Deployment; d != nil && d.Back != nil {
+		back, _, err := a.best(ctx, d.Back, d.New.Dir)
+		if err != nil {
+			return nil, err
+		}
+		r.Live, d.From, d.Back = back, back, back
+	}
 	a.log().Warn("record made anew", "configuration", a.o.Name, "state", r.State)
 	return r, nil
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"deploytools/atomic"
 )
 
@@ -38,7 +40,7 @@ func (a *Agent) start(ctx context.Context) error {
 		return err
 	}
 	if r == nil {
-		if r, err = a.recover(); err != nil {
+		if r, err = a.recover(ctx); err != nil {
 			return err
 		}
 		a.rec = r
@@ -46,6 +48,9 @@ func (a *Agent) start(ctx context.Context) error {
 	}
 	if r.Name != a.o.Name {
 		return fmt.Errorf("%s belongs to configuration %q, not %q", a.o.Dir, r.Name, a.o.Name)
+	}
+	if r.Removing != nil {
+		return fmt.Errorf("configuration %q %w", r.Name, ErrRemoving)
 	}
 	a.rec, a.retrying = r, true
 	a.publish()
@@ -82,11 +87,17 @@ func (a *Agent) resume() error {
 	return nil
 }
 
+// noLink is what link returns where somebody has put something else.
+const noLink = "(no link)"
+
 // link returns what `current` says; empty: it is not there.
 func (a *Agent) link() (string, error) {
 	link, err := os.Readlink(a.path("current"))
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return "", nil
+	case errors.Is(err, unix.EINVAL):
+		return noLink, nil
 	}
 	return link, err
 }

@@ -33,7 +33,7 @@ func TestRetryLetsGoOfMarksAndHolds(t *testing.T) {
 		h.src.put("v2", one("2"))
 		h.want("v1", ErrRolledBack)
 		stop := h.serve()
-		must(h.agent.Hold(h.Context(), "release freeze"))
+		must(h.agent.Hold(h.Context(), "release freeze", Until{}))
 		stop()
 		failing = 0
 		h.want("v1", ErrHeld)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"deploytools/atomic"
+	"deploytools/layers/digest"
 	"deploytools/layers/manifest"
 	"deploytools/registry/wire"
 )
@@ -35,16 +36,27 @@ func (a *Agent) writeRoot(r *Root) error {
 	return atomic.WriteFile(a.rootFile(r, ".json"), b, 0o600)
 }
 
-func (a *Agent) writeManifest(r *Root, m manifest.Manifest) error {
+// sealRoot makes the manifest of a tree that was just filled durable, and notes
+// in r what tells whether either has changed since.
+func (a *Agent) sealRoot(r *Root, m manifest.Manifest) error {
 	var b bytes.Buffer
 	if err := m.Encode(&b); err != nil {
 		return err
 	}
-	return atomic.WriteFile(a.rootFile(r, ".manifest"), b.Bytes(), 0o600)
+	file := a.rootFile(r, ".manifest")
+	if err := atomic.WriteFile(file, b.Bytes(), 0o600); err != nil {
+		return err
+	}
+	info, err := os.Lstat(file)
+	if err != nil {
+		return err
+	}
+	r.Manifest, r.Filled = digest.Of(b.Bytes()), info.ModTime().UTC()
+	return nil
 }
 
-// roots returns the complete roots that have a readable document, by the time
-// of their commit and their name. A damaged document is said and passed by: its root is
+// roots returns the complete roots that have a readable document, in the order
+// of their commits and by name. A damaged document is said and passed by: its root is
 // then one that was never committed. The error wraps errNewer where one is.
 func (a *Agent) roots() ([]*Root, error) {
 	entries, err := os.ReadDir(a.path("roots")) // not Glob, to which the directory's name can be a pattern
@@ -69,7 +81,7 @@ func (a *Agent) roots() ([]*Root, error) {
 		}
 	}
 	slices.SortFunc(roots, func(x, y *Root) int {
-		return cmp.Or(x.Committed.Compare(y.Committed), cmp.Compare(x.Dir, y.Dir))
+		return cmp.Or(cmp.Compare(x.Seq, y.Seq), x.Committed.Compare(y.Committed), cmp.Compare(x.Dir, y.Dir))
 	})
 	return roots, nil
 }

@@ -33,12 +33,21 @@ func guarded[T any](call func() (T, error)) (v T, err error) {
 // called twice at a time.
 func (a *Agent) ask(ctx context.Context) (wire.PollState, error) {
 	st, err := a.pollOnce(ctx)
+	if err == nil {
+		a.reports.answered(st)
+	}
+	if ctx.Err() == nil {
+		defer func() { a.show(func(p *present) { p.asked(st, err, a.away) }) }()
+	}
 	switch {
 	case err == nil && !a.away.IsZero():
 		a.log().Info("registry reached again", "configuration", a.o.Name, "duration_ms", time.Since(a.away).Milliseconds())
 		a.away = time.Time{}
 	case err != nil && ctx.Err() == nil && a.away.IsZero():
 		a.away = time.Now()
+	}
+	if err == nil || ctx.Err() == nil {
+		a.notifier.ask(a.away)
 	}
 	return st, err
 }
@@ -87,7 +96,7 @@ func (a *Agent) transfer(ctx context.Context, d digest.Digest, offset int64, w i
 	})
 	defer stall.Stop()
 	_, err := guarded(func() (struct{}, error) {
-		return struct{}{}, a.o.Source.Fetch(ctx, d, offset, &progress{w, stall})
+		return struct{}{}, a.o.Source.Fetch(ctx, d, offset, &progress{w, stall, &a.pulse})
 	})
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -99,9 +108,11 @@ func (a *Agent) transfer(ctx context.Context, d digest.Digest, offset int64, w i
 type progress struct {
 	w     io.Writer
 	stall *time.Timer
+	pulse *pulse
 }
 
 func (p *progress) Write(b []byte) (int, error) {
 	p.stall.Reset(stallTimeout)
+	p.pulse.beat()
 	return p.w.Write(b)
 }

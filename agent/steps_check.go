@@ -24,13 +24,26 @@ const (
 // check is the step of Checking: the last one that touches nothing.
 func (a *Agent) check(ctx context.Context) error {
 	d := a.rec.Deployment
+	if _, err := a.outside(); err != nil && !d.Anytime && !d.ByHand && !d.Repair && !d.Dry && !a.asked {
+		return err // it closed meanwhile
+	}
+	if err := a.chooseBack(ctx, d); err != nil {
+		return err
+	}
 	if err := a.hooksThere(d); err != nil {
 		return err
 	}
+	if err := a.renew(ctx, d); err != nil {
+		return err
+	}
+	d = a.rec.Deployment
 	if err := a.checkScript(ctx, d); err != nil {
 		return err
 	}
-	if a.o.Mode.DryRun {
+	if err := a.unspoilt(ctx, d); err != nil {
+		return err
+	}
+	if d.Dry || a.o.Mode.DryRun {
 		return &definite{verdict: DryRun, err: errors.New("a dry run ends before the switch")}
 	}
 	if err := a.baseline(ctx, d); err != nil {
@@ -40,6 +53,9 @@ func (a *Agent) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if link == noLink {
+		return fmt.Errorf("%s is no link: move it away", a.path("current"))
+	}
 	if link != d.Link {
 		return &definite{verdict: Superseded, err: fmt.Errorf("`current` was moved by hand to %q", link)}
 	}
@@ -47,7 +63,7 @@ func (a *Agent) check(ctx context.Context) error {
 }
 
 // hooksThere reports the first of the programs of this deployment and of its
-// way back that cannot be started. That is the host's fault and no version's:
+// way back that cannot be started, or cannot read NEWROOT. That is the host's fault and no version's:
 // it is waited for, while nothing has been touched.
 func (a *Agent) hooksThere(d *Deployment) error {
 	programs := []string{a.o.Hook.CheckScript, a.o.Hook.Script}
@@ -59,6 +75,9 @@ func (a *Agent) hooksThere(d *Deployment) error {
 			continue
 		}
 		if err := a.hooks.startable(path); err != nil {
+			return err
+		}
+		if err := a.hooks.readable(a.path(d.New.Dir)); err != nil {
 			return err
 		}
 	}

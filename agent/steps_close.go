@@ -3,12 +3,9 @@ package agent
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"deploytools/atomic"
 	"deploytools/registry/wire"
@@ -20,7 +17,7 @@ import (
 func (a *Agent) commit(context.Context) error {
 	d := a.rec.Deployment
 	root := d.New
-	root.Committed = now()
+	root.Committed, root.By, root.Seq = now(), d.ID, a.rec.Seq
 	if err := a.writeRoot(&root); err != nil {
 		return err
 	}
@@ -28,7 +25,7 @@ func (a *Agent) commit(context.Context) error {
 	a.rec.Live, a.rec.Back = &root, d.Back
 	a.rec.unmark(root.Configuration.Digest)
 	if d.ByHand {
-		a.rec.Hold = &Hold{Reason: "rolled back by hand", Since: now()}
+		a.rec.Hold = a.rec.Hold.rolledBack()
 	}
 	a.result = nil
 	a.close(d)
@@ -38,13 +35,14 @@ func (a *Agent) commit(context.Context) error {
 // discard is the step of Discarding. It makes sure that `current` names what
 // the record says that serves: in Broken that may have been impossible.
 func (a *Agent) discard(context.Context) error {
+	a.dropAhead()
 	d := a.rec.Deployment
 	if d.Switched {
 		if err := a.pointAt(d.target()); err != nil {
 			return err
 		}
 	}
-	if d.Hooked && d.Back != d.From {
+	if d.Hooked && !sameRoot(d.Back, d.From) {
 		a.rec.Live, a.rec.Back = d.Back, nil
 	}
 	if d.Verdict == Bad {
@@ -56,12 +54,12 @@ func (a *Agent) discard(context.Context) error {
 
 func (a *Agent) close(d *Deployment) {
 	d.Ended = now()
+	a.passOn()
 	a.rec.Last, a.rec.Deployment = d, nil
 }
 
-// derive writes what follows from the record: the state file and the evidence
-// of the last deployment. A failure is said and hinders nothing; the next poll
-// tries again.
+// derive writes what follows from the record: the state file and the evidence.
+// A failure is said and hinders nothing; the next poll tries again.
 func (a *Agent) derive() {
 	err := errors.Join(a.deriveState(), a.deriveEvidence())
 	if err != nil {
@@ -97,42 +95,6 @@ func (a *Agent) ours(c *wire.Configuration) error {
 		return nil
 	}
 	return fmt.Errorf("%s is of configuration %q, not %q", a.o.StateFile, c.Name, a.o.Name)
-}
-
-func (a *Agent) deriveEvidence() error {
-	d := a.rec.Last
-	if d == nil {
-		return nil
-	}
-	file := filepath.Join(a.evidence(d), "deployment.json")
-	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := a.capOutputs(d); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(d, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := atomic.MkdirAll(a.evidence(d), 0o711); err != nil {
-		return err
-	}
-	return atomic.WriteFile(file, append(b, '\n'), 0o600)
-}
-
-// capOutputs bounds what the deployment's programs have printed.
-func (a *Agent) capOutputs(d *Deployment) error {
-	entries, err := os.ReadDir(a.evidence(d))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, e := range entries {
-		if filepath.Ext(e.Name()) == ".output" {
-			err = errors.Join(err, capOutput(filepath.Join(a.evidence(d), e.Name())))
-		}
-	}
-	return err
 }
 
 // evidence returns the directory of the deployment's evidence.

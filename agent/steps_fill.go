@@ -18,9 +18,11 @@ func (a *Agent) superseded(ctx context.Context) error {
 		return nil
 	}
 	c := a.rec.Deployment.New.Configuration
-	st, err := a.ask(ctx)
+	st, err := a.askBeside(ctx, Superseded)
 	switch {
-	case err != nil || st.Digest == c.Digest:
+	case isDefinite(err):
+		return err
+	case err != nil || st.Digest == c.Digest || a.rec.Deployment.Repair && !a.overtaken(st):
 		return nil
 	case absent(st):
 		return &definite{verdict: Superseded, err: errors.New("the registry no longer has the configuration")}
@@ -32,32 +34,53 @@ func another(st wire.PollState) error {
 	return fmt.Errorf("the registry has another configuration, revision %d", st.Revision)
 }
 
-// fetch is the step of Fetching.
+// fetch is the step of Fetching. What is fetched is unpacked meanwhile.
 func (a *Agent) fetch(ctx context.Context) error {
 	if a.rec.Deployment.ByHand {
 		return nil
 	}
-	return a.fill(ctx, a.rec.Deployment.New.Configuration)
+	c := a.rec.Deployment.New.Configuration
+	err := a.fits(c)
+	if full(err) && a.ahead != nil {
+		a.dropAhead() // what it has taken is counted twice
+		err = a.fits(c)
+	}
+	if err != nil {
+		return err
+	}
+	if missing := a.uncached(c); len(missing) > 0 && !a.retrying {
+		if err := a.unpackAhead(ctx, c, missing); err != nil {
+			return err
+		}
+	}
+	a.arrival.status = a.status()
+	return a.during(ctx, Superseded, func(ctx context.Context) error {
+		err := a.fill(ctx, c)
+		if full(err) {
+			a.dropAhead()
+		}
+		if err != nil {
+			return err
+		}
+		return a.ahead.wait(ctx)
+	})
 }
 
 // unpack is the step of Unpacking. Each try fills a new root, under a number
 // that is durable before the first byte: what an earlier try left is never used.
+// The first finds it filled, if its layers were fetched without a fault.
 func (a *Agent) unpack(ctx context.Context) error {
 	if a.rec.Deployment.ByHand {
 		return nil // it was unpacked for an earlier deployment
 	}
-	if err := a.numberRoot(); err != nil {
+	staged, info := a.takeAhead()
+	var err error
+	if staged == nil {
+		staged, info, err = a.unpackNow(ctx)
+	}
+	if staged == nil {
 		return err
 	}
-	d := a.rec.Deployment
-	if err := a.fill(ctx, d.New.Configuration); err != nil { // again, if purge found one damaged
-		return err
-	}
-	staged, err := atomic.Stage(a.path(d.New.Dir))
-	if err != nil {
-		return err
-	}
-	info, err := layers.Unpack(ctx, staged.Path(), a.stack(d.New.Configuration), a.o.Layers)
 	a.crash("filled")
 	if err == nil {
 		err = a.finish(staged, info)
@@ -68,11 +91,36 @@ func (a *Agent) unpack(ctx context.Context) error {
 	err = errors.Join(err, staged.Abort())
 	switch {
 	case errors.Is(err, digest.ErrMismatch):
-		return errors.Join(err, a.purge(d.New.Configuration))
+		return errors.Join(err, a.purge(a.rec.Deployment.New.Configuration))
 	case errors.Is(err, layers.ErrRefused):
 		return bad(err)
 	}
 	return err
+}
+
+// unpackNow fills a new root from the cache. It may return a root with an error.
+func (a *Agent) unpackNow(ctx context.Context) (*atomic.Dir, *layers.Info, error) {
+	if err := a.fits(a.rec.Deployment.New.Configuration); err != nil {
+		return nil, nil, err
+	}
+	if err := a.numberRoot(); err != nil {
+		return nil, nil, err
+	}
+	d := a.rec.Deployment
+	if err := a.fill(ctx, d.New.Configuration); err != nil { // again, if purge found one damaged
+		return nil, nil, err
+	}
+	staged, err := atomic.Stage(a.path(d.New.Dir))
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := a.unpackInto(ctx, staged, a.stack(d.New.Configuration))
+	return staged, info, err
+}
+
+// unpackInto fills a root. It may run beside the machine.
+func (a *Agent) unpackInto(ctx context.Context, staged *atomic.Dir, stack []layers.Layer) (*layers.Info, error) {
+	return layers.Unpack(ctx, staged.Path(), stack, a.o.Layers)
 }
 
 // numberRoot gives the deployment a root's name that was never used.
@@ -94,7 +142,7 @@ func (a *Agent) finish(staged *atomic.Dir, info *layers.Info) error {
 		a.log().Warn("layer not applied as it is", "configuration", a.o.Name, "error", w)
 	}
 	d := a.rec.Deployment
-	if err := a.writeManifest(&d.New, info.Manifest); err != nil {
+	if err := a.sealRoot(&d.New, info.Manifest); err != nil {
 		return err
 	}
 	if err := a.writeRoot(&d.New); err != nil {

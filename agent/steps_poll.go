@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"deploytools/registry/wire"
 )
@@ -12,14 +14,21 @@ import (
 // something to deploy.
 func (a *Agent) poll(ctx context.Context) error {
 	a.derive()
+	if err := a.endHold(); err != nil {
+		return err
+	}
 	if !a.o.Mode.Once {
 		a.collect.start(a, a.o.Keep.Delay)
 	}
-	st, err := a.ask(ctx)
+	if opened, err := a.wanted(); opened || err != nil {
+		return err
+	}
+	st, err := a.askBeside(ctx, Superseded)
 	if err != nil {
 		return err
 	}
 	a.heed(st)
+	a.waitForWindow("", time.Time{})
 	if err := a.watchLink(st); err != nil {
 		return err
 	}
@@ -33,15 +42,38 @@ func (a *Agent) poll(ctx context.Context) error {
 	if a.expectNothing(st) {
 		return errStay
 	}
-	c, err := a.configuration(ctx, st)
+	var c *wire.Configuration
+	err = a.during(ctx, Superseded, func(ctx context.Context) (err error) {
+		c, err = a.configuration(ctx, st)
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	if a.expectNothing(st) { // a person may have held it meanwhile
+		return errStay
+	}
 	if live := a.rec.Live; live != nil && live.Configuration.Hash == c.Hash {
+		if a.dry {
+			return errStay
+		}
 		return a.relabel(c)
+	}
+	if shut, err := a.shut(c); shut || err != nil {
+		return cmp.Or(err, errStay)
 	}
 	a.unsay("want")
 	return a.deploy(c)
+}
+
+// askBeside is ask, during which people are served: a registry may take a minute
+// to be away.
+func (a *Agent) askBeside(ctx context.Context, verdict Verdict) (st wire.PollState, err error) {
+	err = a.during(ctx, verdict, func(ctx context.Context) (err error) {
+		st, err = a.ask(ctx)
+		return err
+	})
+	return st, err
 }
 
 func absent(st wire.PollState) bool { return st.Revision == 0 && st.Digest.IsZero() }
@@ -49,12 +81,15 @@ func absent(st wire.PollState) bool { return st.Revision == 0 && st.Digest.IsZer
 // expectNothing reports whether st needs no deployment now, and says why.
 func (a *Agent) expectNothing(st wire.PollState) bool {
 	r := a.rec
+	if a.dry {
+		return r.Live != nil && r.Live.Configuration.Digest == st.Digest
+	}
 	if a.o.Mode.DryRun && r.Last != nil && r.Last.Verdict == DryRun &&
 		r.Last.New.Configuration.Digest == st.Digest && r.Last.New.Configuration.Revision == st.Revision {
 		return true
 	}
 	if r.Hold != nil {
-		a.say("want", "held", r.Hold.Reason, "revision", st.Revision, "reason", r.Hold.Reason)
+		a.say("want", "held", r.Hold.String(), "revision", st.Revision, "reason", r.Hold.Reason)
 		return true
 	}
 	if m := r.marked(st); m != nil {
@@ -105,13 +140,46 @@ func (a *Agent) relabel(c *wire.Configuration) error {
 
 // deploy opens a deployment of c.
 func (a *Agent) deploy(c *wire.Configuration) error {
-	return a.open(Root{Configuration: c, Spec: a.o.Verify})
+	if err := a.open(Root{Configuration: c, Spec: a.o.Verify}); err != nil {
+		return err
+	}
+	a.rec.Deployment.Anytime, a.asked = a.asked, false
+	a.rec.Deployment.Dry = a.dry || a.o.Mode.DryRun
+	return nil
 }
 
-// goBack opens the deployment of the root that was committed before.
-func (a *Agent) goBack() error {
-	back := *a.rec.Back
-	if err := a.open(back); err != nil {
+// wanted opens the deployment of the root that a person wants live, if it is not:
+// a deployment that was taken back for it may have left it so.
+func (a *Agent) wanted() (opened bool, err error) {
+	dir := a.rec.Wanted
+	if dir == "" {
+		return false, nil
+	}
+	root, err := a.committed(dir)
+	if err != nil {
+		return false, err
+	}
+	a.rec.Wanted = ""
+	var gone error
+	switch {
+	case root == nil:
+		gone = fmt.Errorf("cannot roll back to %s: %w", dir, ErrNoRoot)
+		a.log().Warn("rollback not done", "configuration", a.o.Name, "root", dir, "error", gone)
+	case a.rec.Live != nil && a.rec.Live.Dir == dir:
+		a.rec.Hold = a.rec.Hold.rolledBack()
+	default:
+		return true, a.goBack(root)
+	}
+	if err := a.save(); err != nil {
+		return false, err
+	}
+	a.settled(gone)
+	return false, nil
+}
+
+// goBack opens the deployment of a root that was committed before.
+func (a *Agent) goBack(back *Root) error {
+	if err := a.open(*back); err != nil {
 		return err
 	}
 	a.rec.Deployment.ByHand = true

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"deploytools/atomic"
+	"deploytools/verify"
 )
 
 // Do and undo of what makes a root live: the link, then the hook.
@@ -15,9 +16,13 @@ const attempts = 3
 
 // switchRoot is the step of Switching.
 func (a *Agent) switchRoot(ctx context.Context) error {
-	return a.persist(ctx, func() error {
-		return atomic.Symlink(a.rec.Deployment.New.Dir, a.path("current"))
-	})
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	d := a.rec.Deployment
+	d.SwitchBoot, d.SwitchUptime = boot, verify.Uptime()
+	return a.persist(ctx, func() error { return atomic.Symlink(d.New.Dir, a.path("current")) })
 }
 
 // restore is the step of Restoring: it undoes switchRoot. Where the way back

@@ -33,7 +33,7 @@ func (a *Agent) verify(ctx context.Context) error {
 // now does not have to wait for the end. That ends the look, and counts for more
 // than what it found.
 func (a *Agent) unlessAnother(ctx context.Context, d *Deployment, look func(context.Context, *Deployment) error) error {
-	if d.ByHand {
+	if d.asked() {
 		return look(ctx, d)
 	}
 	looking, cancel := context.WithCancelCause(ctx)
@@ -54,9 +54,11 @@ func (a *Agent) unlessAnother(ctx context.Context, d *Deployment, look func(cont
 }
 
 func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
-	r := a.look.run(ctx, d.New.Spec, a.vars(&d.New, d.From), func(missed []verify.Finding) {
-		a.log().Warn("checks do not pass yet", "configuration", a.o.Name, "root", d.New.Dir, "error", texts(missed))
-	})
+	s, vars, missing := d.New.Spec, a.newVars(d), a.missing(d)
+	r, err := a.looked(ctx, Withdrawn, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, missing) })
+	if err != nil {
+		return err
+	}
 	d.Checks = &r
 	switch {
 	case r.Verified:
@@ -75,12 +77,37 @@ func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
 	return a.soak(ctx, d)
 }
 
+// missing returns what is called after each round of checks that fail. It warns
+// when they fail in another way than before, and says until when they are tried.
+func (a *Agent) missing(d *Deployment) func([]verify.Finding) {
+	until, before := now().Add(d.New.Spec.WithDefaults().Total), ""
+	return func(missed []verify.Finding) {
+		if text := texts(missed); text != before {
+			before = text
+			a.log().Warn("checks do not pass yet", "configuration", a.o.Name, "root", d.New.Dir, "until", until.Format(time.RFC3339), "error", text)
+		}
+	}
+}
+
+// newVars is vars of NEWROOT after the switch. A process of an earlier boot is gone.
+func (a *Agent) newVars(d *Deployment) verify.Vars {
+	v := a.vars(&d.New, d.From)
+	if d.SwitchBoot == a.rec.Boot {
+		v.Switched = d.SwitchUptime
+	}
+	return v
+}
+
 // soak goes on looking.
 func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 	if d.New.Spec.Soak == 0 {
 		return nil
 	}
-	r := a.look.soak(ctx, d.New.Spec, a.vars(&d.New, d.From))
+	s, vars := d.New.Spec, a.newVars(d)
+	r, err := a.looked(ctx, Withdrawn, func(ctx context.Context) verify.Report { return a.look.soak(ctx, s, vars) })
+	if err != nil {
+		return err
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -89,6 +116,15 @@ func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 		return bad(fmt.Errorf("verification failed in the soak time: %s", failures(r)))
 	}
 	return nil
+}
+
+// looked is during for a look.
+func (a *Agent) looked(ctx context.Context, verdict Verdict, look func(context.Context) verify.Report) (r verify.Report, err error) {
+	err = a.during(ctx, verdict, func(ctx context.Context) error {
+		r = look(ctx)
+		return nil
+	})
+	return r, err
 }
 
 // awaitAnother returns when the registry has another configuration, or ctx is
@@ -133,7 +169,11 @@ func (a *Agent) reverify(ctx context.Context) error {
 		return nil
 	}
 	return a.persist(ctx, func() error {
-		r := a.look.run(ctx, d.Back.Spec, a.vars(d.Back, &d.New), nil)
+		s, vars := d.Back.Spec, a.vars(d.Back, &d.New)
+		r, err := a.looked(ctx, "", func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
+		if err != nil {
+			return err
+		}
 		d.Restored = &r
 		if worse := verify.Worse(d.before(), r); len(worse) > 0 {
 			return fmt.Errorf("verification of the old version failed: %s", texts(worse))
@@ -146,7 +186,7 @@ func (a *Agent) reverify(ctx context.Context) error {
 // that OLDROOT passes its checks after all, another revision, or a person.
 func (a *Agent) awaitOperator(ctx context.Context) error {
 	d := a.rec.Deployment
-	if a.retry {
+	if a.retry || a.rec.Wanted != "" {
 		a.retry = false
 		return nil
 	}

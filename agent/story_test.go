@@ -39,8 +39,10 @@ func TestLogTellsHowEachDeploymentEnded(t *testing.T) {
 		says("agent started", `level=INFO msg="agent started" configuration=web state=Idle revision=1 root=`+v1+` verification=verified`)
 		reason := h.agent.Record().Last.Reason
 		says("configuration rolled back", fmt.Sprintf(`level=ERROR msg="configuration rolled back" configuration=web revision=2 root=%s error=%q`, v1, reason))
-		says("checks do not pass yet", fmt.Sprintf(`level=WARN msg="checks do not pass yet" configuration=web root=%s error=%q`,
-			h.agent.Record().Last.New.Dir, strings.TrimPrefix(reason, "verification failed: ")))
+		last := h.agent.Record().Last
+		until := last.Started.Add(2 * time.Minute).Format(time.RFC3339)
+		says("checks do not pass yet", fmt.Sprintf(`level=WARN msg="checks do not pass yet" configuration=web root=%s until=%s error=%q`,
+			last.New.Dir, until, strings.TrimPrefix(reason, "verification failed: ")))
 
 		if r := h.agent.Record().Last.Checks; r == nil || len(r.Failed()) == 0 {
 			t.Errorf("the evidence of a failed verification has the findings %+v", r)
@@ -59,6 +61,21 @@ func TestLogTellsHowEachDeploymentEnded(t *testing.T) {
 		h.src.put("v4", one("4"))
 		h.want("v4", nil)
 		says("configuration deployed", `level=INFO msg="configuration deployed" configuration=web revision=4 root=`+h.agent.Record().Live.Dir+` verification=unverified`)
+	})
+}
+
+// The log kept the reason of the first second, which is often that nothing
+// listens yet.
+func TestLogTellsEachReasonForWhichChecksDoNotPass(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.patience = time.Minute
+		starting := time.Now().Add(10 * time.Second)
+		h.env = func() bool { return time.Now().Before(starting) }
+		h.src.put("v1", with(failVerify))
+		h.want("", ErrRolledBack)
+		if n, first := h.lines("WARN", "checks do not pass yet"), h.lines("WARN", "dial: environment"); n != 2 || first != 1 {
+			t.Errorf("warned %d times, %d times of the first reason, want once for each of two\n%s", n, first, h.logged)
+		}
 	})
 }
 

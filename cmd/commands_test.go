@@ -15,6 +15,7 @@ import (
 
 // scriptCommands are the commands that scripts have besides testscript's own.
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"manager":     managerCommand,
 	"registry":    registryCommand,
 	"agent":       agentCommand,
 	"exits":       exitsCommand,

@@ -68,12 +68,15 @@ func (c *stricken) on(t *testing.T, fn func(h *host, image string)) {
 func (h *host) file(name string) string { return filepath.Join(h.dir, name) }
 
 // countPoints deploys without a fault and returns how many points that has.
-func (c *stricken) countPoints(t *testing.T) (points int) {
+func (c *stricken) countPoints(t *testing.T) int { return c.countPointsFrom(t, 50) }
+
+// countPointsFrom is countPoints of what has at least so many.
+func (c *stricken) countPointsFrom(t *testing.T, least int) (points int) {
 	t.Helper()
 	c.on(t, func(h *host, _ string) {
 		h.runUnder(t, "-match", h.file("agent"), "-log", h.file("points"))
 		b, err := os.ReadFile(h.file("points"))
-		if points = bytes.Count(b, []byte("\n")); err != nil || points < 50 {
+		if points = bytes.Count(b, []byte("\n")); err != nil || points < least {
 			t.Fatalf("only %d points: nothing would be tested: %v: %s", points, err, b)
 		}
 	})
@@ -94,8 +97,15 @@ func (h *host) runUnder(t *testing.T, args ...string) (log string, err error) {
 	return string(out), err
 }
 
-// at lets the fault happen at the nth point.
+// at lets the fault happen at the nth point of a deployment.
 func (c *stricken) at(t *testing.T, n int) {
+	t.Helper()
+	c.strike(t, n, func(h *host, ended wire.Status, log string) { c.check(t, h, n, ended, log) })
+}
+
+// strike lets the fault happen at the nth point, runs the agent again, and has
+// after look at what has become of it.
+func (c *stricken) strike(t *testing.T, n int, after func(h *host, ended wire.Status, log string)) {
 	t.Helper()
 	c.on(t, func(h *host, image string) {
 		log, _ := h.runUnder(t, append([]string{"-match", h.file("agent"), "-n", strconv.Itoa(n)}, c.args...)...)
@@ -103,13 +113,22 @@ func (c *stricken) at(t *testing.T, n int) {
 			remount(t, image, h.file("agent"))
 		}
 		// I1: whatever happened, `current` names a whole root.
-		if got := h.serves(t); got != c.old && got != c.way {
+		if got := c.serving(t, h); got != c.old && got != c.way {
 			t.Errorf("point %d: %q serves\n%s", n, got, log)
 		}
 		again, err := h.run("")
 		log += "--- again\n" + again
-		c.check(t, h, n, status(err), log)
+		after(h, status(err), log)
 	})
+}
+
+// serving is what serves. A repair begins with a root that is not whole.
+func (c *stricken) serving(t *testing.T, h *host) string {
+	t.Helper()
+	if c.before.more != nil {
+		return h.served(t)
+	}
+	return h.serves(t)
 }
 
 func status(err error) wire.Status {
@@ -136,6 +155,7 @@ func (c *stricken) check(t *testing.T, h *host, n int, ended wire.Status, log st
 		t.Errorf("%s, point %d: %q serves and the agent ends with %d, want %q and %d\n%s", c.name, n, got, ended, want, wantStatus, log)
 	}
 	h.checkRecord(t, log)
+	h.checkTold(t, want != c.way, log)
 	// I2: the last that the hook was told of is what serves.
 	b, err := os.ReadFile(h.file("calls"))
 	calls := strings.Split(strings.TrimSpace(string(b)), "\n")

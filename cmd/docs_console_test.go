@@ -28,9 +28,10 @@ func TestDocsWireFormat(t *testing.T) {
 	parts := map[string]string{"statuses": statusTable(), "manifest": fenced(manifestText(t))}
 	parts["names"] = nameRules(t)
 	parts["limits"] = fmt.Sprintf("| limit | |\n|---|---|\n| layers | %d |\n| bytes of the document | %d |\n| bytes of a name | %d |\n"+
-		"| names in a poll | %d |\n| bytes of a poll or its reply | %d |\n| bytes of a command line | %d |\n",
-		wire.MaxLayers, wire.MaxConfigurationBytes, wire.MaxName, wire.MaxPollNames, wire.MaxPollBytes, console.MaxLine)
-	for _, name := range []string{"configuration.json", "original.json", "poll-request.json", "poll-reply.json", "poll-held.json"} {
+		"| names in a poll | %d |\n| bytes of a poll or its reply | %d |\n| bytes of a report | %d |\n| bytes of the hook's output in it | %d |\n"+
+		"| bytes of each other text in it | %d |\n| bytes of a command line | %d |\n",
+		wire.MaxLayers, wire.MaxConfigurationBytes, wire.MaxName, wire.MaxPollNames, wire.MaxPollBytes, wire.MaxReportBytes, wire.MaxReportOutput, wire.MaxReportLine, console.MaxLine)
+	for _, name := range []string{"configuration.json", "original.json", "poll-request.json", "poll-reply.json", "poll-held.json", "poll-instance.json", "poll-reported.json", "report.json", "fetch-request.json"} {
 		b, err := os.ReadFile("../registry/wire/testdata/" + name)
 		if err != nil {
 			t.Fatal(err)

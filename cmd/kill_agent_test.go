@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -87,7 +88,8 @@ var versions = func() map[string]map[string]string {
 type host struct {
 	s    *site
 	dir  string
-	name string // of the configuration
+	name string   // of the configuration
+	more []string // flags
 }
 
 // write makes the host's programs.
@@ -96,6 +98,7 @@ func (h *host) write(t *testing.T) {
 	for name, text := range map[string]string{
 		"hook.sh":  "#!/bin/sh\necho \"$DEPLOY_ACTION $(cat \"$NEWROOT/version\")\" >>calls\n! [ -e \"$NEWROOT/fail-hook\" ]\n",
 		"check.sh": "#!/bin/sh\n! [ -e fail-check ]\n",
+		"told.sh":  "#!/bin/sh\necho \"$DEPLOY_EVENT $DEPLOY_NAME\" >>told\n",
 	} {
 		if err := os.WriteFile(filepath.Join(h.dir, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
@@ -110,7 +113,7 @@ func (h *host) copy(t *testing.T) *host {
 	if out, err := exec.Command("cp", "-a", h.dir, dir).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
-	return &host{s: h.s, dir: dir, name: h.name}
+	return &host{s: h.s, dir: dir, name: h.name, more: h.more}
 }
 
 // run runs the agent until nothing is left to do, or it dies.
@@ -124,8 +127,9 @@ func (h *host) agent(dieWhen string) *exec.Cmd {
 	if strings.HasSuffix(h.name, "-check") {
 		total = "1s" // that it fails takes as long
 	}
-	cmd := exec.Command("deploy-agent", "-name", h.name, "-once", "-script", "./hook.sh", "-verify-total", total,
+	cmd := exec.Command("deploy-agent", "-name", h.name, "-once", "-script", "./hook.sh", "-notify", "./told.sh", "-verify-total", total,
 		"-verify", "type=exec,arg="+filepath.Join(h.dir, "check.sh"))
+	cmd.Args = append(cmd.Args, h.more...)
 	cmd.Dir = h.dir
 	cmd.Env = append(h.s.env(), "TMPDIR="+h.dir, "DEPLOY_AGENT_DIR="+h.dir+"/agent", "DEPLOY_AGENT_STATE="+h.dir+"/state.json", dieAt+"="+dieWhen)
 	return cmd
@@ -164,6 +168,19 @@ func (h *host) killedAndBack(t *testing.T, way, old, dieWhen string) {
 	}
 	h.checkCalls(t, way, old, log)
 	h.checkRecord(t, log)
+	h.checkTold(t, way != "good", log)
+}
+
+// checkTold: a person was told of what was rolled back, at least once.
+func (h *host) checkTold(t *testing.T, rolledBack bool, log string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(h.dir, "told"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil || strings.Contains(string(b), "rolled-back "+h.name+"\n") != rolledBack {
+		t.Errorf("told %q, %v; rolled back: %t\n%s", b, err, rolledBack, log)
+	}
 }
 
 // switched reports whether `current` names the new root when a state begins.
@@ -194,7 +211,12 @@ func (h *host) checkCalls(t *testing.T, way, old, log string) {
 // checkRecord: the machine is idle, and no unfinished root is left.
 func (h *host) checkRecord(t *testing.T, log string) {
 	t.Helper()
-	var journal struct{ Body struct{ State agent.State } }
+	var journal struct {
+		Body struct {
+			State agent.State
+			Last  struct{ ID string }
+		}
+	}
 	b, err := os.ReadFile(filepath.Join(h.dir, "agent/journal.json"))
 	if err == nil {
 		err = json.Unmarshal(b, &journal)
@@ -202,9 +224,36 @@ func (h *host) checkRecord(t *testing.T, log string) {
 	if err != nil || journal.Body.State != agent.Idle {
 		t.Errorf("journal.json: state %q, %v\n%s", journal.Body.State, err, log)
 	}
+	h.checkEvidence(t, journal.Body.Last.ID, log)
 	left, err := filepath.Glob(filepath.Join(h.dir, "agent/roots/.*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left in roots: %q, %v\n%s", left, err, log)
+	}
+}
+
+// checkEvidence: the deployment that ended last has its evidence, whole, and so
+// has each earlier one.
+func (h *host) checkEvidence(t *testing.T, last, log string) {
+	t.Helper()
+	d := agent.OpenDeployments(filepath.Join(h.dir, "agent"))
+	ids, err := d.IDs()
+	if err != nil || !slices.Contains(ids, last) {
+		t.Errorf("deployments %q, %v: %q is not among them\n%s", ids, err, last, log)
+	}
+	for _, id := range ids {
+		e, err := d.Evidence(id)
+		if err == nil && (e.Deployment.ID != id || e.Outcome == agent.UnderWay) {
+			err = fmt.Errorf("it is about %s, %s", e.Deployment.ID, e.Outcome)
+		}
+		if err == nil {
+			_, err = os.Stat(filepath.Join(h.dir, "agent/deployments", id, "evidence.json"))
+		}
+		if err == nil {
+			err = d.WriteTar(id, io.Discard)
+		}
+		if err != nil {
+			t.Errorf("%v\n%s", err, log)
+		}
 	}
 }
 

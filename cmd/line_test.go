@@ -1,10 +1,13 @@
 package cmd_test
 
 import (
+	"context"
 	"net"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // A line leads to a registry, and is as bad as its fields say. They are set
@@ -57,14 +60,16 @@ func (l *line) carry(to, from net.Conn, left *int64) {
 	under := make(chan piece, 1<<16)
 	go func() {
 		defer close(under)
+		limit, burst := rate.NewLimiter(rate.Inf, 0), 64<<10
+		if l.rate > 0 && left != nil {
+			burst = min(burst, max(l.rate/10, 1))
+			limit = rate.NewLimiter(rate.Limit(l.rate), burst)
+		}
 		for {
-			buf := make([]byte, 64<<10)
-			if l.rate > 0 && left != nil {
-				buf = buf[:max(l.rate/10, 1)]
-				time.Sleep(100 * time.Millisecond)
-			}
+			buf := make([]byte, burst)
 			n, err := from.Read(buf)
 			if n > 0 {
+				limit.WaitN(context.Background(), n)
 				under <- piece{time.Now().Add(l.oneWay), buf[:n]}
 			}
 			if err != nil {

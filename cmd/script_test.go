@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 		"deploy-registry": func() { cli.Exit(registrycmd.Main) },
 		"deploy-agent":    func() { cli.Exit(mortal(agentcmd.Main)) },
 		"httpsd":          httpsd,
+		"managerctl":      managerctl,
 	})
 }
 

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"io"
+	"math"
 	"slices"
 	"sync"
 )
@@ -17,8 +18,9 @@ type arriving struct {
 	file Upload
 
 	mu       sync.Mutex // guards the following
-	more     *sync.Cond // whole grew, or it ended
+	more     *sync.Cond // whole came to awaited, or it ended
 	whole    int64      // every byte before it is there
+	awaited  int64      // the least that a reader waits for
 	pieces   []span     // what lies beyond, sorted, disjoint
 	length   int64
 	read     int64 // how far a reader has come
@@ -37,7 +39,7 @@ const maxPieces = 4096
 var errEnded error = fail(ErrConflict, "upload has ended")
 
 func newArriving(f Upload) *arriving {
-	a := &arriving{file: f}
+	a := &arriving{file: f, awaited: math.MaxInt64}
 	a.more = sync.NewCond(&a.mu)
 	return a
 }
@@ -129,7 +131,10 @@ func (a *arriving) wrote(from, to int64) error {
 	if from <= a.whole {
 		a.pieces = slices.Delete(a.pieces, i, j)
 		a.whole = max(a.whole, to)
-		a.more.Broadcast()
+		if a.whole >= a.awaited {
+			a.awaited = math.MaxInt64
+			a.more.Broadcast()
+		}
 		return nil
 	}
 	if j == i && len(a.pieces) >= maxPieces {
@@ -222,11 +227,17 @@ type follower struct {
 	off int64
 }
 
-// Read waits until there is something to read or nothing more will come.
+// enough is how much readers wait for while more comes: to wake them for every
+// write would cost more than what they do.
+const enough = 128 << 10
+
+// Read waits until there is enough to read or nothing more will come.
 func (f *follower) Read(p []byte) (int, error) {
 	a := f.a
 	a.mu.Lock()
-	for a.whole == f.off && !a.ended && a.err == nil {
+	from := f.off + min(int64(len(p)), enough)
+	for f.off <= a.whole && a.whole < from && !a.ended && a.err == nil {
+		a.awaited = min(a.awaited, from)
 		a.more.Wait()
 	}
 	err, n := a.err, min(int64(len(p)), a.whole-f.off)

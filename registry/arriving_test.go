@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -66,24 +67,61 @@ func arrives(t *testing.T, a *arriving, p string, off int64) {
 	}
 }
 
-// follows reads to the end and sends what came.
-func follows(a *arriving) <-chan []byte {
+// follows reads to the end, so many bytes at a time, and sends what came.
+func follows(a *arriving, atATime int) <-chan []byte {
 	out := make(chan []byte, 1)
 	r := a.reader()
 	go func() {
-		b, err := io.ReadAll(r)
-		if err != nil {
-			b = []byte("error: " + err.Error())
+		var got []byte
+		for p := make([]byte, atATime); ; {
+			n, err := r.Read(p)
+			got = append(got, p[:n]...)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				got = []byte("error: " + err.Error())
+				break
+			}
 		}
-		out <- b
+		out <- got
 	}()
 	return out
+}
+
+// A reader is left alone until there is what it asks for, or enough, or the end.
+func TestReadersAreNotWokenForEveryWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			atATime int
+			writes  []int   // lengths
+			want    []int64 // position after each
+		}{
+			{8, []int{7, 3, 4, 2}, []int64{0, 8, 8, 16}},
+			{2 * enough, []int{enough - 1, 9, enough - 1, 1}, []int64{0, enough + 8, enough + 8, 2*enough + 8}},
+		} {
+			a := newArriving(&scratch{})
+			got := follows(a, test.atATime)
+			for i, n := range test.writes {
+				arrives(t, a, strings.Repeat("x", n), a.size())
+				synctest.Wait()
+				if n := a.position(); n != test.want[i] {
+					t.Errorf("%d at a time: position() = %d of %d, want %d", test.atATime, n, a.size(), test.want[i])
+				}
+			}
+			arrives(t, a, "y", a.size())
+			a.finish()
+			if b := <-got; int64(len(b)) != a.size() {
+				t.Errorf("%d at a time: read %d bytes of %d", test.atATime, len(b), a.size())
+			}
+		}
+	})
 }
 
 func TestReadersWaitAtTheGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newArriving(&scratch{})
-		slow, fast := follows(a), follows(a)
+		slow, fast := follows(a, 1), follows(a, 3)
 		arrives(t, a, "world", 6)
 		synctest.Wait()
 		if n := a.position(); n != 0 {
@@ -114,7 +152,7 @@ func TestReadersReadWhatIsThereAtTheEnd(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			f := &scratch{}
 			a := newArriving(f)
-			got := follows(a)
+			got := follows(a, 1+rnd.IntN(20))
 			for range rnd.IntN(30) {
 				if rnd.IntN(8) == 0 {
 					size := rnd.Int64N(60)
@@ -154,7 +192,7 @@ func TestWritingAgainWhatWasReadIsSeen(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a := newArriving(&scratch{})
-			got := follows(a)
+			got := follows(a, 1)
 			arrives(t, a, "abcd", 0)
 			arrives(t, a, "g", 6)
 			synctest.Wait()
@@ -191,7 +229,7 @@ func TestACutUnderAReaderIsNoEnd(t *testing.T) {
 func TestACutShortensThePiecesBeyondTheGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newArriving(&scratch{})
-		got := follows(a)
+		got := follows(a, 1)
 		arrives(t, a, "fghij", 5)
 		a.file.Truncate(7)
 		a.truncated(7)

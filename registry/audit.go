@@ -31,7 +31,7 @@ type Entry struct {
 	Role      string
 
 	Command []string
-	Name    string      `json:",omitempty"` // of the configuration or component
+	Name    string      `json:",omitempty"` // of the configuration, component or host
 	Status  wire.Status // 0: it was done
 	Result  string      // what was done, or why not
 	Note    string      `json:",omitempty"`

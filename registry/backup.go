@@ -25,8 +25,9 @@ import (
 //	files/DIGEST      blobs
 //	end.json          backupEnd, which covers every byte of what is before it
 //
-// It holds all records of one moment but for those of uploads, and all blobs
-// that versions reference then. A backup that was cut off has no end.
+// It holds all records of one moment but for those of uploads and for what hooks
+// printed, and all blobs that versions reference then. A backup that was cut off
+// has no end.
 const (
 	backupFormat  = 1
 	entryHead     = "backup.json"
@@ -125,9 +126,10 @@ func (r *Registry) snapshot(ctx context.Context) (records []backupRecord, blobs 
 }
 
 // backedUp says which records belong into a backup: not those of uploads, nor of
-// blobs that nothing references, nor what is only true of this disk.
+// blobs that nothing references, nor what is only true of this disk. Without
+// prefixTold agents tell anew what they told, with the output of their hooks.
 func backedUp(key string, blobs map[digest.Digest]int64) bool {
-	for _, prefix := range []string{prefixUpload, prefixReceived, prefixDropDir, prefixDoomed, prefixDamaged, keyScrub} {
+	for _, prefix := range []string{prefixUpload, prefixReceived, prefixDropDir, prefixDoomed, prefixDamaged, keyScrub, prefixOutput, prefixTold} {
 		if strings.HasPrefix(key, prefix) {
 			return false
 		}

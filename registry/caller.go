@@ -59,6 +59,11 @@ type Caller struct {
 // by its comment, else by the user.
 func (c Caller) String() string { return cmp.Or(c.Label, c.Comment, c.User) }
 
+// HostName is the name of the host whose agent the caller is: what the key's line
+// says, else the key's fingerprint. Several hosts may have one key, and so one
+// name.
+func (c Caller) HostName() string { return cmp.Or(c.Host, c.Fingerprint) }
+
 // SameRights reports whether both may do the same. How they are called, and
 // where they come from, does not matter.
 func (c Caller) SameRights(d Caller) bool {

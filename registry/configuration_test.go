@@ -350,7 +350,7 @@ func TestPollTellsTheNewest(t *testing.T) {
 	if err := deleteConfiguration(t.Context(), r, "gone"); err != nil {
 		t.Fatal(err)
 	}
-	got, err := r.Poll(t.Context(), "", wire.PollRequest{Names: []string{"web", "gone", "never"}})
+	got, err := r.Poll(t.Context(), registry.Caller{}, wire.PollRequest{Names: []string{"web", "gone", "never"}})
 	want := []wire.PollState{{Name: "web", Revision: 2, Digest: c.New.Digest}, {Name: "gone"}, {Name: "never"}}
 	if err != nil || !slices.Equal(got.Configurations, want) {
 		t.Errorf("Poll = %+v, %v, want %+v", got, err, want)

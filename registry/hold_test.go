@@ -11,7 +11,7 @@ import (
 // held returns the hold of a configuration as each way to ask tells it.
 func held(t *testing.T, r *registry.Registry, name string) *wire.Hold {
 	t.Helper()
-	reply, err := r.Poll(t.Context(), "", wire.PollRequest{Names: []string{name}})
+	reply, err := r.Poll(t.Context(), registry.Caller{}, wire.PollRequest{Names: []string{name}})
 	if err != nil {
 		t.Fatal(err)
 	}

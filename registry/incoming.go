@@ -311,8 +311,8 @@ func (in *Incoming) record(ctx context.Context) (partials []string, err error) {
 }
 
 var (
-	errRewritten = errors.New("upload was written again")
-	errAborted   = errors.New("upload was aborted")
+	errRewritten       = errors.New("upload was written again")
+	errAborted   error = fail(ErrConflict, "upload was aborted") // whoever still writes to it is told
 )
 
 // stopReaders ends the hash and the check and waits for them.

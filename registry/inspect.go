@@ -47,6 +47,10 @@ var layout = []struct {
 	{keyChain, (*inspection).chain},
 	{prefixAudit, (*inspection).entry},
 	{prefixHold, decodes[Hold]},
+	{prefixReport, (*inspection).report},
+	{prefixOutput, ofReport[Output]},
+	{prefixTold, ofReport[string]},
+	{prefixSeen, decodes[sightings]},
 }
 
 // run returns how many records there are and what is wrong with them.

@@ -23,6 +23,10 @@ import (
 //	audit/SEQ                    Entry
 //	chain                        chain: the ends of the audit log
 //	hold/NAME                    Hold of a configuration, over or not
+//	report/HOST/CONFIG/INSTANCE  reported: what an agent told last
+//	output/HOST/CONFIG/INSTANCE  Output: what its programs printed
+//	told/HOST/CONFIG/INSTANCE    tag of that report, while this registry has all of it
+//	seen/SHARD                   sightings: when agents were last heard of
 //	upload/ID                    UploadState
 //	received/DIGEST/ID           empty: the upload is complete and has this digest
 //	dropdir/HASH                 dropDir: a directory in a drop box; of key and path
@@ -40,6 +44,10 @@ const (
 	prefixRevision = "revision/"
 	prefixAudit    = "audit/"
 	prefixHold     = "hold/"
+	prefixReport   = "report/"
+	prefixOutput   = "output/"
+	prefixTold     = "told/"
+	prefixSeen     = "seen/"
 	prefixUpload   = "upload/"
 	prefixReceived = "received/"
 	prefixDropDir  = "dropdir/"

@@ -11,13 +11,14 @@ import (
 	"deploytools/registry/wire"
 )
 
-// Poll returns the newest revision and digest of each name, as agents ask. A
-// name outside of scope is ErrDenied: an agent whose key is wrong is to say so,
-// and not that there is nothing to do.
-func (r *Registry) Poll(ctx context.Context, scope Scope, q wire.PollRequest) (wire.PollReply, error) {
+// Poll returns the newest revision and digest of each name, as agents ask, and
+// which report of theirs is known. A name outside of the caller's scope is
+// ErrDenied: an agent whose key is wrong is to say so, and not that there is
+// nothing to do.
+func (r *Registry) Poll(ctx context.Context, c Caller, q wire.PollRequest) (wire.PollReply, error) {
 	var out wire.PollReply
 	for _, name := range q.Names {
-		if err := scope.check(name); err != nil {
+		if err := c.CheckScope(name); err != nil {
 			return out, err
 		}
 	}
@@ -34,6 +35,13 @@ func (r *Registry) Poll(ctx context.Context, scope Scope, q wire.PollRequest) (w
 				if s.Hold, err = r.wireHold(tx, name); err != nil {
 					return err
 				}
+			}
+			if ok && c.Role == Agent {
+				tag, _, err := get[string](tx, reporterOf(c, name, q.Instance).key(prefixTold))
+				if err != nil {
+					return err
+				}
+				s.Reported = &tag
 			}
 			out.Configurations = append(out.Configurations, s)
 		}

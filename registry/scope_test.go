@@ -145,7 +145,7 @@ func TestOutsideOfTheScopeIsDenied(t *testing.T) {
 		_, remove := r.DeleteConfiguration(t.Context(), narrow, name)
 		_, hold := r.Hold(t.Context(), narrow, name, "sale", time.Time{})
 		_, resume := r.EndHold(t.Context(), narrow, name)
-		_, poll := r.Poll(t.Context(), narrow.Caller.Configs, wire.PollRequest{Names: []string{"web-1", name}})
+		_, poll := r.Poll(t.Context(), narrow.Caller, wire.PollRequest{Names: []string{"web-1", name}})
 		for what, err := range map[string]error{
 			"AddConfiguration": add, "ChangeConfiguration": change, "BumpConfiguration": bump, "Rollback": back,
 			"DeleteConfiguration": remove, "Hold": hold, "EndHold": resume, "Poll": poll,
@@ -164,7 +164,7 @@ func TestOutsideOfTheScopeIsDenied(t *testing.T) {
 	if _, err := r.AddConfiguration(t.Context(), narrow, "web-2", refs, false); err != nil {
 		t.Errorf("AddConfiguration in the scope = %v", err)
 	}
-	if got, err := r.Poll(t.Context(), narrow.Caller.Configs, wire.PollRequest{Names: []string{"web-1"}}); err != nil || got.Configurations[0].Revision != 2 {
+	if got, err := r.Poll(t.Context(), narrow.Caller, wire.PollRequest{Names: []string{"web-1"}}); err != nil || got.Configurations[0].Revision != 2 {
 		t.Errorf("Poll in the scope = %+v, %v", got, err)
 	}
 }

@@ -16,20 +16,24 @@ type Kind string
 
 // The kinds. A finding that is OK has none.
 const (
-	Dial       Kind = "dial"        // no connection: nothing listens, or the name is not known
-	Timeout    Kind = "timeout"     // no answer in time; Detail says to what
-	Handshake  Kind = "handshake"   // connected, but no TLS, or none that both accept
-	WrongCert  Kind = "wrong-cert"  // another certificate is served
-	HTTP       Kind = "http"        // connected, but no answer in HTTP
-	HTTPStatus Kind = "http-status" // another status
-	Body       Kind = "body"        // the body does not contain the text
-	JSON       Kind = "json"        // the body is no JSON, or the field is missing or another
-	Expect     Kind = "expect"      // the port says something else, or nothing
-	Start      Kind = "start"       // the program cannot be started
-	Exit       Kind = "exit"        // the program ended with another status than 0, or by a signal
-	Unsteady   Kind = "unsteady"    // the last look passed, but not often enough in a row
-	Spec       Kind = "spec"        // the check cannot be carried out: a mistake in it, or no certificate in NEWROOT
-	Cancelled  Kind = "cancelled"   // the caller's context was cancelled first: says nothing about the target
+	Dial         Kind = "dial"          // no connection: nothing listens, or the name is not known
+	Timeout      Kind = "timeout"       // no answer in time; Detail says to what
+	Handshake    Kind = "handshake"     // connected, but no TLS, or none that both accept
+	WrongCert    Kind = "wrong-cert"    // another certificate is served
+	HTTP         Kind = "http"          // connected, but no answer in HTTP
+	HTTPStatus   Kind = "http-status"   // another status
+	Body         Kind = "body"          // the body does not contain the text
+	JSON         Kind = "json"          // the body is no JSON, or the field is missing or another
+	Expect       Kind = "expect"        // the port says something else, or nothing
+	Start        Kind = "start"         // the program cannot be started
+	Exit         Kind = "exit"          // the program ended with another status than 0, or by a signal
+	NotRunning   Kind = "not-running"   // the service has no main process
+	WrongRoot    Kind = "wrong-root"    // its main process runs from somewhere else than NEWROOT
+	NotRestarted Kind = "not-restarted" // its main process was there before the switch
+	Process      Kind = "process"       // its main process cannot be looked at: rights, or no service manager
+	Unsteady     Kind = "unsteady"      // the last look passed, but not often enough in a row
+	Spec         Kind = "spec"          // the check cannot be carried out: a mistake in it, or no certificate in NEWROOT
+	Cancelled    Kind = "cancelled"     // the caller's context was cancelled first: says nothing about the target
 )
 
 // Finding is the result of one check.

@@ -15,10 +15,11 @@ type probe func(ctx context.Context, c spec.Check, v Vars) Finding
 
 // probes has one probe per type.
 var probes = map[spec.Type]probe{
-	spec.TLS:  lookTLS,
-	spec.HTTP: lookHTTP,
-	spec.TCP:  lookTCP,
-	spec.Exec: lookExec,
+	spec.TLS:     lookTLS,
+	spec.HTTP:    lookHTTP,
+	spec.TCP:     lookTCP,
+	spec.Exec:    lookExec,
+	spec.Process: lookProcess,
 }
 
 func look(ctx context.Context, c spec.Check, v Vars) Finding { return probes[c.Type](ctx, c, v) }
@@ -38,8 +39,8 @@ func Once(ctx context.Context, s spec.Spec, v Vars) Report { return once(ctx, s,
 // Cancelled.
 func Run(ctx context.Context, s spec.Spec, v Vars) Report { return run(ctx, s, v, nil, look) }
 
-// RunTelling is Run that calls missed, in its own goroutine, when the first round
-// has ended in which a check failed, with what failed in it.
+// RunTelling is Run that calls missed, in its own goroutine, after each round in
+// which a check failed, with what failed in it.
 func RunTelling(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding)) Report {
 	return run(ctx, s, v, missed, look)
 }
@@ -65,11 +66,10 @@ func run(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding), p pro
 			break
 		}
 		wait := spec.FirstRetry
-		if !passed && missed != nil && ctx.Err() == nil {
-			missed(t.missed())
-			missed = nil
-		}
 		if !passed {
+			if missed != nil && ctx.Err() == nil {
+				missed(t.missed())
+			}
 			wait, next = next, min(2*next, spec.MaxRetry)
 		}
 		if !pause(budget, wait) {

@@ -3,6 +3,7 @@ package verify
 import (
 	"os"
 	"strings"
+	"time"
 )
 
 // Vars is what a check may refer to. Looking at OLDROOT, its root and
@@ -13,6 +14,7 @@ type Vars struct {
 	OldID    string
 	Name     string // of the configuration
 	Revision string
+	Switched time.Duration // when the switch came, on the clock of Uptime; 0: not, or long ago
 }
 
 // expand replaces the placeholders that spec.Check names; other text, braces

@@ -59,6 +59,55 @@ func TestPoll(t *testing.T) {
 	}
 }
 
+func TestPollOfSeveralIsOneRequest(t *testing.T) {
+	s := newServer(t)
+	asked, refused := 0, ""
+	s.global = func(_ ssh.Conn, r *ssh.Request) {
+		asked++
+		q, err := wire.DecodePollRequest(r.Payload)
+		if err != nil {
+			t.Error(err)
+		}
+		var reply wire.PollReply
+		for i, name := range q.Names {
+			if name == refused {
+				r.Reply(false, nil)
+				return
+			}
+			reply.Configurations = append(reply.Configurations, wire.PollState{Name: name, Revision: uint64(i + 1), Digest: digest.Of([]byte(name))})
+		}
+		payload, _ := wire.EncodePoll(reply)
+		r.Reply(true, payload)
+	}
+	names := []string{"a", "b", "c"}
+	c := s.client()
+	states, errs := c.PollAll(t.Context(), names)
+	for i, name := range names {
+		if states[i].Name != name || states[i].Revision != uint64(i+1) || errs[i] != nil {
+			t.Errorf("PollAll[%d] = %v, %v", i, states[i], errs[i])
+		}
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times about three", asked)
+	}
+
+	// What our key may not see is nobody else's fault.
+	asked, refused = 0, "b"
+	for range 3 {
+		states, errs = c.PollAll(t.Context(), names)
+		if states[0].Revision != 1 || states[2].Revision != 1 || errs[0] != nil || errs[2] != nil || states[1].Revision != 0 {
+			t.Errorf("PollAll with one refused = %v, %v", states, errs)
+		}
+	}
+	if want := 1 + 3 + 2 + 2; asked != want {
+		t.Errorf("asked %d times, want %d: once about all, once about b, and each time about the others", asked, want)
+	}
+	s.global = func(c ssh.Conn, _ *ssh.Request) { c.Close() }
+	if _, errs = c.PollAll(t.Context(), names); errs[0] == nil || errs[1] == nil || errs[2] == nil {
+		t.Errorf("PollAll = %v, where the connection is lost", errs)
+	}
+}
+
 func TestPollOfAnotherNameIsRefused(t *testing.T) {
 	s := newServer(t)
 	s.global = polls(func(wire.PollRequest) wire.PollReply {
@@ -92,8 +141,8 @@ func TestPollOfOriginalRegistryReadsTheConfiguration(t *testing.T) {
 	if got, err := c.Poll(t.Context(), "other"); got != (wire.PollState{Name: "other"}) || err != nil {
 		t.Errorf("Poll(other) = %v, %v, want no digest", got, err)
 	}
-	if asked != 1 {
-		t.Errorf("asked %d times, want once for the connection", asked)
+	if asked != 2 {
+		t.Errorf("asked %d times, want once about each name", asked)
 	}
 	if n := s.count(&s.sessions); n != 1 {
 		t.Errorf("%d SFTP sessions, want one that is kept for a while", n)

@@ -2,7 +2,6 @@ package client
 
 import (
 	"io"
-	"math"
 	"net"
 	"sync"
 	syncatomic "sync/atomic"
@@ -18,12 +17,14 @@ type conn struct {
 	done chan struct{} // closed when the connection has ended
 	sftp sftpPool
 
-	// original is set when the registry refused a poll: it is of the original
-	// kind, which knows no revisions.
-	original syncatomic.Bool
+	noLanes  syncatomic.Bool   // the registry refused a lane of a fetch: it knows none
+	fetches  syncatomic.Uint64 // so far
+	fetching syncatomic.Int64  // now
+	best     syncatomic.Int64  // time of an answer; 0: none noted
 
-	mu    sync.Mutex
-	cause error // why it was killed
+	mu     sync.Mutex
+	silent map[string]bool // names about which the registry refused a poll; several: about more than one
+	cause  error           // why it was killed
 }
 
 // countedConn counts what is received: the sign of life of the peer.
@@ -40,7 +41,7 @@ func (c *countedConn) Read(p []byte) (int, error) {
 
 // newConn takes over a connection that stands. Its goroutines end with it.
 func newConn(n *countedConn, s *ssh.Client, t Timeouts) *conn {
-	cn := &conn{net: n, ssh: s, done: make(chan struct{})}
+	cn := &conn{net: n, ssh: s, done: make(chan struct{}), silent: map[string]bool{}}
 	cn.sftp.open = cn.openSFTP
 	cn.sftp.idle = t.Idle
 	go func() {
@@ -69,6 +70,24 @@ func (cn *conn) alive() bool {
 	cn.mu.Lock()
 	defer cn.mu.Unlock()
 	return cn.cause == nil
+}
+
+// several is no name.
+const several = ""
+
+// refuses reports whether the registry has refused such a poll: it is of the
+// original kind, which knows no revisions, or our key may not see what was asked
+// about. That is not asked again on this connection.
+func (cn *conn) refuses(topic string) bool {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	return cn.silent[topic]
+}
+
+func (cn *conn) refused(topic string) {
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
+	cn.silent[topic] = true
 }
 
 // keepaliveType is a request that no peer knows and every peer refuses: an
@@ -100,28 +119,39 @@ func (cn *conn) keepalive(interval time.Duration) {
 }
 
 // session opens a channel for a session.
-func (cn *conn) session() (*ssh.Session, error) { return cn.opened(cn.ssh.NewSession) }
+func (cn *conn) session() (*ssh.Session, error) { return opened(cn, cn.ssh.NewSession) }
 
 // opened returns what open does, or an error at the end of the connection. An
 // opening that crosses the end would wait for its answer for ever: the library
 // wakes only the channels that it knew of at the end (golang/go#26643).
-func (cn *conn) opened(open func() (*ssh.Session, error)) (*ssh.Session, error) {
+func opened[T any](cn *conn, open func() (T, error)) (v T, err error) {
 	type answer struct {
-		s   *ssh.Session
+		v   T
 		err error
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		s, err := open()
-		answers <- answer{s, err}
+		v, err := open()
+		answers <- answer{v, err}
 	}()
 	select {
 	case a := <-answers:
-		return a.s, a.err
+		return a.v, a.err
 	case <-cn.done:
-		return nil, io.EOF
+	}
+	// The answer may have come before the end, and data behind it.
+	late := time.NewTimer(answerGrace)
+	defer late.Stop()
+	select {
+	case a := <-answers:
+		return a.v, a.err
+	case <-late.C:
+		return v, io.EOF
 	}
 }
+
+// answerGrace is far more than an answer needs from the connection to who waits.
+const answerGrace = 100 * time.Millisecond
 
 // watchStall ends the connection when moved stays the same for the limit.
 func (cn *conn) watchStall(limit time.Duration, moved func() (int64, bool)) (stop func()) {
@@ -134,17 +164,18 @@ func (cn *conn) answers() bool {
 	return err == nil
 }
 
-// roundTrip measures how long the peer takes to answer. It takes the best of
-// three, since a busy host is no long line.
-func (cn *conn) roundTrip() time.Duration {
-	best := time.Duration(math.MaxInt64)
-	for range 3 {
-		start := time.Now()
-		cn.answers()
-		best = min(best, time.Since(start))
+// took notes how long one question and its answer took.
+func (cn *conn) took(d time.Duration) {
+	for best := cn.best.Load(); best == 0 || int64(d) < best; best = cn.best.Load() {
+		if cn.best.CompareAndSwap(best, int64(d)) {
+			return
+		}
 	}
-	return best
 }
+
+// roundTrip returns how long the peer takes to answer: the best of what was
+// noted, since a busy host is no long line.
+func (cn *conn) roundTrip() time.Duration { return time.Duration(cn.best.Load()) }
 
 // watch ends the connection when moved has returned the same number for count
 // intervals in a row; while its second result is false nothing is expected to

@@ -21,7 +21,7 @@ func TestOpeningEndsWithTheConnection(t *testing.T) {
 				asleep := make(chan struct{})
 				got := make(chan error)
 				go func() {
-					_, err := cn.opened(func() (*ssh.Session, error) {
+					_, err := opened(cn, func() (*ssh.Session, error) {
 						<-asleep
 						return nil, nil
 					})

@@ -86,8 +86,14 @@ func (c *Client) connect(ctx context.Context, known *knownKeys, keys *keys) (*co
 		return nil, h.explain(err)
 	}
 	n.SetDeadline(time.Time{})
-	return newConn(n, ssh.NewClient(conn, channels, requests), c.o.Timeouts), nil
+	cn := newConn(n, ssh.NewClient(conn, channels, requests), c.o.Timeouts)
+	cn.took(time.Since(h.met) / authAnswers)
+	return cn, nil
 }
+
+// authAnswers is how many answers are waited for, at least, from the host key on:
+// for the service, for no method, for a key, and for its signature.
+const authAnswers = 4
 
 // handshake is one try to be known to the registry, and how far it came.
 type handshake struct {
@@ -96,6 +102,7 @@ type handshake struct {
 	keys    *keys
 	wrong   bool // the host key is not the known one
 	trusted bool // it is
+	met     time.Time
 }
 
 func (h *handshake) config() *ssh.ClientConfig {
@@ -106,7 +113,7 @@ func (h *handshake) config() *ssh.ClientConfig {
 		HostKeyAlgorithms: h.known.algorithms(),
 		HostKeyCallback: func(host string, remote net.Addr, key ssh.PublicKey) error {
 			err := h.known.check(host, remote, key)
-			h.wrong, h.trusted = err != nil, err == nil
+			h.wrong, h.trusted, h.met = err != nil, err == nil, time.Now()
 			return err
 		},
 		ClientVersion: "SSH-2.0-deploytools",

@@ -55,6 +55,8 @@ var (
 	errSilent  = errors.New("no answer")
 	errStalled = errors.New("no byte moved")
 	errClosed  = errors.New("client is closed")
+
+	errNoConnection = errors.New("there is no connection")
 )
 
 func (c *Client) unreachable(err error) error {

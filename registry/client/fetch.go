@@ -9,22 +9,16 @@ import (
 	syncatomic "sync/atomic"
 	"time"
 
-	"github.com/pkg/sftp"
+	"golang.org/x/crypto/ssh"
 
 	"deploytools/layers/digest"
 	"deploytools/registry/wire"
 )
 
 // A channel moves at most its window of 2 MiB each round trip, whatever the
-// line could do. So enough requests are in flight to fill it, and a big blob
-// comes over several channels where the round trip is long; where it is short
-// they only cost.
-const (
-	inFlight     = 24 // requests of packetBytes on each channel
-	channels     = 4
-	stripeBytes  = 8 << 20 // a blob of less comes over one channel
-	stripeFromRT = 2 * time.Millisecond
-)
+// line could do. So a fetch has several lanes where the round trip is long;
+// where it is short they only cost.
+const lanesFromRT = 2 * time.Millisecond
 
 // Fetch writes the blob d to w from offset on, in order. What it wrote before
 // an error stays good, so that the caller may go on behind it; the whole has to
@@ -37,180 +31,180 @@ func (c *Client) Fetch(ctx context.Context, d digest.Digest, offset int64, w io.
 		return fmt.Errorf("cannot fetch %s from offset %d", d, offset)
 	}
 	return c.call(ctx, 0, func(ctx context.Context, cn *conn) error {
-		f := &fetch{c: c, cn: cn, d: d, next: offset, end: offset, w: w}
-		f.waiting.Store(true)
-		stop := cn.watchStall(c.o.Timeouts.Stall, f.progress)
-		defer stop()
-		defer f.close()
-		if err := f.open(ctx); err != nil {
-			return err
+		if !cn.noLanes.Load() {
+			f := &fetch{c: c, cn: cn, d: d, w: w}
+			err := f.run(ctx, offset)
+			if !errors.Is(err, errNoLanes) {
+				return err
+			}
+			cn.noLanes.Store(true)
 		}
-		return f.run(ctx)
+		return c.read(ctx, cn, d, offset, w)
 	})
 }
 
-// fetch is one call of Fetch.
+// errNoLanes says that the registry is of the original kind.
+var errNoLanes = errors.New("registry knows no lanes")
+
+// fetch is a blob that comes over lanes: see wire.FetchChannelType.
 type fetch struct {
 	c  *Client
 	cn *conn
 	d  digest.Digest
 	w  io.Writer
 
-	size  int64 // of the blob, as the registry says
-	next  int64 // where the next request begins
-	end   int64 // of what was written
-	queue []*chunk
-	free  [][]byte
-	files []*sftp.File
+	lanes  []ssh.Channel
+	status chan wire.Status // of lane 0; closed without one when that ends
 
-	broken  bool            // the connection is, so nothing can be given back
-	waiting syncatomic.Bool // for the registry, rather than for w
-
-	mu       sync.Mutex // guards sessions against the watch
-	sessions []*sftpSession
-}
-
-// chunk is one part of the blob that was asked for.
-type chunk struct {
-	offset int64
-	buf    []byte
-	n      int
-	err    error
-	done   chan struct{}
-}
-
-// progress is what the stall watch looks at.
-func (f *fetch) progress() (int64, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var n int64
-	for _, s := range f.sessions {
-		n += s.moved.Load()
-	}
-	return n, f.waiting.Load()
+	moved   syncatomic.Int64 // bytes
+	waiting syncatomic.Bool  // for the registry, rather than for w
 }
 
 func (f *fetch) what() string { return "fetch " + f.d.String() }
 
-// open opens the blob on one channel, or on several if that is worth it.
-func (f *fetch) open(ctx context.Context) error {
-	if err := f.add(ctx); err != nil {
-		return err
+func (f *fetch) run(ctx context.Context, offset int64) error {
+	f.waiting.Store(true)
+	stop := f.cn.watchStall(f.c.o.Timeouts.Stall, func() (int64, bool) { return f.moved.Load(), f.waiting.Load() })
+	defer stop()
+	defer f.close()
+	lanes := 1
+	// Of fetches beside each other only the first has many: a registry has
+	// limits, and between them they fill the line.
+	if first := f.cn.fetching.Add(1) == 1; first && f.cn.roundTrip() >= lanesFromRT {
+		lanes = wire.MaxFetchLanes
 	}
-	info, err := f.files[0].Stat()
+	defer f.cn.fetching.Add(-1)
+	err := f.open(offset, lanes)
+	if e, ok := errors.AsType[*ssh.OpenChannelError](err); ok && e.Reason == ssh.ResourceShortage && lanes > 1 {
+		f.close() // a registry may allow fewer
+		err = f.open(offset, 1)
+	}
 	if err != nil {
-		return f.fail(ctx, err)
+		return f.refused(ctx, err)
 	}
-	f.size = info.Size()
-	if f.size < f.next {
-		return fmt.Errorf("cannot %s: it has %d bytes, fewer than the %d that are there", f.what(), f.size, f.next)
-	}
-	if f.size-f.next < stripeBytes || f.cn.roundTrip() < stripeFromRT {
-		return nil
-	}
-	for len(f.files) < channels {
-		if err := f.add(ctx); err != nil {
-			// A registry may allow fewer channels, but a dead one allows none.
-			if errors.Is(err, wire.ErrUnreachable) || ctx.Err() != nil {
-				return err
-			}
-			break
-		}
-	}
-	return nil
+	return f.copy(ctx)
 }
 
-// add opens the blob on one more channel.
-func (f *fetch) add(ctx context.Context) error {
-	s, err := f.cn.sftp.get()
-	if err != nil {
-		return f.c.refused(ctx, f.cn, f.what(), err)
-	}
-	f.mu.Lock()
-	f.sessions = append(f.sessions, s)
-	f.mu.Unlock()
-	file, err := s.Open(wire.FileName(f.d))
-	if err != nil {
-		return f.fail(ctx, err)
-	}
-	f.files = append(f.files, file)
-	return nil
-}
-
-// fail returns the error for a request that ended with err.
-func (f *fetch) fail(ctx context.Context, err error) error {
-	err, ok := answered(f.what(), err)
-	if !ok {
-		f.broken = true
+// refused returns the error for lanes that could not be opened.
+func (f *fetch) refused(ctx context.Context, err error) error {
+	e, ok := errors.AsType[*ssh.OpenChannelError](err)
+	switch {
+	case !ok:
 		return f.c.broken(ctx, f.cn, err)
+	case e.Reason == ssh.UnknownChannelType:
+		return errNoLanes
+	case e.Reason == ssh.ConnectionFailed:
+		return fmt.Errorf("cannot %s: registry has nothing there: %w", f.what(), wire.ErrNotFound)
 	}
-	return err
+	return fmt.Errorf("cannot %s: registry says %s", f.what(), shorten(e.Message))
 }
 
-// close gives the sessions back when nothing is asked of them any more.
-func (f *fetch) close() {
-	for _, c := range f.queue {
-		<-c.done
-	}
-	if f.broken || !f.cn.alive() {
-		return
-	}
-	for _, file := range f.files {
-		file.Close()
-	}
-	for _, s := range f.sessions {
-		f.cn.sftp.put(s)
-	}
-}
-
-// run asks for the rest of the blob and writes it. The request that begins at
-// or behind the end proves that the registry told the right size.
-func (f *fetch) run(ctx context.Context) error {
-	for {
-		for len(f.queue) < inFlight*len(f.files) && f.next <= f.size {
-			f.ask()
-		}
-		if len(f.queue) == 0 {
-			return fmt.Errorf("cannot %s: it has more than the %d bytes that the registry told", f.what(), f.size)
-		}
-		c := f.queue[0]
-		<-c.done
-		f.queue = f.queue[1:]
-		if c.n > 0 {
-			f.waiting.Store(false)
-			_, err := f.w.Write(c.buf[:c.n])
-			f.waiting.Store(true)
-			if err != nil {
-				return err
+// open opens all lanes at the same time. With an error it may have opened some.
+func (f *fetch) open(offset int64, lanes int) error {
+	q := wire.FetchRequest{Digest: f.d, Offset: offset, ID: f.cn.fetches.Add(1), Lanes: lanes}
+	f.lanes = make([]ssh.Channel, lanes)
+	f.status = make(chan wire.Status, 1)
+	errs := make([]error, lanes)
+	var wg sync.WaitGroup
+	for i := range lanes {
+		wg.Go(func() {
+			q := q
+			q.Lane = i
+			lane, err := opened(f.cn, func() (lane, error) {
+				ch, requests, err := f.cn.ssh.OpenChannel(wire.FetchChannelType, q.Encode())
+				return lane{ch, requests}, err
+			})
+			if errs[i] = err; err != nil {
+				return
 			}
-			f.end += int64(c.n)
+			f.lanes[i] = lane.ch
+			if i > 0 {
+				go ssh.DiscardRequests(lane.requests)
+			} else {
+				go awaitStatus(lane.requests, f.status)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// lane is an open channel.
+type lane struct {
+	ch       ssh.Channel
+	requests <-chan *ssh.Request
+}
+
+// awaitStatus passes the exit status on. It ends with the channel.
+func awaitStatus(requests <-chan *ssh.Request, to chan<- wire.Status) {
+	defer close(to)
+	for r := range requests {
+		var p struct{ Status uint32 }
+		if r.Type == "exit-status" && ssh.Unmarshal(r.Payload, &p) == nil && p.Status < 256 {
+			select {
+			case to <- wire.Status(p.Status):
+			default: // one is enough
+			}
 		}
-		switch {
-		case c.err == io.EOF && f.end == f.size:
-			return nil
-		case c.err == io.EOF:
-			return fmt.Errorf("cannot %s: it has %d bytes and not the %d that the registry told", f.what(), f.end, f.size)
-		case c.err != nil:
-			return f.fail(ctx, c.err)
+		if r.WantReply {
+			r.Reply(false, nil)
 		}
-		f.free = append(f.free, c.buf)
 	}
 }
 
-// ask sends the next request, over one channel after the other.
-func (f *fetch) ask() {
-	c := &chunk{offset: f.next, done: make(chan struct{})}
-	if n := len(f.free); n > 0 {
-		c.buf, f.free = f.free[n-1], f.free[:n-1]
-	} else {
-		c.buf = make([]byte, packetBytes)
+func (f *fetch) close() {
+	for _, ch := range f.lanes {
+		if ch != nil {
+			ch.Close()
+		}
 	}
-	file := f.files[int(f.next/packetBytes)%len(f.files)]
-	f.next += packetBytes
-	f.queue = append(f.queue, c)
-	go func() {
-		defer close(c.done)
-		// ReadAt asks again where a registry answers with less than it could.
-		c.n, c.err = file.ReadAt(c.buf, c.offset)
-	}()
+}
+
+// fetchBuffer is how much is written at a time at most.
+const fetchBuffer = 256 << 10
+
+// copy writes what comes, each packet as it comes: what is held back would be
+// lost with the connection.
+func (f *fetch) copy(ctx context.Context) error {
+	buf := make([]byte, fetchBuffer)
+	for turn := 0; ; turn++ {
+		ch := f.lanes[turn%len(f.lanes)]
+		for left := wire.FetchUnit; left > 0; {
+			part := buf
+			if len(f.lanes) > 1 {
+				part = buf[:left]
+			}
+			n, err := ch.Read(part)
+			f.moved.Add(int64(n))
+			if n > 0 {
+				f.waiting.Store(false)
+				if _, err := f.w.Write(part[:n]); err != nil {
+					return err
+				}
+				f.waiting.Store(true)
+			}
+			// With bytes it is about widening the window, which fails behind the
+			// end of the connection: there may be more that had come before.
+			if err != nil && n == 0 {
+				return f.end(ctx, err)
+			}
+			if len(f.lanes) > 1 {
+				left -= n
+			}
+		}
+	}
+}
+
+// end says what the end of the bytes means.
+func (f *fetch) end(ctx context.Context, err error) error {
+	status, told := <-f.status
+	switch {
+	case !told && f.cn.answers():
+		return fmt.Errorf("cannot %s: registry has closed it: %w", f.what(), io.ErrUnexpectedEOF)
+	case !told:
+		return f.c.broken(ctx, f.cn, err)
+	case status != wire.OK:
+		return fmt.Errorf("cannot %s: registry could not read it to its end", f.what())
+	}
+	return nil
 }

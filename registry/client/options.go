@@ -10,6 +10,8 @@ import (
 	"os/user"
 	"strings"
 	"time"
+
+	"deploytools/registry/wire"
 )
 
 // DefaultPort is the port of a registry whose address has none.
@@ -20,6 +22,9 @@ const DefaultPort = "2022"
 type Options struct {
 	Addr string // host or host:port
 	User string // SSH user name; "" is the user of the process
+	// Instance tells agents with one key apart, for polls and reports: up to 32
+	// lower-case letters and digits. It is the same each time; "" says nothing.
+	Instance string
 
 	// Fingerprints are the host keys that are trusted, as ssh-keygen -l prints
 	// them: "SHA256:...". One of them has to be the registry's. Where there are
@@ -78,6 +83,9 @@ func (o Options) complete() (Options, error) {
 		return o, errors.New("no address of a registry given")
 	}
 	o.Addr = withPort(o.Addr)
+	if err := wire.CheckInstance(o.Instance); err != nil {
+		return o, err
+	}
 	fingerprints := make([]string, len(o.Fingerprints))
 	for i, f := range o.Fingerprints {
 		var err error

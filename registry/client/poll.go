@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
 	"deploytools/registry/wire"
 )
@@ -15,34 +17,70 @@ import (
 // A registry of the original kind has no revisions. There the configuration is
 // read instead, and its Revision is 0: only the Digest tells one from the next.
 func (c *Client) Poll(ctx context.Context, name string) (wire.PollState, error) {
-	var state wire.PollState
-	question := wire.PollRequest{Names: []string{name}}
+	states, errs := c.PollAll(ctx, []string{name})
+	return states[0], errs[0]
+}
+
+// PollAll asks about several configurations, in as few requests as it takes. The
+// results are in the order of names, each with its error: where the registry
+// refuses to answer about one of them, the others are answered all the same.
+func (c *Client) PollAll(ctx context.Context, names []string) ([]wire.PollState, []error) {
+	var states []wire.PollState
+	var errs []error
+	for some := range slices.Chunk(names, wire.MaxPollNames) {
+		var answers []wire.PollState
+		err := c.call(ctx, c.o.Timeouts.Reply, func(ctx context.Context, cn *conn) (err error) {
+			answers, err = c.pollTogether(ctx, cn, some)
+			return err
+		})
+		if len(some) > 1 && err == nil && answers == nil { // each for itself
+			for _, name := range some {
+				state, err := c.Poll(ctx, name)
+				states, errs = append(states, state), append(errs, err)
+			}
+			continue
+		}
+		if answers == nil {
+			answers = make([]wire.PollState, len(some))
+		}
+		states, errs = append(states, answers...), append(errs, slices.Repeat([]error{err}, len(some))...)
+	}
+	return states, errs
+}
+
+// pollTogether is one request. Where the registry does not answer about several
+// names it returns nothing; where it does not about one, that is read.
+func (c *Client) pollTogether(ctx context.Context, cn *conn, names []string) ([]wire.PollState, error) {
+	question := wire.PollRequest{Names: names, Instance: c.o.Instance}
 	payload, err := wire.EncodePoll(question)
 	if err != nil {
-		return state, err
+		return nil, err
 	}
-	err = c.call(ctx, c.o.Timeouts.Reply, func(ctx context.Context, cn *conn) error {
-		if cn.original.Load() {
-			state, err = c.pollByReading(ctx, cn, name)
-			return err
-		}
+	topic := names[0]
+	if len(names) > 1 {
+		topic = several
+	}
+	if !cn.refuses(topic) {
+		asked := time.Now()
 		ok, answer, err := cn.ssh.SendRequest(wire.PollRequestType, true, payload)
 		if err != nil {
-			return c.broken(ctx, cn, err)
+			return nil, c.broken(ctx, cn, err)
 		}
-		if !ok {
-			cn.original.Store(true)
-			state, err = c.pollByReading(ctx, cn, name)
-			return err
+		cn.took(time.Since(asked))
+		if ok {
+			reply, err := wire.DecodePollReply(answer, question)
+			if err != nil {
+				return nil, fmt.Errorf("registry %s answers a poll with nonsense: %w", c.o.Addr, err)
+			}
+			return reply.Configurations, nil
 		}
-		reply, err := wire.DecodePollReply(answer, question)
-		if err != nil {
-			return fmt.Errorf("registry %s answers a poll with nonsense: %w", c.o.Addr, err)
-		}
-		state = reply.Configurations[0]
-		return nil
-	})
-	return state, err
+		cn.refused(topic)
+	}
+	if len(names) > 1 {
+		return nil, nil
+	}
+	state, err := c.pollByReading(ctx, cn, names[0])
+	return []wire.PollState{state}, err
 }
 
 func (c *Client) pollByReading(ctx context.Context, cn *conn, name string) (wire.PollState, error) {

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
@@ -33,14 +34,16 @@ type server struct {
 	exec   func(line string, ch ssh.Channel) (status uint32, send bool)
 	sftp   func(ch io.ReadWriteCloser) // in place of files
 	files  *files
+	lanes  *lanes // nil: of the original kind
 	ended  func() // after each SFTP session
 
 	mu          sync.Mutex // guards what follows
 	authorized  []ssh.PublicKey
 	conns       []net.Conn
 	connections int
-	sessions    int // of SFTP
-	asked       int // public keys that were offered
+	sessions    int   // of SFTP
+	budget      int64 // see cutAfter
+	asked       int   // public keys that were offered
 }
 
 // newServer starts a server with an ed25519 host key that lets in the key that
@@ -60,6 +63,9 @@ func newServer(t testing.TB) *server {
 				return
 			}
 			s.mu.Lock()
+			if s.budget > 0 {
+				c = &cutConn{Conn: c, left: s.budget}
+			}
 			s.conns = append(s.conns, c)
 			s.connections++
 			s.mu.Unlock()
@@ -163,6 +169,14 @@ func (s *server) serve(c net.Conn) {
 		}
 	})
 	for n := range channels {
+		switch {
+		case n.ChannelType() == wire.FetchChannelType && s.lanes != nil:
+			all.Go(func() { s.lanes.serve(n) })
+			continue
+		case n.ChannelType() != "session":
+			n.Reject(ssh.UnknownChannelType, "only sessions are served")
+			continue
+		}
 		ch, rs, err := n.Accept()
 		if err != nil {
 			return
@@ -410,4 +424,44 @@ func wants(t *testing.T, err, kind error, parts ...string) {
 			t.Errorf("have error %q, want it to say %q", text, p)
 		}
 	}
+}
+
+// cutAfter ends each connection from now on when n bytes were sent on it.
+func (s *server) cutAfter(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.budget = n
+}
+
+// cutConn ends after a number of bytes, in the middle of what is written.
+type cutConn struct {
+	net.Conn
+	left int64
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p[:min(int64(len(p)), c.left)])
+	if c.left -= int64(n); c.left == 0 {
+		c.Conn.(*net.TCPConn).CloseWrite() // to reset it would take back what it has sent
+		err = net.ErrClosed
+	}
+	return n, err
+}
+
+// distantly dials connections on which what is sent takes a while.
+func distantly(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		return slowConn{c}, err
+	}
+}
+
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Write(p []byte) (int, error) {
+	<-time.After(5 * time.Millisecond) // the line
+	return c.Conn.Write(p)
 }

@@ -45,8 +45,8 @@ func TestFetch(t *testing.T) {
 			}
 		}
 	}
-	if n := s.count(&s.sessions); n > 4 { // a busy machine may look like a long line
-		t.Errorf("%d SFTP sessions, want those that there are used again", n)
+	if n := s.count(&s.sessions); n != 1 {
+		t.Errorf("%d SFTP sessions, want the one used again", n)
 	}
 }
 
@@ -66,25 +66,6 @@ func TestFetchOfNothing(t *testing.T) {
 	wants(t, c.Fetch(t.Context(), d, 0, io.Discard), wire.ErrDenied)
 	if n := s.count(&s.connections); n != 1 {
 		t.Errorf("%d connections, want one that survives refusals", n)
-	}
-}
-
-// A long line gets several channels of one connection.
-func TestFetchOverALongLine(t *testing.T) {
-	s := newServer(t)
-	s.global = func(_ ssh.Conn, r *ssh.Request) {
-		<-time.After(5 * time.Millisecond) // the line
-		r.Reply(false, nil)
-	}
-	b := blob(17<<20 + 5)
-	d := digest.Of(b)
-	s.files.set(wire.FileName(d), b)
-	var got bytes.Buffer
-	if err := s.client().Fetch(t.Context(), d, 3, &got); err != nil || !bytes.Equal(got.Bytes(), b[3:]) {
-		t.Errorf("Fetch = %v with %d bytes that are not right", err, got.Len())
-	}
-	if n := s.count(&s.sessions); n != 4 {
-		t.Errorf("%d SFTP sessions, want 4", n)
 	}
 }
 
@@ -196,7 +177,7 @@ func TestFetchWaitsForItsWriter(t *testing.T) {
 	b := blob(32 << 20) // more than can be on its way
 	d := digest.Of(b)
 	s.files.set(wire.FileName(d), b)
-	c := s.client(func(o *client.Options) { o.Timeouts.Stall = 100 * time.Millisecond })
+	c := s.client(func(o *client.Options) { o.Timeouts.Stall = 300 * time.Millisecond })
 	if err := c.Fetch(t.Context(), d, 0, &slowWriter{}); err != nil {
 		t.Error(err)
 	}
@@ -206,7 +187,7 @@ type slowWriter struct{ n int }
 
 func (w *slowWriter) Write(p []byte) (int, error) {
 	if w.n++; w.n == 2 {
-		<-time.After(400 * time.Millisecond) // the disk
+		<-time.After(time.Second) // the disk
 	}
 	return len(p), nil
 }

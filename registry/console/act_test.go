@@ -258,16 +258,16 @@ func TestMoment(t *testing.T) {
 		"2026-01-31 18:30:59": "2026-01-31T18:30:59Z", "2026-01-31T18:30:00+02:00": "2026-01-31T16:30:00Z",
 		"90m": "2026-11-21T19:30:00Z", "2d": "2026-11-23T18:00:00Z", "0": "2026-11-21T18:00:00Z",
 	} {
-		if got, err := moment("until", text, now, 1); err != nil || timeText(got) != want {
-			t.Errorf("moment(%q) = %s, %v, want %s", text, timeText(got), err, want)
+		if got, err := Moment("until", text, now, 1); err != nil || timeText(got) != want {
+			t.Errorf("Moment(%q) = %s, %v, want %s", text, timeText(got), err, want)
 		}
 	}
-	if got, err := moment("since", "90m", now, -1); err != nil || timeText(got) != "2026-11-21T16:30:00Z" {
-		t.Errorf("moment(90m ago) = %s, %v", timeText(got), err)
+	if got, err := Moment("since", "90m", now, -1); err != nil || timeText(got) != "2026-11-21T16:30:00Z" {
+		t.Errorf("Moment(90m ago) = %s, %v", timeText(got), err)
 	}
 	for _, text := range []string{"-1h", "1", "x", "d", "1.5d", "-2d", "99999999d", "2026-13-01", "18:30"} {
-		if got, err := moment("until", text, now, 1); err == nil {
-			t.Errorf("moment(%q) = %s", text, timeText(got))
+		if got, err := Moment("until", text, now, 1); err == nil {
+			t.Errorf("Moment(%q) = %s", text, timeText(got))
 		}
 	}
 }

@@ -51,10 +51,10 @@ func (a *auditOp) suggest(ctx context.Context, s *Session, flag string) ([]strin
 func (a *auditOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	var err error
 	now := s.Registry.Now()
-	if a.filter.Since, err = moment("since", a.since, now, -1); err != nil {
+	if a.filter.Since, err = Moment("since", a.since, now, -1); err != nil {
 		return nil, err
 	}
-	if a.filter.Until, err = moment("until", a.until, now, -1); err != nil {
+	if a.filter.Until, err = Moment("until", a.until, now, -1); err != nil {
 		return nil, err
 	}
 	switch {

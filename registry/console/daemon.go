@@ -25,6 +25,10 @@ type Daemon interface {
 	// Disconnect ends a connection, and reports false if there is none of this
 	// number.
 	Disconnect(id uint64, by registry.Caller) bool
+	// Sightings returns the agents that were heard of and are not stored yet.
+	Sightings() []registry.Sighting
+	// Unsee drops those of them that drop takes.
+	Unsee(drop func(registry.Sighting) bool)
 }
 
 // Stats is what a Daemon counts, since it was started where nothing else is said.
@@ -40,6 +44,7 @@ type Stats struct {
 	Refused   map[string]int64 `json:"refused"`  // connections before anybody authenticated, by reason
 	Commands  []CommandStats   `json:"commands"`
 	Polls     int64            `json:"polls"`
+	Reports   int64            `json:"reports"`
 	Received  int64            `json:"received_bytes"`
 	Sent      int64            `json:"sent_bytes"`
 	Errors    int64            `json:"internal_errors"` // each of them is a line in the log
@@ -147,6 +152,7 @@ func (r statsResult) Text(w io.Writer) error {
 		row("penalised", fmt.Sprintf("%d addresses", r.Penalised))
 	}
 	row("polls", r.Polls)
+	row("reports", r.Reports)
 	row("received", fmt.Sprintf("%d bytes", r.Received))
 	row("sent", fmt.Sprintf("%d bytes", r.Sent))
 	if r.Errors > 0 {

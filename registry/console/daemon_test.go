@@ -1,6 +1,7 @@
 package console
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,8 +12,9 @@ import (
 
 // fakeDaemon has an agent and an operator connected, and counts nothing.
 type fakeDaemon struct {
-	cut []uint64
-	by  registry.Caller
+	cut  []uint64
+	by   registry.Caller
+	seen []registry.Sighting
 }
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -25,6 +27,12 @@ func (f *fakeDaemon) Stats() Stats {
 			{Name: "components", Status: wire.OK, Calls: 12, Took: time.Second}, {Name: "unknown", Status: wire.Usage, Calls: 1},
 		},
 	}
+}
+
+func (f *fakeDaemon) Sightings() []registry.Sighting { return f.seen }
+
+func (f *fakeDaemon) Unsee(drop func(registry.Sighting) bool) {
+	f.seen = slices.DeleteFunc(f.seen, drop)
 }
 
 func (f *fakeDaemon) Connections() []Connection {

@@ -57,7 +57,7 @@ func (h *holdOp) Run(ctx context.Context, s *Session, args []string) (Result, er
 	if err := h.take(s, args); err != nil {
 		return nil, err
 	}
-	until, err := moment("until", h.until, s.Registry.Now(), 1)
+	until, err := Moment("until", h.until, s.Registry.Now(), 1)
 	if err != nil {
 		return nil, err
 	}

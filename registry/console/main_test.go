@@ -133,11 +133,38 @@ func (d *desk) examples() *desk {
 	d.walk()
 	d.must("changeconf -name project1 -component code -version v00")
 	d.must("changeconf -name project1 -component code -version v01")
+	d.report("web1", nil)
 	d.addver("old", "v01")
 	d.must("delver -name old -version v01")
 	d.minutes.Add(2 * 24 * 60) // gc finds something
 	d.upload("")
 	return d
+}
+
+// report has the agent of a host tell that it runs project1 as it is now, but for
+// what change, which may be nil, changes.
+func (d *desk) report(host string, change func(*wire.Report)) {
+	d.t.Helper()
+	rev, err := d.session.Registry.Configuration(d.t.Context(), "project1")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	now := wire.ReportedRevision{Revision: rev.Revision, Digest: rev.Digest}
+	tag := fmt.Sprintf("t%d", d.minutes.Add(1))
+	at := d.session.Registry.Now()
+	r := wire.Report{
+		Tag: tag, Configuration: "project1", Instance: "3f9c2ab4", Program: "v1.2.3", PollSeconds: 30, Sent: at,
+		State: "Idle", Wanted: &now, Running: &wire.ReportedRoot{ReportedRevision: now, Root: "roots/000001-0", Since: at.Add(-time.Minute), Verification: "verified"},
+		Deployment: &wire.ReportedDeployment{ID: "000001-0", ReportedRevision: now, Started: at.Add(-2 * time.Minute), Ended: at.Add(-time.Minute)},
+		Output:     "hook says: done\n",
+	}
+	if change != nil {
+		change(&r)
+	}
+	caller := registry.Caller{User: "deploy-agent", Role: registry.Agent, Host: host, Fingerprint: "SHA256:agent", Comment: "agent of " + host}
+	if err := d.session.Registry.Report(d.t.Context(), caller, r); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 // state returns all that the registry holds, as its commands show it.
@@ -157,6 +184,13 @@ func (d *desk) state() string {
 	}
 	for name := range strings.Lines(d.must("configurations")) {
 		b.WriteString(d.must("showconf -json -name " + strings.TrimSpace(name)))
+	}
+	hosts, err := d.session.Registry.Hosts(d.t.Context(), "", "", nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, h := range hosts {
+		fmt.Fprintln(&b, h.Name, h.Configuration, h.Received)
 	}
 	b.WriteString(d.must("uploads -json"))
 	b.WriteString(d.must("gc -dry-run -json"))

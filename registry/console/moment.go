@@ -9,9 +9,9 @@ import (
 // forms are how a time is written, in UTC but for the first.
 var forms = []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"}
 
-// moment reads the value of a flag that is a time, or a duration before now
+// Moment reads the value of a flag that is a time, or a duration before now
 // (sign -1) or after it (1). Days are 24 hours: 2d. Empty text is the zero time.
-func moment(flag, text string, now time.Time, sign time.Duration) (time.Time, error) {
+func Moment(flag, text string, now time.Time, sign time.Duration) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}

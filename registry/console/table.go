@@ -16,7 +16,7 @@ names a complete upload of your key, as sftp shows it. Without one, standard inp
 
 // everyCommand returns the command table.
 func everyCommand() []Command {
-	return slices.Concat(layerCommands(), upkeepCommands(), sessionCommands())
+	return slices.Concat(layerCommands(), fleetCommands(), upkeepCommands(), sessionCommands())
 }
 
 // layerCommands are the commands about layers and configurations.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"golang.org/x/sys/unix"
+
 	"deploytools/atomic"
 	"deploytools/layers/digest"
 	"deploytools/registry"
@@ -119,6 +121,42 @@ func TestPutMendsWhatTheDiskSpoiled(t *testing.T) {
 }
 
 // TestNoDescriptorIsLeft does everything, and what fails of it, many times.
+// A large upload is given room ahead of its writes, and keeps none of it once it
+// is synced.
+func TestRoomAheadIsGivenBack(t *testing.T) {
+	_, s := open(t, t.TempDir())
+	u, err := s.Create(t.Context(), "u1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	taken := func() int64 {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(u.(*upload).f.Fd()), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Blocks * 512
+	}
+	const size = flushEvery + 1<<20
+	for off := int64(0); off < size; off += 1 << 20 {
+		if _, err := u.WriteAt(make([]byte, 1<<20), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := taken(); n < 2*flushEvery && unix.Fallocate(int(u.(*upload).f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size) == nil {
+		t.Errorf("%d bytes are taken before the end, want room for the next %d", n, flushEvery)
+	}
+	if err := u.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if n := taken(); n > size+1<<20 {
+		t.Errorf("%d bytes are taken by an upload of %d", n, size)
+	}
+	if n, err := u.Size(); n != size || err != nil {
+		t.Errorf("Size() = %d, %v, want %d", n, err, size)
+	}
+}
+
 func TestNoDescriptorIsLeft(t *testing.T) {
 	dir := t.TempDir()
 	once := func() {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
 	syncatomic "sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -109,6 +110,7 @@ type upload struct {
 	f       *os.File
 	s       *store
 	written syncatomic.Int64 // bytes, by this handle
+	growing sync.RWMutex     // writes hold it for reading, so that trim cuts none off
 }
 
 func (u *upload) ReadAt(p []byte, off int64) (int, error) { return u.f.ReadAt(p, off) }
@@ -116,19 +118,32 @@ func (u *upload) Truncate(size int64) error               { return u.f.Truncate(
 func (u *upload) Close() error                            { return u.f.Close() }
 
 // flushEvery is how many bytes are written before the kernel is told to begin
-// with bringing them to the disk, so that Sync finds little left to do.
+// with bringing them to the disk, so that Sync finds little left to do, and to
+// find room for the next ones: to look for it for each write costs more.
 const flushEvery = 16 << 20
 
 func (u *upload) WriteAt(p []byte, off int64) (int, error) {
+	u.growing.RLock()
+	defer u.growing.RUnlock()
 	n, err := u.f.WriteAt(p, off)
 	if before := u.written.Add(int64(n)) - int64(n); before/flushEvery != (before+int64(n))/flushEvery {
-		// sync_file_range(2) promises nothing, and neither does this call. Its
-		// errors are Sync's to find.
-		if c, err := u.f.SyscallConn(); err == nil {
-			c.Control(func(fd uintptr) { unix.SyncFileRange(int(fd), 0, 0, unix.SYNC_FILE_RANGE_WRITE) })
-		}
+		u.flush(off)
 	}
 	return n, err
+}
+
+// flush promises nothing, as its calls do not: what they cannot do, the writes
+// and Sync find. The room is twice what is written until the next flush, since
+// writes come in any order; Sync gives back what is too much.
+func (u *upload) flush(off int64) {
+	c, err := u.f.SyscallConn()
+	if err != nil {
+		return
+	}
+	c.Control(func(fd uintptr) {
+		unix.SyncFileRange(int(fd), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+		unix.Fallocate(int(fd), unix.FALLOC_FL_KEEP_SIZE, off, 2*flushEvery)
+	})
 }
 
 func (u *upload) Size() (int64, error) {
@@ -143,6 +158,7 @@ func (u *upload) Sync() error {
 	if err := u.s.changeable(); err != nil {
 		return err
 	}
+	u.trim()
 	if err := u.s.syncOrDrop(u.f); err != nil {
 		return err
 	}
@@ -151,6 +167,16 @@ func (u *upload) Sync() error {
 		return fmt.Errorf("cannot sync upload: %w", registry.ErrNoUpload)
 	}
 	return err
+}
+
+// trim gives back the room behind the end, which would stay otherwise, if flush
+// has found some.
+func (u *upload) trim() {
+	u.growing.Lock()
+	defer u.growing.Unlock()
+	if size, err := u.Size(); err == nil && u.written.Load() >= flushEvery {
+		u.f.Truncate(size)
+	}
 }
 
 // syncFile syncs the upload at path.

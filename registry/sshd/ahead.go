@@ -1,16 +1,27 @@
 package sshd
 
 import (
+	"io"
 	"net"
 	"sync"
 )
 
-// ahead is a net.Conn that reads more than it is asked for while much comes in:
-// the transport above asks for each packet in two small parts. It has a buffer
-// only for that time, so that a connection at rest costs none. Read belongs to
-// one goroutine.
-type ahead struct {
+// aheadConn is a net.Conn that reads ahead: the transport above asks for each
+// packet in two small parts.
+type aheadConn struct {
 	net.Conn
+	in ahead
+}
+
+func newAheadConn(nc net.Conn) *aheadConn { return &aheadConn{nc, ahead{r: nc}} }
+
+func (a *aheadConn) Read(p []byte) (int, error) { return a.in.Read(p) }
+
+// ahead reads more than it is asked for while much comes in. It has a buffer
+// only for that time, so that what is at rest costs none. Read belongs to one
+// goroutine.
+type ahead struct {
+	r    io.Reader
 	busy bool              // the last read was a large one
 	buf  *[aheadBytes]byte // nil: none
 	rest []byte            // of buf
@@ -25,7 +36,7 @@ var aheadBuffers = sync.Pool{New: func() any { return new([aheadBytes]byte) }}
 
 func (a *ahead) Read(p []byte) (int, error) {
 	if len(a.rest) == 0 && (!a.busy || len(p) >= aheadBytes) {
-		n, err := a.Conn.Read(p)
+		n, err := a.r.Read(p)
 		a.busy = n >= busyBytes
 		a.release()
 		return n, err
@@ -34,7 +45,7 @@ func (a *ahead) Read(p []byte) (int, error) {
 		if a.buf == nil {
 			a.buf = aheadBuffers.Get().(*[aheadBytes]byte)
 		}
-		n, err := a.Conn.Read(a.buf[:])
+		n, err := a.r.Read(a.buf[:])
 		a.busy = n >= busyBytes
 		if n == 0 {
 			a.release()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/time/rate"
 
 	"deploytools/registry"
 	"deploytools/registry/wire"
@@ -32,14 +33,19 @@ type conn struct {
 
 	barrier chan chan struct{} // see answered
 
-	active       instant      // when something was last done for the client
-	channels     atomic.Int64 // open
-	pollsRefused int64        // by the one goroutine that answers them
-	files        quota        // open over SFTP
-	work         work
-	streams      atomic.Int64 // sessions that run, but for interactive ones
-	refusals     atomic.Int64 // of what is no command
-	running      atomic.Int64 // commands, requests of SFTP and polls under way; not what waits for the client
+	active   instant      // when something was last done for the client
+	channels atomic.Int64 // open
+	files    quota        // open over SFTP
+	work     work
+	fetches  fetches
+	streams  atomic.Int64           // sessions and fetches that run, but for interactive ones
+	refusals atomic.Int64           // of what is no command
+	running  atomic.Int64           // commands, requests of SFTP and polls under way; not what waits for the client
+	instance atomic.Pointer[string] // of those with its key, as it says; nil: it has not
+
+	// Used by the one goroutine that answers global requests.
+	pollsRefused, reportsRefused int64
+	reports                      *rate.Limiter // nil before the first one
 
 	once   sync.Once
 	reason error // why it was cut; set once
@@ -98,7 +104,7 @@ func (s *Server) handshake(nc *gate, v *visitor) (c *conn, channels <-chan ssh.N
 		queue = backlogOf(pre)
 		nc.accept()
 	}
-	m := &meter{Conn: &ahead{Conn: nc}, stall: s.o.Stall, count: s.count}
+	m := &meter{Conn: newAheadConn(nc), stall: s.o.Stall, count: s.count}
 	m.heard.now()
 	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
 	defer late.Stop()
@@ -262,8 +268,12 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 		}
 	}
 	for ch := range channels {
+		serve := c.session
+		if c.mayFetch(ch.ChannelType()) {
+			serve = c.lane
+		}
 		switch {
-		case ch.ChannelType() != "session":
+		case ch.ChannelType() != "session" && !c.mayFetch(ch.ChannelType()):
 			refuse(ch, ssh.UnknownChannelType, "only sessions are served")
 			c.denied(ctx, "only sessions are served", "open", ch.ChannelType())
 		case c.s.isStopping():
@@ -274,7 +284,7 @@ func (c *conn) open(ctx context.Context, channels <-chan ssh.NewChannel) {
 			c.channels.Add(1)
 			c.spawn(func() {
 				defer c.channels.Add(-1)
-				c.session(ctx, ch)
+				serve(ctx, ch)
 			})
 		}
 	}
@@ -305,6 +315,8 @@ func (c *conn) global(ctx context.Context, r *ssh.Request, a *announcement) {
 	case r == nil: // the last one has come
 	case r.Type == wire.PollRequestType && c.id.caller.Role == registry.Agent:
 		c.poll(ctx, r)
+	case r.Type == wire.ReportRequestType && c.id.caller.Role == registry.Agent:
+		c.report(ctx, r)
 	case r.Type == proveRequest:
 		proof, ok := a.prove(c.ssh.SessionID(), r.Payload)
 		r.Reply(ok, proof)
@@ -382,9 +394,10 @@ func (c *conn) pollReply(ctx context.Context, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply, err := c.s.o.Registry.Poll(ctx, c.id.caller.Configs, q)
+	reply, err := c.s.o.Registry.Poll(ctx, c.id.caller, q)
 	if err != nil {
 		return nil, err
 	}
+	c.saw(q, reply)
 	return wire.EncodePoll(reply)
 }

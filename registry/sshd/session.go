@@ -137,8 +137,12 @@ func (s *session) console() *console.Session {
 }
 
 func (s *session) ran(line string, took time.Duration, status wire.Status) {
-	s.c.s.count.ran(line, took, status)
-	s.c.log.Info("command run", "command", clean(line, maxLogged), "status", int(status), "duration_ms", took.Milliseconds())
+	s.c.ran(line, took, status)
+}
+
+func (c *conn) ran(line string, took time.Duration, status wire.Status) {
+	c.s.count.ran(line, took, status)
+	c.log.Info("command run", "command", clean(line, maxLogged), "status", int(status), "duration_ms", took.Milliseconds())
 }
 
 func (s *session) exec(ctx context.Context, line string) wire.Status {
@@ -186,6 +190,7 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 	var handlers sftp.Handlers
 	if s.c.id.caller.Role == registry.Agent {
 		handlers = s.c.s.front.agent(ctx, s.c.s.o.Registry, s.c.id.caller, s.report)
+		handlers.FileGet = witness{handlers.FileGet, s.c}
 	} else {
 		handlers = s.c.s.front.operator(ctx, s.c.s.o.Registry, s.c.id.caller, s.stderr, s.report)
 	}
@@ -202,15 +207,15 @@ func (s *session) sftp(ctx context.Context) wire.Status {
 
 // report is told what went wrong on our side while SFTP was served: errors of
 // the engines, and panics with their stack.
-func (s *session) report(err error) {
-	s.c.s.count.errors.Add(1)
-	s.c.log.Error("internal error", "error", clean(err.Error(), 10*maxLogged))
-}
+func (s *session) report(err error) { s.c.internal(err) }
 
-// sftpStream is the channel as the SFTP server sees it.
+// sftpStream is the channel as the SFTP server sees it. One goroutine at a time
+// reads, one writes.
 type sftpStream struct {
 	s       *session
-	in, out packets // each is used by one goroutine at a time
+	ahead   ahead // of the channel: each read of that may cost a packet, which widens its window
+	in, out packets
+	held    []byte // answers that wait for company
 
 	mu       sync.Mutex // guards the following
 	answered sync.Cond  // open is less, or ended
@@ -219,7 +224,7 @@ type sftpStream struct {
 }
 
 func newSFTPStream(s *session) *sftpStream {
-	f := &sftpStream{s: s}
+	f := &sftpStream{s: s, ahead: ahead{r: s.ch}}
 	f.answered.L = &f.mu
 	return f
 }
@@ -238,7 +243,7 @@ func (f *sftpStream) Read(p []byte) (int, error) {
 	if (between || f.in.begun && f.in.left > 0) && (f.in.kind == fxOpen || f.in.kind == fxOpendir) {
 		f.awaitAnswers()
 	}
-	n, err := f.s.ch.Read(p)
+	n, err := f.ahead.Read(p)
 	f.s.c.active.now()
 	f.count(int64(f.in.see(p[:n])))
 	return n, err
@@ -252,13 +257,44 @@ func (f *sftpStream) awaitAnswers() {
 	}
 }
 
+// maxHeld is how many bytes of answers wait for the next one: about 20, of the
+// 64 writes that OpenSSH's client has under way.
+const maxHeld = 512
+
+// Write holds a short answer back while there is another request without one,
+// so that those to many small writes leave together. A client that waits gets
+// them all.
 func (f *sftpStream) Write(p []byte) (int, error) {
-	n, err := f.s.stdout.Write(p)
-	f.count(-int64(f.out.see(p[:n])))
+	answers := int64(f.out.see(p))
+	if len(f.held)+len(p) <= maxHeld && (answers == 0 || f.unanswered() > answers) {
+		f.held = append(f.held, p...)
+		f.count(-answers)
+		return len(p), nil
+	}
+	rest := p
+	if len(p) <= maxHeld {
+		f.held, rest = append(f.held, p...), nil
+	}
+	_, err := f.s.stdout.Write(f.held)
+	f.held = f.held[:0]
+	if err == nil {
+		_, err = f.s.stdout.Write(rest)
+	}
+	f.count(-answers)
 	if err != nil {
 		f.end()
 	}
-	return n, err
+	return len(p), err
+}
+
+// unanswered returns how many answers are sure to be written yet.
+func (f *sftpStream) unanswered() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return 0
+	}
+	return f.open
 }
 
 func (f *sftpStream) count(n int64) {

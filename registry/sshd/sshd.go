@@ -85,6 +85,7 @@ type Server struct {
 	files  *quota // of all connections together
 	count  *counters
 	sparse *rate.Limiter // of log lines about those who never authenticated
+	seen   seen
 
 	started time.Time
 	lastID  atomic.Uint64 // of a connection
@@ -149,6 +150,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	accepting, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var accepts, served sync.WaitGroup
+	served.Go(func() { s.storeSeen(work) })
 	for _, l := range listeners {
 		accepts.Go(func() {
 			stop(s.accept(accepting, l, func(nc net.Conn) {
@@ -169,6 +171,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	s.drain()
 	cut()
 	served.Wait()
+	s.lastSeen()
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -37,9 +37,9 @@ func is(target error) func(error) bool {
 
 // counters is what a Server counts from its start on.
 type counters struct {
-	accepted, polls, errors atomic.Int64
-	received, sent          atomic.Int64 // bytes, of all connections
-	refused                 []atomic.Int64
+	accepted, polls, reports, errors atomic.Int64
+	received, sent                   atomic.Int64 // bytes, of all connections
+	refused                          []atomic.Int64
 
 	mu       sync.Mutex
 	commands map[commandKey]*console.CommandStats
@@ -67,7 +67,7 @@ func (c *counters) refuse(err error) {
 // clients cannot make up counters.
 func (c *counters) ran(line string, took time.Duration, status wire.Status) {
 	name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-	if _, ok := console.Lookup(name); !ok && name != "sftp" {
+	if _, ok := console.Lookup(name); !ok && name != "sftp" && name != "fetch" {
 		name = "unknown"
 	}
 	c.mu.Lock()
@@ -100,7 +100,7 @@ func (s *Server) Stats() console.Stats {
 	c := s.count
 	out := console.Stats{
 		Started: s.started, Files: int(s.files.n.Load()), Accepted: c.accepted.Load(), Refused: map[string]int64{},
-		Commands: c.ranAll(), Polls: c.polls.Load(), Received: c.received.Load(), Sent: c.sent.Load(), Errors: c.errors.Load(),
+		Commands: c.ranAll(), Polls: c.polls.Load(), Reports: c.reports.Load(), Received: c.received.Load(), Sent: c.sent.Load(), Errors: c.errors.Load(),
 	}
 	out.Waiting, out.Penalised = s.door.state()
 	for i, r := range reasons {

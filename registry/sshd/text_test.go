@@ -252,3 +252,83 @@ func TestAnOpeningWaitsForWhatCameBefore(t *testing.T) {
 		f.end()
 	})
 }
+
+// reads counts what is read from a channel.
+type reads struct {
+	io.Reader
+	n int
+}
+
+func (r *reads) Read(p []byte) (int, error) { r.n++; return r.Reader.Read(p) }
+
+// Each read of the channel may cost a packet to the client, which widens the
+// window, and each answer one: to many small writes there are few.
+func TestManySmallWritesCostFewPackets(t *testing.T) {
+	const writes = 64
+	request := "\x00\x00\x20\x00\x06" + strings.Repeat("w", 8191)
+	const answer = "\x00\x00\x00\x02eo"
+	in, out := &reads{Reader: strings.NewReader(strings.Repeat(request, writes))}, &written{}
+	c := &conn{s: &Server{o: Options{Stall: time.Minute}}}
+	f := newSFTPStream(&session{c: c, ch: input{Reader: in}, stdout: newOutlet(c, out)})
+	for range writes {
+		if _, err := io.ReadFull(f, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(f, make([]byte, 8192)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if in.n > writes/4 {
+		t.Errorf("the channel was read %d times", in.n)
+	}
+	for range writes {
+		io.WriteString(f, answer)
+	}
+	if n := len(out.parts); n == 0 || n > 4 {
+		t.Errorf("the answers left in %d parts", n)
+	}
+	if got := strings.Join(out.parts, ""); got != strings.Repeat(answer, writes) {
+		t.Errorf("%d bytes of answers left, want all %d", len(got), writes*len(answer))
+	}
+}
+
+// written keeps what is written to it.
+type written struct{ parts []string }
+
+func (w *written) Write(p []byte) (int, error) {
+	w.parts = append(w.parts, string(p))
+	return len(p), nil
+}
+
+// An answer waits for no request that has not come to its end, nor for one
+// whose answer may never be written, and a long one not at all.
+func TestNoAnswerIsHeldBackInVain(t *testing.T) {
+	const request, answer = "\x00\x00\x00\x02\x06w", "\x00\x00\x00\x02eo"
+	long := "\x00\x00\x04\x00" + strings.Repeat("d", 1024)
+	for _, test := range []struct {
+		name, in string
+		ended    bool
+		answers  []string
+		want     []int // bytes that have left after each
+	}{
+		{"the last", request + request, false, []string{answer, answer}, []int{0, 12}},
+		{"half a request behind it", request + request[:5], false, []string{answer}, []int{6}},
+		{"the end", request + request, true, []string{answer}, []int{6}},
+		{"in two parts", request, false, []string{answer[:4], answer[4:]}, []int{0, 6}},
+		{"long", request + request + request, false, []string{answer, long, answer}, []int{0, 6 + 1028, 6 + 1028 + 6}},
+	} {
+		out := &written{}
+		c := &conn{s: &Server{o: Options{Stall: time.Minute}}}
+		f := newSFTPStream(&session{c: c, ch: input{Reader: strings.NewReader(test.in)}, stdout: newOutlet(c, out)})
+		io.ReadAll(f)
+		if test.ended {
+			f.end()
+		}
+		for i, answer := range test.answers {
+			io.WriteString(f, answer)
+			if n := len(strings.Join(out.parts, "")); n != test.want[i] {
+				t.Errorf("%s: %d bytes have left after answer %d, want %d", test.name, n, i+1, test.want[i])
+			}
+		}
+	}
+}

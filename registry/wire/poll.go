@@ -28,7 +28,8 @@ var ErrPoll = errors.New("not a valid poll")
 
 // PollRequest asks for the newest revision of each of Names.
 type PollRequest struct {
-	Names []string
+	Names    []string
+	Instance string `json:",omitzero"` // as in a Report
 }
 
 // PollReply answers a PollRequest, in its order.
@@ -43,6 +44,9 @@ type PollState struct {
 	Revision uint64
 	Digest   digest.Digest
 	Hold     *Hold `json:",omitempty"` // deliveries are stopped
+	// Reported is the Tag of the last report that the registry has of this agent
+	// about the configuration, "" without one. Nil: it takes no reports.
+	Reported *string `json:",omitempty"`
 }
 
 // MaxReason is how long the reason of a hold may be, in bytes, so that an answer
@@ -78,6 +82,9 @@ func DecodePollRequest(b []byte) (PollRequest, error) {
 		if err := CheckName(n); err != nil {
 			return r, fmt.Errorf("%w: %w", ErrPoll, err)
 		}
+	}
+	if err := CheckInstance(r.Instance); err != nil {
+		return r, fmt.Errorf("%w: %w", ErrPoll, err)
 	}
 	return r, nil
 }

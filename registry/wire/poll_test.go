@@ -64,12 +64,32 @@ func TestHoldFormat(t *testing.T) {
 	}
 }
 
+// What reports have added is a field more, in the request and in the answer.
+func TestReportedFormat(t *testing.T) {
+	q := PollRequest{Names: []string{"project1", "project2"}, Instance: "3f9c2ab471d04e58"}
+	b := golden(t, "poll-instance.json", append(payload(t, q), '\n'))
+	if got, err := DecodePollRequest(b); err != nil || !reflect.DeepEqual(got, q) {
+		t.Errorf("DecodePollRequest = %+v, %v, want %+v", got, err, q)
+	}
+	tag, none := "5d0c31aa7e92bf46", ""
+	r := PollReply{Configurations: []PollState{
+		{Name: "project1", Revision: 7, Digest: sample().Digest, Reported: &tag},
+		{Name: "project2", Revision: 1, Digest: sample().Digest, Reported: &none},
+	}}
+	b = golden(t, "poll-reported.json", append(payload(t, r), '\n'))
+	if got, err := DecodePollReply(b, q); err != nil || !reflect.DeepEqual(got, r) {
+		t.Errorf("DecodePollReply = %+v, %v, want %+v", got, err, r)
+	}
+}
+
 func TestDecodePollRequestRefuses(t *testing.T) {
 	names := func(n int) PollRequest { return PollRequest{Names: slices.Repeat([]string{"web"}, n)} }
 	for name, b := range map[string][]byte{
 		"nothing": nil, "null": []byte("null"), "no object": []byte("7"), "cut off": []byte(`{"Names":["a"`), "no names": []byte(`{}`),
 		"wrong type": []byte(`{"Names":"a"}`), "empty name": []byte(`{"Names":["a",""]}`), "path": []byte(`{"Names":["../a"]}`),
 		"control character": []byte(`{"Names":["a\u001b"]}`), "too many": payload(t, names(MaxPollNames+1)),
+		"long instance":         payload(t, PollRequest{[]string{"a"}, strings.Repeat("i", MaxInstance+1)}),
+		"instance with a space": payload(t, PollRequest{[]string{"a"}, "a b"}), "instance with a slash": payload(t, PollRequest{[]string{"a"}, "a/b"}),
 		"too long": append(payload(t, names(1)), bytes.Repeat([]byte(" "), MaxPollBytes)...),
 	} {
 		if q, err := DecodePollRequest(b); !errors.Is(err, ErrPoll) {
@@ -86,13 +106,14 @@ func TestDecodePollRequestRefuses(t *testing.T) {
 // Limits fit together: the most names, and the answer to them, are not too long.
 func TestLongestPoll(t *testing.T) {
 	for _, reason := range []string{`"`, "<", "é"} {
-		var q PollRequest
+		q := PollRequest{Instance: strings.Repeat("i", MaxInstance)}
 		var r PollReply
+		tag := strings.Repeat("t", MaxTag)
 		hold := Hold{strings.Repeat(reason, MaxReason/len(reason)), time.Date(2026, 11, 21, 18, 47, 41, 123456789, time.UTC)}
 		for range MaxPollNames {
 			name := strings.Repeat("n", MaxName)
 			q.Names = append(q.Names, name)
-			r.Configurations = append(r.Configurations, PollState{name, 1<<64 - 1, digest.Of(nil), &hold})
+			r.Configurations = append(r.Configurations, PollState{name, 1<<64 - 1, digest.Of(nil), &hold, &tag})
 		}
 		if _, err := DecodePollRequest(payload(t, q)); err != nil {
 			t.Errorf("DecodePollRequest = %v", err)

@@ -99,3 +99,15 @@ func validatePlaceholders(s string) error {
 	}
 	return nil
 }
+
+// validUnit takes the characters of systemd.unit(5). A name that begins with a
+// dash would be read as an option.
+func validUnit(s string) bool {
+	for _, r := range s {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !letter && !strings.ContainsRune(`:-_.\@`, r) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 255 && !strings.HasPrefix(s, "-")
+}

@@ -30,14 +30,15 @@ type Type string
 
 // The types.
 const (
-	TLS  Type = "tls"  // the certificate that a port serves
-	HTTP Type = "http" // the answer to one GET
-	TCP  Type = "tcp"  // a port, and what it says first
-	Exec Type = "exec" // the exit status of a program on the host
+	TLS     Type = "tls"     // the certificate that a port serves
+	HTTP    Type = "http"    // the answer to one GET
+	TCP     Type = "tcp"     // a port, and what it says first
+	Exec    Type = "exec"    // the exit status of a program on the host
+	Process Type = "process" // what the main process of a service runs from, and since when
 )
 
 // types lists every type, in the order of messages.
-var types = []Type{TLS, HTTP, TCP, Exec}
+var types = []Type{TLS, HTTP, TCP, Exec, Process}
 
 // Spec is a set of checks that must all pass. The zero value has no checks:
 // what it is asked about is then not verified, which is no success.
@@ -71,6 +72,9 @@ type Check struct {
 	Expect string `json:",omitzero"` // tcp: what the port says first; empty: connecting is enough
 
 	Args []string `json:",omitempty"` // exec: program and arguments; no shell
+
+	Unit    string `json:",omitzero"` // process: unit of systemd whose main process it is
+	PIDFile string `json:",omitzero"` // process: instead of Unit, absolute path of a file with its process id
 }
 
 // WithDefaults returns s with every zero value replaced by what it stands for.
@@ -123,6 +127,8 @@ func (c Check) Target() string {
 		if len(c.Args) > 0 {
 			return c.Args[0]
 		}
+	case Process:
+		return orElse(c.Unit, c.PIDFile)
 	}
 	return ""
 }

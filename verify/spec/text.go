@@ -47,6 +47,8 @@ var keys = []key{
 			c.Args = append(c.Args, v)
 			return nil
 		}},
+	text("unit", []Type{Process}, func(c *Check) *string { return &c.Unit }),
+	text("pidfile", []Type{Process}, func(c *Check) *string { return &c.PIDFile }),
 	{"timeout", nil, getTimeout, setTimeout},
 }
 

@@ -61,15 +61,19 @@ func TestParseErrorsSayWhatWouldBeRight(t *testing.T) {
 		"":                                        `"": want KEY=VALUE`,
 		"type=tcp,addr=a:1,":                      `"": want KEY=VALUE`,
 		"type=tcp,oops,addr=a:1":                  `"oops": want KEY=VALUE`,
-		"type=tsl,addr=a:1":                       `unknown type "tsl" (did you mean "tls"?); known: tls, http, tcp, exec`,
-		"type=quicksilver":                        `unknown type "quicksilver"; known: tls, http, tcp, exec`,
+		"type=tsl,addr=a:1":                       `unknown type "tsl" (did you mean "tls"?); known: tls, http, tcp, exec, process`,
+		"type=quicksilver":                        `unknown type "quicksilver"; known: tls, http, tcp, exec, process`,
 		"type=tls,adr=a:1":                        `unknown key "adr" (did you mean "addr"?); known: type, name, addr, sni, cert, fingerprint, timeout`,
 		"type=tcp, addr=a:1":                      `unknown key " addr" (did you mean "addr"?)`,
 		"type=http,addr=a:1":                      `unknown key "addr"; known: type, name, url,`,
-		"addr=a:1":                                `type is missing; known: tls, http, tcp, exec`,
+		"addr=a:1":                                `type is missing; known: tls, http, tcp, exec, process`,
 		"type=tcp,addr=a:1,addr=b:1":              `key "addr" is given twice`,
 		"type=tcp,addr=":                          `addr: want a value`,
 		`type=tcp,addr="a:1`:                      `addr: the double quote is never closed`,
+		"type=process":                            `want one of unit and pidfile`,
+		"type=process,unit=a,pidfile=/b":          `want one of unit and pidfile`,
+		"type=process,unit=--all":                 `unit "--all": want the name of a service`,
+		"type=process,pidfile=run/x":              `pidfile "run/x": want an absolute path`,
 		`type=tcp,expect="a"b,addr=a:1`:           `expect: want a comma after the closing double quote`,
 		"type=tcp,addr=a:1,timeout=10":            `timeout: "10": want a duration such as 10s`,
 		"type=tcp,addr=a:1,timeout=-1s":           `timeout: "-1s": want a duration`,
@@ -87,18 +91,23 @@ func TestParseErrorsSayWhatWouldBeRight(t *testing.T) {
 	}
 }
 
-func TestExecIsForTheHostOnly(t *testing.T) {
-	const text = "type=exec,arg=/bin/true"
-	if _, err := Parse(text, FromHost); err != nil {
-		t.Errorf("Parse(%s, FromHost) = %v", text, err)
-	}
-	var zero Origin
-	if _, err := Parse(text, zero); !errors.Is(err, ErrExec) {
-		t.Errorf("Parse(%s, zero) = %v, want ErrExec", text, err)
-	}
-	s := Spec{Checks: []Check{{Type: Exec, Args: []string{"/bin/true"}}}}
-	if err := s.Validate(FromRegistry); !errors.Is(err, ErrExec) {
-		t.Errorf("Validate(FromRegistry) = %v, want ErrExec", err)
+func TestWhatLooksIntoTheHostIsForTheHostOnly(t *testing.T) {
+	for text, c := range map[string]Check{
+		"type=exec,arg=/bin/true":         {Type: Exec, Args: []string{"/bin/true"}},
+		"type=process,unit=web.service":   {Type: Process, Unit: "web.service"},
+		"type=process,pidfile=/run/w.pid": {Type: Process, PIDFile: "/run/w.pid"},
+	} {
+		if got, err := Parse(text, FromHost); err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("Parse(%s, FromHost) = %+v, %v", text, got, err)
+		}
+		var zero Origin
+		if _, err := Parse(text, zero); !errors.Is(err, ErrHostOnly) {
+			t.Errorf("Parse(%s, zero) = %v, want ErrHostOnly", text, err)
+		}
+		s := Spec{Checks: []Check{c}}
+		if err := s.Validate(FromRegistry); !errors.Is(err, ErrHostOnly) {
+			t.Errorf("Validate(FromRegistry) = %v, want ErrHostOnly", err)
+		}
 	}
 }
 

@@ -16,13 +16,13 @@ type Origin int
 
 // The origins. The zero value is the one with the fewest rights.
 const (
-	FromRegistry Origin = iota // over the wire: exec checks are ErrExec
-	FromHost                   // the host's own flags, or a registry that they trust with exec checks
+	FromRegistry Origin = iota // over the wire: exec and process checks are ErrHostOnly
+	FromHost                   // the host's own flags, or a registry that they trust with all checks
 )
 
-// ErrExec says that a check would run a program and its origin may not ask for
-// that. Nothing was run.
-var ErrExec = errors.New("exec checks are taken from the host's own flags only")
+// ErrHostOnly says that a check would run a program or look into processes, and
+// its origin may not ask for that. Nothing was run.
+var ErrHostOnly = errors.New("exec and process checks are taken from the host's own flags only")
 
 // Validate reports the first rule that s breaks. Whoever takes a specification
 // from outside calls it before anything else.
@@ -59,7 +59,7 @@ func within(d, most time.Duration) bool { return d >= 0 && d <= most }
 // Validate reports the first rule that c breaks.
 func (c Check) Validate(from Origin) error {
 	if c.Type == "" {
-		return fmt.Errorf("type is missing; known: %s, %s, %s, %s", TLS, HTTP, TCP, Exec)
+		return fmt.Errorf("type is missing; known: %s, %s, %s, %s, %s", TLS, HTTP, TCP, Exec, Process)
 	}
 	if !slices.Contains(types, c.Type) {
 		return unknown("type", c.Type, types)
@@ -80,8 +80,10 @@ func (c Check) Validate(from Origin) error {
 		return c.validateHTTP()
 	case TCP:
 		return validateAddr(c.Addr)
+	case Exec:
+		return c.validateExec(from)
 	}
-	return c.validateExec(from)
+	return c.validateProcess(from)
 }
 
 // validateKeys holds every value to its type and to what both forms can carry.
@@ -171,13 +173,27 @@ func validateURLHost(u *url.URL) error {
 func (c Check) validateExec(from Origin) error {
 	switch {
 	case from != FromHost:
-		return ErrExec
+		return ErrHostOnly
 	case len(c.Args) == 0 || c.Args[0] == "":
 		return errors.New("want arg=PROGRAM")
 	case len(c.Args) > MaxArgs:
 		return fmt.Errorf("%d args: want at most %d", len(c.Args), MaxArgs)
 	case slices.ContainsFunc(c.Args, func(a string) bool { return strings.Contains(a, "\x00") }):
 		return errors.New("arg: want no NUL")
+	}
+	return nil
+}
+
+func (c Check) validateProcess(from Origin) error {
+	switch {
+	case from != FromHost:
+		return ErrHostOnly
+	case (c.Unit == "") == (c.PIDFile == ""):
+		return errors.New("want one of unit and pidfile")
+	case c.Unit != "" && !validUnit(c.Unit):
+		return fmt.Errorf("unit %s: want the name of a service, such as web.service or web@1", quote(c.Unit))
+	case c.PIDFile != "" && (!strings.HasPrefix(c.PIDFile, "/") || hasControl(c.PIDFile)):
+		return fmt.Errorf("pidfile %s: want an absolute path", quote(c.PIDFile))
 	}
 	return nil
 }

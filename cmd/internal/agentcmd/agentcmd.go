@@ -3,11 +3,14 @@
 package agentcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,12 +29,17 @@ func Main(ctx context.Context, args []string, o *cli.IO) int {
 	if len(args) > 0 && args[0] == agent.SuperviseCommand {
 		return agent.Supervise(args[1:])
 	}
-	return Program().Main(ctx, args, o)
+	s := &settings{args: args}
+	if len(args) > 2 && args[0] == agent.RescueCommand {
+		s.rescued, s.args = args[1:3], args[3:]
+	}
+	return program(s).Main(ctx, s.args, o)
 }
 
-// Program returns deploy-agent, for one call of Main and for documents.
-func Program() *cli.Program {
-	s := &settings{}
+// Program returns deploy-agent, for documents.
+func Program() *cli.Program { return program(&settings{}) }
+
+func program(s *settings) *cli.Program {
 	return &cli.Program{
 		Name:  "deploy-agent",
 		Short: "deploy one configuration on this host, and take it back when it fails",
@@ -41,6 +49,9 @@ fetches the layers, unpacks them below -dir into a fresh root, points the link
 looks at the result with the -verify checks. When any of this fails the old root
 comes back, by the same script with the roots exchanged, and is looked at too.
 
+Several configurations are several -name, each with a directory of its own. They
+share the connection and no failures; with -once the worst exit status counts.
+
 TERM ends the agent at once; a hook that runs goes on, and the next start of the
 agent picks up its result. HUP asks the registry now, ends a hold of this host, and tries
 again what has failed before.`,
@@ -48,82 +59,169 @@ again what has failed before.`,
 			"deploy-agent -addr registry:2022 -fp SHA256:... -key /etc/deploy-agent/key -name web -dir /var/lib/deploy-agent/web -script /etc/deploy-agent/web.sh",
 			"deploy-agent -name web -verify type=tls,addr=localhost:443,sni=www.example.org,cert=etc/site.pem -verify type=http,url=https://localhost/version,insecure=true,json=/id,equals={newid}",
 			"deploy-agent -name web -once",
+			"deploy-agent -name web -name api -dir /var/lib/deploy-agent/{name} -settings /etc/deploy-agent/{name}.environment -state /var/lib/deploy-agent/{name}/state.json",
 		},
 		Statuses: []wire.Status{wire.NotFound, wire.Conflict, wire.Denied, wire.Unreachable, wire.Untrusted, wire.RolledBack, wire.Broken, wire.NotNow},
 		Flags:    s.flags,
 		Run:      s.run,
+		Alone:    true,
+		Commands: append(s.verbs(), s.logCommand(), s.evidenceCommand(), s.removeCommand(), s.doctorCommand()),
 	}
 }
 
-func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
+func (s *settings) logger(o *cli.IO) (*slog.Logger, error) {
 	level := slog.LevelInfo
 	if s.verbose {
 		level = slog.LevelDebug
 	}
-	log, err := cli.NewLogger(o, s.logFormat, level)
-	if err != nil {
-		return err
-	}
-	options, err := s.options()
-	if err != nil {
-		return err
-	}
-	source, err := client.New(client.Options{
-		Addr: s.addr, User: agentUser, Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key, Log: log,
+	return cli.NewLogger(o, s.logFormat, level)
+}
+
+// connect returns the way to the registry. It has not met it yet.
+func (s *settings) connect(log *slog.Logger) (*client.Client, error) {
+	c, err := client.New(client.Options{
+		Addr: s.addr, User: agentUser, Instance: cmp.Or(s.instance, instance()), Fingerprints: s.fingerprints, KnownHosts: s.knownHosts, KeyFile: s.key,
+		Dial: s.maxRate.dial(), Log: log,
 	})
+	return c, cli.WithStatus(err, wire.Usage)
+}
+
+func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
+	log, err := s.logger(o)
 	if err != nil {
-		return cli.WithStatus(err, wire.Usage)
+		return err
 	}
-	options.Source = source
-	options.Observe = observe(log)
-	a, err := agent.New(options)
+	all, err := s.configurations()
 	if err != nil {
-		return cli.WithStatus(err, wire.Usage)
+		return err
 	}
-	hangup, stop := context.WithCancel(ctx)
-	defer stop()
-	go onHangup(hangup, a, log)
-	err = a.Run(ctx)
-	ops.Stopping()
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		log.Info("stopped", "configuration", s.name)
-		return nil
+	connection, err := s.connect(log)
+	if err != nil {
+		return err
 	}
-	return explain(err)
+	defer connection.Close()
+	for i, c := range all {
+		if deploysItself(c.Dir) {
+			all[i].Hook.Rescue = s.args
+		}
+	}
+	members := assemble(ctx, all, connection, log)
+	for _, m := range members {
+		if _, err := agent.New(m.o); err != nil {
+			return cli.WithStatus(err, wire.Usage)
+		}
+	}
+	if s.rescued != nil {
+		return s.rescue(ctx, members)
+	}
+	close, err := s.show(ctx, members, log)
+	if err != nil {
+		return err
+	}
+	defer close()
+	hangups := make(chan os.Signal, 1) // from now on HUP does not end us
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	return serve(ctx, members, hangups, log)
 }
 
 // agentUser is the SSH user that a registry gives the agents' tree.
 const agentUser = "deploy-agent"
 
-// observe tells the service manager what the machine does: ready as soon as it
-// knows its own state.
-func observe(log *slog.Logger) agent.Observe {
-	var once sync.Once
-	return agent.Observe{
-		Log:    log,
-		Enter:  func(agent.State) { once.Do(ops.Ready) },
-		Notify: func(status string) { once.Do(ops.Ready); ops.Status(status) },
+// assemble gives every configuration what it needs of this process.
+func assemble(ctx context.Context, all []agent.Options, connection *client.Client, log *slog.Logger) []*member {
+	var names []string
+	for _, o := range all {
+		names = append(names, o.Name)
 	}
+	told := newTold(names)
+	together := &polls{ctx: ctx, all: connection.PollAll}
+	var members []*member
+	for _, o := range all {
+		o.Version = cli.ReadBuild().Version
+		m := &member{o: o, alone: len(all) == 1, told: told, tally: newTally(), shown: func() {}, log: log}
+		m.o.Source = line{Client: connection, ask: connection.Poll, heard: m.heard}
+		if !m.alone {
+			m.o.Source = line{Client: connection, ask: together.ask, heard: m.heard, shared: true}
+			m.o.Poll.Seed = step(strings.Join(names, " "))
+		}
+		m.o.Observe = m.observe()
+		members = append(members, m)
+	}
+	return members
 }
 
-// onHangup is what `systemctl reload` does: a person asks.
-func onHangup(ctx context.Context, a *agent.Agent, log *slog.Logger) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
-	defer signal.Stop(signals)
+// serve runs all members until ctx is done, or once.
+func serve(ctx context.Context, members []*member, hangups <-chan os.Signal, log *slog.Logger) error {
+	unstopped := context.AfterFunc(ctx, ops.Stopping)
+	side, stop := context.WithCancel(ctx)
+	defer stop()
+	alive := func() bool {
+		return !slices.ContainsFunc(members, func(m *member) bool { return !m.alive() })
+	}
+	go onHangup(side, hangups, members)
+	go members[0].told.starting(side, alive)
+	go ops.Watchdog(side, alive)
+	errs := make([]error, len(members))
+	var running sync.WaitGroup
+	for i, m := range members {
+		running.Go(func() {
+			if errs[i] = m.run(ctx); len(members) > 1 && errs[i] != nil && ctx.Err() == nil {
+				errs[i] = fmt.Errorf("configuration %s: %w", m.o.Name, errs[i])
+			}
+		})
+	}
+	running.Wait()
+	if unstopped() {
+		ops.Stopping()
+	}
+	if ctx.Err() != nil && !slices.ContainsFunc(errs, func(err error) bool { return err != nil && !errors.Is(err, context.Canceled) }) {
+		for _, m := range members {
+			log.Info("stopped", "configuration", m.o.Name)
+		}
+		return nil
+	}
+	return worst(errs)
+}
+
+// onHangup has every member reload.
+func onHangup(ctx context.Context, hangups <-chan os.Signal, members []*member) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-signals:
+		case <-hangups:
 		}
-		err := errors.Join(a.Resume(ctx), a.Retry(ctx))
-		if err != nil && ctx.Err() == nil {
-			log.Error("reload failed", "error", err)
-			continue
+		for _, m := range members {
+			go m.reload(ctx) // ends when the machine has time for it, or with ctx
 		}
-		log.Info("reloaded")
 	}
+}
+
+// severity lists the exit statuses of configurations, the worst first.
+var severity = []wire.Status{wire.Broken, wire.RolledBack, wire.Failed, wire.Usage, wire.Untrusted, wire.Denied, wire.NotFound, wire.Conflict,
+	wire.Unreachable, wire.NotNow}
+
+// worst returns the worst error, with the text of all.
+func worst(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	for i, err := range errs {
+		errs[i] = explain(err)
+	}
+	slices.SortStableFunc(errs, func(x, y error) int {
+		return slices.Index(severity, cli.StatusOf(x)) - slices.Index(severity, cli.StatusOf(y))
+	})
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	var texts []string
+	for _, err := range errs {
+		texts = append(texts, err.Error())
+	}
+	return &cli.Error{Status: cli.StatusOf(errs[0]), Hint: cli.HintOf(errs[0]), Err: errors.New(strings.Join(texts, "; "))}
 }
 
 // explain gives an error of Run its exit status and what to do about it.
@@ -137,7 +235,11 @@ func explain(err error) error {
 		{agent.ErrRolledBack, wire.RolledBack, "mend it, then deploy-agent -once -retry, or systemctl reload; a later revision is tried again by itself"},
 		{agent.ErrRegistryHolds, wire.NotNow, "the command resume at the registry ends the hold"},
 		{agent.ErrHeld, wire.NotNow, "deploy-agent -once -retry ends the hold, and so does systemctl reload"},
+		{agent.ErrOutside, wire.NotNow, "deploy-agent -once -retry begins it now, and so does systemctl reload"},
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
+		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent history' and 'deploy-agent gc -explain' list the roots"},
+		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
+		{agent.ErrRemoving, wire.Conflict, "deploy-agent remove, said again, brings that to its end"},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; give this one another -dir"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
 		{wire.ErrUnreachable, wire.Unreachable, "the host keeps what it runs; check -addr, and whether deploy-registry runs there"},

@@ -10,6 +10,7 @@ import (
 const (
 	annotationEnv  = "cli:env"  // further environment variables
 	annotationFile = "cli:file" // the value is a file name
+	annotationSet  = "cli:set"  // the value comes from an environment variable
 )
 
 // EnvAlias names further environment variables that set the flag, for those
@@ -54,6 +55,7 @@ func fromEnv(fs *pflag.FlagSet, prefix string, env func(string) string) error {
 				err = Usage("environment variable %s: bad value %q: %w", name, value, e)
 			}
 			f.Changed = true
+			annotate(fs, f.Name, annotationSet, []string{name})
 			return
 		}
 	})

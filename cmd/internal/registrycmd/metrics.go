@@ -7,10 +7,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sys/unix"
 
+	"deploytools/cmd/internal/ops"
 	"deploytools/registry"
 	"deploytools/registry/console"
 	"deploytools/registry/wire"
@@ -36,6 +35,8 @@ var (
 	componentsDesc  = desc("components", "Components.")
 	configDesc      = desc("configurations", "Configurations.")
 	uploadsDesc     = desc("uploads", "Uploads that are no version yet.")
+	hostsDesc       = desc("hosts", "Hosts, for each of their configurations, by where they stand with it.", "standing")
+	silentDesc      = desc("hosts_silent", "Of these, those of which nothing was heard for too long.")
 	freeDesc        = desc("disk_free_bytes", "What is free on the disk of the registry's directory.")
 	sizeDesc        = desc("disk_size_bytes", "Size of the disk of the registry's directory.")
 	connectionsDesc = desc("connections", "Connections that have authenticated.", "role")
@@ -48,17 +49,14 @@ var (
 	commandsDesc    = desc("commands_total", "Commands that were run, and sessions of SFTP.", "command", "status")
 	secondsDesc     = desc("command_seconds_total", "How long they took, all together.", "command", "status")
 	pollsDesc       = desc("polls_total", "Polls of agents.")
+	reportsDesc     = desc("reports_total", "Reports of agents.")
 	receivedDesc    = desc("received_bytes_total", "Bytes that came over SSH connections.")
 	sentDesc        = desc("sent_bytes_total", "Bytes that went over SSH connections.")
 	errorsDesc      = desc("internal_errors_total", "Faults on our side; each is a line in the log.")
 )
 
 // handler returns the page.
-func (m metrics) handler() http.Handler {
-	r := prometheus.NewRegistry()
-	r.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError, MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
-}
+func (m metrics) handler() http.Handler { return ops.Metrics(m) }
 
 // Describe sends what there is.
 func (m metrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
@@ -90,6 +88,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(secondsDesc, prometheus.CounterValue, c.Took.Seconds(), c.Name, c.Status.String())
 	}
 	counter(pollsDesc, s.Polls)
+	counter(reportsDesc, s.Reports)
 	counter(receivedDesc, s.Received)
 	counter(sentDesc, s.Sent)
 	counter(errorsDesc, s.Errors)
@@ -113,11 +112,31 @@ func (m metrics) stored(gauge func(*prometheus.Desc, float64, ...string)) {
 	if all, err := m.reg.Uploads(ctx); err == nil {
 		gauge(uploadsDesc, float64(len(all)))
 	}
+	m.hosts(ctx, gauge)
 	var disk unix.Statfs_t
 	if unix.Statfs(m.dir, &disk) == nil {
 		gauge(freeDesc, float64(disk.Bavail)*float64(disk.Bsize))
 		gauge(sizeDesc, float64(disk.Blocks)*float64(disk.Bsize))
 	}
+}
+
+// hosts sends how many hosts stand how.
+func (m metrics) hosts(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
+	all, err := m.reg.Hosts(ctx, "", "", nil)
+	if err != nil {
+		return
+	}
+	stand, silent := map[registry.Standing]int{}, 0
+	for _, h := range all {
+		stand[h.Standing()]++
+		if h.Silent(m.reg.Now()) {
+			silent++
+		}
+	}
+	for _, s := range registry.Standings {
+		gauge(hostsDesc, float64(stand[s]), string(s))
+	}
+	gauge(silentDesc, float64(silent))
 }
 
 // recent answers from memory for some time: the question costs a write, and

@@ -1,0 +1,315 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
+)
+
+// Kind is in what way a path differs from the manifest.
+type Kind string
+
+// The kinds of differences.
+const (
+	Modified Kind = "modified" // content, mode, type, target or owner
+	Missing  Kind = "missing"
+	Extra    Kind = "extra" // what lies below an extra directory is not listed
+)
+
+// Difference is one path of a tree that is not as its manifest says.
+type Difference struct {
+	Kind   Kind   `json:"kind"`
+	Path   string `json:"path"` // escaped as in a manifest, so one safe word
+	Detail string `json:"detail,omitzero"`
+}
+
+// String is one line.
+func (d Difference) String() string {
+	if d.Detail == "" {
+		return string(d.Kind) + " " + d.Path
+	}
+	return string(d.Kind) + " " + d.Path + ": " + d.Detail
+}
+
+// How says how trees are compared. The zero value reads every byte.
+type How struct {
+	Owner bool // compare user and group as well
+	// Since makes the comparison quick: files whose inode has not changed since
+	// then, and whose size is right, are not read. The time is one of the file
+	// system's own, no clock's. So nobody's writing can hide, but for one that
+	// happened while the clock was set back; a disk that loses bits can.
+	Since time.Time
+}
+
+// Compare yields in what the tree below dir differs from the manifest text m, by
+// path in byte order. It follows no link, and holds no more in memory than the
+// names of one directory for each level of the tree. What cannot be read for a
+// reason of the disk is modified. The last pair has an error if m is no manifest
+// (manifest.ErrInvalid), dir no directory, or ctx done.
+func Compare(ctx context.Context, dir string, m io.Reader, how How) iter.Seq2[Difference, error] {
+	return func(yield func(Difference, error) bool) {
+		c := &comparison{ctx: ctx, how: how, yield: yield, buf: make([]byte, 256<<10)}
+		next, stop := iter.Pull2(manifest.Read(m))
+		defer stop()
+		c.pull = next
+		if err := c.all(dir); err != nil && !errors.Is(err, errEnough) {
+			yield(Difference{}, err)
+		}
+	}
+}
+
+// errEnough ends a comparison whose caller wants no more.
+var errEnough = errors.New("enough")
+
+// comparison merges two sequences that are sorted alike: the manifest's entries
+// and the paths of the tree.
+type comparison struct {
+	ctx   context.Context
+	how   How
+	yield func(Difference, error) bool
+	pull  func() (manifest.Entry, error, bool)
+	next  *manifest.Entry // not yet come to in the tree; nil: none is left
+	buf   []byte
+}
+
+func (c *comparison) all(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := c.advance(); err != nil {
+		return err
+	}
+	if err := c.dir(root, ""); err != nil {
+		return err
+	}
+	for c.next != nil {
+		if err := c.missing(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *comparison) advance() error {
+	e, err, ok := c.pull()
+	c.next = nil
+	if ok && err == nil {
+		c.next = &e
+	}
+	return err
+}
+
+func (c *comparison) tell(kind Kind, p, detail string) error {
+	if !c.yield(Difference{kind, manifest.Escape(p), detail}, nil) {
+		return errEnough
+	}
+	return nil
+}
+
+// missing tells that the tree lacks the next entry.
+func (c *comparison) missing() error {
+	if err := c.tell(Missing, c.next.Path, ""); err != nil {
+		return err
+	}
+	return c.advance()
+}
+
+// dir compares what lies in the open directory, whose path ends with a slash. A
+// directory's name is sorted twice: as itself, and with a slash where its content
+// comes, since "a-b" lies between "a" and "a/x".
+func (c *comparison) dir(root *os.Root, prefix string) error {
+	names, err := readNames(root)
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{} // directories that the manifest has, too
+	for _, name := range names {
+		if err := context.Cause(c.ctx); err != nil {
+			return err
+		}
+		if name, content := strings.CutSuffix(name, "/"); content {
+			if known[name] {
+				err = c.below(root, name, prefix)
+			}
+		} else {
+			known[name], err = c.path(root, name, prefix+name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readNames(root *os.Root) ([]string, error) {
+	f, err := root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+		if e.IsDir() {
+			names = append(names, e.Name()+"/")
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// below goes into a directory. One that cannot be read is modified, and
+// everything in it missing.
+func (c *comparison) below(root *os.Root, name, prefix string) error {
+	sub, err := root.OpenRoot(name)
+	if err != nil {
+		return c.tell(Modified, prefix+name, "cannot be read: "+reason(err))
+	}
+	defer sub.Close()
+	if err := c.dir(sub, prefix+name+"/"); err != nil {
+		if disk, ok := errors.AsType[*fs.PathError](err); ok {
+			return c.tell(Modified, prefix+name, "cannot be read: "+reason(disk))
+		}
+		return err
+	}
+	return nil
+}
+
+// path compares one path, and reports whether it is a directory in both.
+func (c *comparison) path(root *os.Root, name, p string) (dir bool, err error) {
+	for c.next != nil && c.next.Path < p {
+		if err := c.missing(); err != nil {
+			return false, err
+		}
+	}
+	info, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) { // gone since its directory was read
+		return false, nil
+	}
+	if c.next == nil || c.next.Path != p {
+		return false, c.tell(Extra, p, "")
+	}
+	e := *c.next
+	if err == nil {
+		dir = info.IsDir() && e.Type == manifest.Dir
+	}
+	detail := ""
+	if err != nil {
+		detail = "cannot be read: " + reason(err)
+	} else if detail, err = c.differs(root, name, info, e); err != nil {
+		return false, err
+	}
+	if detail != "" {
+		if err := c.tell(Modified, p, detail); err != nil {
+			return false, err
+		}
+	}
+	return dir, c.advance()
+}
+
+// differs says how the path differs from its entry; "": not. The error is of
+// ctx.
+func (c *comparison) differs(root *os.Root, name string, info fs.FileInfo, e manifest.Entry) (string, error) {
+	st := info.Sys().(*syscall.Stat_t)
+	if is := typeOf(st.Mode); is != typeNames[e.Type] {
+		return fmt.Sprintf("is a %s, want a %s", is, typeNames[e.Type]), nil
+	}
+	var all []string
+	switch e.Type {
+	case manifest.Symlink:
+		if target, err := root.Readlink(name); err != nil || target != e.Target {
+			all = append(all, fmt.Sprintf("target %s, want %s", manifest.Escape(target), manifest.Escape(e.Target)))
+		}
+	case manifest.File:
+		content, err := c.content(root, name, st, e)
+		if err != nil {
+			return "", err
+		}
+		if content != "" {
+			all = append(all, content)
+		}
+	}
+	if mode := st.Mode & 0o7777; e.Type != manifest.Symlink && mode != e.Mode {
+		all = append(all, fmt.Sprintf("mode %04o, want %04o", mode, e.Mode))
+	}
+	if c.how.Owner && (int(st.Uid) != e.UID || int(st.Gid) != e.GID) {
+		all = append(all, fmt.Sprintf("owner %d:%d, want %d:%d", st.Uid, st.Gid, e.UID, e.GID))
+	}
+	return strings.Join(all, ", "), nil
+}
+
+// content compares a file's bytes.
+func (c *comparison) content(root *os.Root, name string, st *syscall.Stat_t, e manifest.Entry) (string, error) {
+	if st.Size != e.Size {
+		return fmt.Sprintf("size %d, want %d", st.Size, e.Size), nil
+	}
+	// Equal is not before: the file system's clock ticks slowly.
+	if time.Unix(st.Ctim.Unix()).Before(c.how.Since) {
+		return "", nil
+	}
+	// Nothing that has taken the file's place by now makes Open wait.
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "cannot be read: " + reason(err), nil
+	}
+	defer f.Close()
+	w := digest.NewWriter()
+	for {
+		n, err := f.Read(c.buf)
+		w.Write(c.buf[:n])
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return "cannot be read: " + reason(err), nil
+		}
+		if err := context.Cause(c.ctx); err != nil {
+			return "", err
+		}
+	}
+	if w.Digest() != e.Digest {
+		return "content", nil
+	}
+	return "", nil
+}
+
+var typeNames = map[manifest.Type]string{manifest.File: "file", manifest.Dir: "directory", manifest.Symlink: "symlink"}
+
+func typeOf(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return "file"
+	case unix.S_IFDIR:
+		return "directory"
+	case unix.S_IFLNK:
+		return "symlink"
+	}
+	return "device, fifo or socket"
+}
+
+// reason is the cause of a path's error, which the difference names already.
+func reason(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	return line(err)
+}

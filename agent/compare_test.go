@@ -1,0 +1,226 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
+)
+
+// tree makes a tree and returns its directory and its manifest.
+func tree(t *testing.T) (string, string) {
+	dir := t.TempDir()
+	m := manifest.Manifest{}
+	add := func(e manifest.Entry) {
+		e.UID, e.GID = os.Getuid(), os.Getgid()
+		m = append(m, e)
+	}
+	for _, d := range []string{"a", "a/deep", "empty"} {
+		must(os.Mkdir(dir+"/"+d, 0o755))
+		add(manifest.Entry{Path: d, Type: manifest.Dir, Mode: 0o755})
+	}
+	// In the order of paths "a-b" lies between "a" and "a/x".
+	for _, f := range []string{"a-b", "a/x", "a/deep/y", "a.c", "a0", "sp ace", "\xff"} {
+		must(os.WriteFile(dir+"/"+f, []byte(f), 0o644))
+		add(manifest.Entry{Path: f, Type: manifest.File, Mode: 0o644, Size: int64(len(f)), Digest: digest.Of([]byte(f))})
+	}
+	must(os.Symlink("a/x", dir+"/link"))
+	add(manifest.Entry{Path: "link", Type: manifest.Symlink, Mode: 0o777, Target: "a/x"})
+	m.Sort()
+	var b bytes.Buffer
+	must(m.Encode(&b))
+	return dir, b.String()
+}
+
+func compared(t *testing.T, dir, m string, how How) []string {
+	t.Helper()
+	var all []string
+	for d, err := range Compare(t.Context(), dir, strings.NewReader(m), how) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, d.String())
+	}
+	return all
+}
+
+func TestCompareNamesWhatDiffers(t *testing.T) {
+	outside := t.TempDir()
+	must(os.WriteFile(outside+"/x", []byte("a/x"), 0o644))
+	must(os.Mkdir(outside+"/deep", 0o755))
+	for name, test := range map[string]struct {
+		do   func(dir string) error
+		want []string
+	}{
+		"nothing":         {func(string) error { return nil }, nil},
+		"one bit":         {func(dir string) error { flip(dir + "/a/deep/y"); return nil }, []string{"modified a/deep/y: content"}},
+		"longer":          {func(dir string) error { return os.WriteFile(dir+"/a-b", []byte("longer"), 0o644) }, []string{"modified a-b: size 6, want 3"}},
+		"mode":            {func(dir string) error { return os.Chmod(dir+"/a.c", 0o640) }, []string{"modified a.c: mode 0640, want 0644"}},
+		"setuid":          {func(dir string) error { return unix.Chmod(dir+"/a.c", 0o4755) }, []string{"modified a.c: mode 4755, want 0644"}},
+		"directory's":     {func(dir string) error { return os.Chmod(dir+"/empty", 0o777) }, []string{"modified empty: mode 0777, want 0755"}},
+		"odd names":       {func(dir string) error { return errors.Join(os.Remove(dir+"/sp ace"), os.Remove(dir+"/\xff")) }, []string{"missing sp%20ace", "missing %FF"}},
+		"tree gone":       {func(dir string) error { return os.RemoveAll(dir + "/a") }, []string{"missing a", "missing a/deep", "missing a/deep/y", "missing a/x"}},
+		"all gone":        {func(dir string) error { return os.RemoveAll(dir + "/a0") }, []string{"missing a0"}},
+		"extra":           {func(dir string) error { return os.WriteFile(dir+"/a/w", nil, 0o644) }, []string{"extra a/w"}},
+		"extra directory": {func(dir string) error { return os.MkdirAll(dir+"/b/c/d", 0o755) }, []string{"extra b"}},
+		"fifo":            {func(dir string) error { return errors.Join(os.Remove(dir+"/a0"), unix.Mkfifo(dir+"/a0", 0o644)) }, []string{"modified a0: is a device, fifo or socket, want a file"}},
+		"extra fifo":      {func(dir string) error { return unix.Mkfifo(dir+"/fifo", 0o644) }, []string{"extra fifo"}},
+		"target":          {func(dir string) error { return errors.Join(os.Remove(dir+"/link"), os.Symlink("a/z", dir+"/link")) }, []string{"modified link: target a/z, want a/x"}},
+		"link for file":   {func(dir string) error { return errors.Join(os.Remove(dir+"/a0"), os.Symlink(outside+"/x", dir+"/a0")) }, []string{"modified a0: is a symlink, want a file"}},
+		"link for directory": {func(dir string) error { return errors.Join(os.RemoveAll(dir+"/a"), os.Symlink(outside, dir+"/a")) },
+			[]string{"modified a: is a symlink, want a directory", "missing a/deep", "missing a/deep/y", "missing a/x"}},
+		"directory for file": {func(dir string) error { return errors.Join(os.Remove(dir+"/a0"), os.Mkdir(dir+"/a0", 0o755)) }, []string{"modified a0: is a directory, want a file"}},
+		"file for directory": {func(dir string) error {
+			return errors.Join(os.Remove(dir+"/empty"), os.WriteFile(dir+"/empty", nil, 0o755))
+		},
+			[]string{"modified empty: is a file, want a directory"}},
+		"two things": {func(dir string) error { flip(dir + "/a-b"); return os.Chmod(dir+"/a-b", 0o600) }, []string{"modified a-b: content, mode 0600, want 0644"}},
+	} {
+		dir, m := tree(t)
+		must(test.do(dir))
+		got := compared(t, dir, m, How{Owner: true})
+		if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(test.want))) {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+func TestCompareOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("changing an owner needs root")
+	}
+	dir, m := tree(t)
+	must(os.Lchown(dir+"/link", 12, 34))
+	if got := compared(t, dir, m, How{}); got != nil {
+		t.Errorf("without Owner: %q", got)
+	}
+	if got := compared(t, dir, m, How{Owner: true}); len(got) != 1 || got[0] != "modified link: owner 12:34, want 0:0" {
+		t.Errorf("with Owner: %q", got)
+	}
+}
+
+// A quick comparison reads what was touched since, even if its size, mode and
+// time are as before; and nothing else.
+func TestQuickCompare(t *testing.T) {
+	dir, m := tree(t)
+	must(os.WriteFile(dir+".stamp", nil, 0o600))
+	info, err := os.Stat(dir + ".stamp")
+	must(err)
+	was, err := os.Stat(dir + "/a/x")
+	must(err)
+	flip(dir + "/a/x")
+	must(os.Chtimes(dir+"/a/x", was.ModTime(), was.ModTime()))
+	want := []string{"modified a/x: content"}
+	if got := compared(t, dir, m, How{Since: info.ModTime()}); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := compared(t, dir, m, How{Since: time.Now().Add(time.Hour)}); got != nil {
+		t.Errorf("files that have not changed since then are read: %q", got)
+	}
+	must(os.Remove(dir + "/a0"))
+	must(os.WriteFile(dir+"/more", nil, 0o600))
+	want = []string{"missing a0", "extra more"}
+	if got := compared(t, dir, m, How{Since: time.Now().Add(time.Hour)}); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestCompareEnds(t *testing.T) {
+	dir, m := tree(t)
+	last := func(ctx context.Context, dir, m string) (err error) {
+		for _, err = range Compare(ctx, dir, strings.NewReader(m), How{}) {
+		}
+		return err
+	}
+	if err := last(t.Context(), dir, m[:len(m)-3]); !errors.Is(err, manifest.ErrInvalid) {
+		t.Errorf("a torn manifest: %v", err)
+	}
+	if err := last(t.Context(), dir+"/a0", m); err == nil {
+		t.Error("a file is no tree")
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := last(gone, dir, m); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	must(os.RemoveAll(dir))
+	must(os.Mkdir(dir, 0o755))
+	for range Compare(t.Context(), dir, strings.NewReader(m), How{}) {
+		break // ends it
+	}
+}
+
+// What Inspect finds with an agent's directory, without an agent.
+func TestInspect(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		for _, v := range []string{"1", "2"} {
+			h.src.put("v"+v, archive(files{"etc/motd": v}))
+			h.want("v"+v, nil)
+		}
+		r := h.agent.Record()
+		look := func(what Inspection) string {
+			t.Helper()
+			found, err := Inspect(t.Context(), h.dir, what)
+			must(err)
+			var b bytes.Buffer
+			must(found.Text(&b))
+			return b.String()
+		}
+		whole := func() bool {
+			found, err := Inspect(t.Context(), h.dir, Inspection{All: true})
+			must(err)
+			return found.Whole()
+		}
+		both := r.Back.Dir + ": whole\n" + r.Live.Dir + " (live): whole\n"
+		for _, quick := range []bool{true, false} {
+			if got := look(Inspection{All: true, Quick: quick, Owner: true, Idle: true}); got != both {
+				t.Errorf("untouched: %q, want %q", got, both)
+			}
+		}
+		if !whole() {
+			t.Error("not whole before")
+		}
+		flip(h.dir + "/journal.json")
+		if whole() {
+			t.Error("whole with a damaged record")
+		}
+		flip(h.dir + "/journal.json")
+		flip(h.dir + "/" + r.Live.Dir + "/etc/motd")
+		if whole() {
+			t.Error("whole with a damaged file")
+		}
+		must(os.WriteFile(h.dir+"/"+r.Live.Dir+"/more", nil, 0o600))
+		want := r.Live.Dir + " (live): 1 modified, 0 missing, 1 extra\n  modified etc/motd: content\n  extra more\n"
+		for _, quick := range []bool{true, false} {
+			if got := look(Inspection{Quick: quick}); got != want {
+				t.Errorf("quick %t: %q, want %q", quick, got, want)
+			}
+		}
+		flip(h.dir + "/" + r.Back.Dir + ".manifest")
+		flip(h.dir + "/" + r.Back.Dir + ".json")
+		flip(h.dir + "/journal.json")
+		layer := r.Live.Configuration.Layers[0].Hash.String()
+		flip(h.dir + "/cache/" + layer)
+		got := look(Inspection{All: true})
+		for _, part := range []string{r.Back.Dir + ": manifest damaged: ", r.Back.Dir + ".json: damaged: ", "journal.json: damaged: ", "cache/" + layer + ": ", want} {
+			if !strings.Contains(got, part) {
+				t.Errorf("does not say %q:\n%s", part, got)
+			}
+		}
+		must(os.Remove(h.dir + "/" + r.Live.Dir + ".manifest"))
+		must(os.RemoveAll(filepath.Join(h.dir, r.Back.Dir)))
+		if got := look(Inspection{}); !strings.Contains(got, "(live): there is no manifest of it\n") {
+			t.Errorf("without a manifest: %q", got)
+		}
+	})
+}

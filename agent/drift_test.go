@@ -1,0 +1,119 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A person is at work beside the agent: it says so and holds, leaves `current` as
+// it is for as long as nothing new comes, and a later revision ends the hold.
+func TestDrift(t *testing.T) {
+	relink := func(h *host, to string) {
+		must(os.Remove(h.dir + "/current"))
+		must(os.Symlink(to, h.dir+"/current"))
+	}
+	for how, test := range map[string]struct {
+		do     func(h *host, one, two string)
+		live   string
+		reason string
+		waits  string // with the next revision; "": it is deployed
+	}{
+		"missing":           {func(h *host, _, _ string) { must(os.Remove(h.dir + "/current")) }, "v2", `moved by hand to ""`, ""},
+		"dangling":          {func(h *host, _, _ string) { relink(h, "roots/nowhere") }, "v2", `moved by hand to "roots/nowhere"`, ""},
+		"elsewhere":         {func(h *host, _, _ string) { relink(h, "/tmp") }, "v2", `moved by hand to "/tmp"`, ""},
+		"to an older root":  {func(h *host, one, _ string) { relink(h, "roots/"+filepath.Base(one)) }, "v1", `moved by hand to "roots/000001`, ""},
+		"absolute":          {func(h *host, one, _ string) { relink(h, one) }, "v2", `moved by hand to "/`, ""},
+		"live root deleted": {func(h *host, _, two string) { must(os.RemoveAll(two)) }, "v2", "the live root roots/000002", ""},
+		"all roots deleted": {func(h *host, one, two string) { must(os.RemoveAll(two)); must(os.RemoveAll(one)) }, "v2", "is gone", ""},
+		"a directory": {func(h *host, _, _ string) {
+			must(os.Remove(h.dir + "/current"))
+			must(os.Mkdir(h.dir+"/current", 0o755))
+		}, "v2", `moved by hand to "(no link)"`, "current is no link: move it away"},
+		"a file": {func(h *host, _, _ string) {
+			must(os.Remove(h.dir + "/current"))
+			must(os.WriteFile(h.dir+"/current", nil, 0o644))
+		}, "v2", `moved by hand to "(no link)"`, "current is no link: move it away"},
+	} {
+		bubble(t, func(t *testing.T, h *host) {
+			one, two := twoRoots(h)
+			stop := h.serve()
+			pass(time.Minute)
+			test.do(h, one, two)
+			link, _ := os.Readlink(h.dir + "/current")
+			h.calls = nil
+			pass(3 * time.Hour)
+			now, _ := os.Readlink(h.dir + "/current")
+			r := h.agent.Record()
+			if now != link || len(h.calls) > 0 || h.live() != test.live {
+				t.Errorf("%s: `current` was %q and is %q; calls %v; %q is live, want %q", how, link, now, h.calls, h.live(), test.live)
+			}
+			if r.Hold == nil || !strings.Contains(r.Hold.Reason, test.reason) {
+				t.Errorf("%s: hold %+v, want %q", how, r.Hold, test.reason)
+			}
+			if n := h.lines("WARN", "moved by hand") + h.lines("ERROR", "live root is gone"); n != 1 {
+				t.Errorf("%s: said %d times\n%s", how, n, h.logged)
+			}
+			h.src.put("v3", archive(files{"etc/motd": "3"}))
+			pass(10 * time.Minute)
+			stop()
+			switch {
+			case test.waits == "" && h.live() != "v3":
+				t.Errorf("%s: %q is live after a later revision\n%s", how, h.live(), h.logged)
+			case test.waits != "" && (h.live() != test.live || !strings.Contains(h.logged.String(), test.waits)):
+				t.Errorf("%s: %q is live, does not say %q\n%s", how, h.live(), test.waits, h.logged)
+			}
+		})
+	}
+}
+
+// Every root was deleted under the agent: what comes then is good or bad, and
+// where it is bad nothing is left to go back to.
+func TestRepairOfADeletedRoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, newFakeRegistry())
+		one, two := twoRoots(h)
+		must(os.RemoveAll(one))
+		must(os.RemoveAll(two))
+		h.run()
+		h.o.Mode.Repair = true
+		if err := h.run(); err != nil {
+			t.Errorf("Run = %v\n%s", err, h.logged)
+		}
+		h.liveIsWhole("v2", "repaired")
+	})
+}
+
+// Whatever the clock says, the root that was committed last is the newest.
+func TestClockThatJumpsChangesNoOrder(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.Keep.Roots = 1
+		for i, v := range []string{"1", "2", "3"} {
+			h.src.put("v"+v, archive(files{"etc/motd": v}))
+			h.want("v"+v, nil)
+			// As if the clock had gone back a year before each deployment.
+			file := h.dir + "/" + h.agent.Record().Live.Dir + ".json"
+			r, err := readRoot(file)
+			must(err)
+			r.Committed = time.Now().AddDate(-i, 0, 0)
+			b, err := encode(r)
+			must(err)
+			must(os.WriteFile(file, b, 0o600))
+		}
+		roots, err := h.agent.roots()
+		must(err)
+		if len(roots) != 2 || roots[1].Configuration.Layers[0].Version != "v3" {
+			t.Errorf("in order %v, want v3 last", roots)
+		}
+		must(os.Remove(h.dir + "/journal.json"))
+		must(os.Remove(h.dir + "/current"))
+		must(os.Symlink(roots[1].Dir, h.dir+"/current"))
+		h.want("v3", nil)
+		if back := h.agent.Record().Back; back == nil || back.Configuration.Layers[0].Version != "v2" {
+			t.Errorf("the rollback target is %v, want v2", back)
+		}
+	})
+}

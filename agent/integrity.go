@@ -1,0 +1,372 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
+)
+
+// Condition is how a root compares with its manifest.
+type Condition struct {
+	Root        string       `json:"root"`              // relative to the agent's directory
+	Live        bool         `json:"live"`              // `current` names it
+	Unknown     string       `json:"unknown,omitzero"`  // why it cannot be compared; the rest is empty then
+	Modified    int          `json:"modified,omitzero"` // paths
+	Missing     int          `json:"missing,omitzero"`
+	Extra       int          `json:"extra,omitzero"`
+	Differences []Difference `json:"differences,omitempty"` // the first of them
+}
+
+// maxDifferences are listed; all are counted.
+const maxDifferences = 1000
+
+// Whole reports whether the root is as it was unpacked.
+func (c *Condition) Whole() bool { return c.rank() == 0 }
+
+// rank orders conditions, the best first.
+func (c *Condition) rank() int {
+	switch {
+	case c.Modified+c.Missing > 0:
+		return 3
+	case c.Unknown != "":
+		return 2
+	case c.Extra > 0:
+		return 1
+	}
+	return 0
+}
+
+// String is one line: "whole", or what is wrong, with the first paths.
+func (c *Condition) String() string {
+	if c.Unknown != "" {
+		return c.Unknown
+	}
+	if c.Whole() {
+		return "whole"
+	}
+	var first []string
+	for _, d := range c.Differences[:min(3, len(c.Differences))] {
+		first = append(first, d.String())
+	}
+	s := strings.Join(first, "; ")
+	if more := c.Modified + c.Missing + c.Extra - len(first); more > 0 {
+		s += fmt.Sprintf("; and %d more", more)
+	}
+	return s
+}
+
+// Text writes a line for each path.
+func (c *Condition) Text(w io.Writer) error {
+	name := c.Root
+	if c.Live {
+		name += " (live)"
+	}
+	if c.Unknown != "" || c.Whole() {
+		_, err := fmt.Fprintf(w, "%s: %s\n", name, c)
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "%s: %d modified, %d missing, %d extra\n", name, c.Modified, c.Missing, c.Extra); err != nil {
+		return err
+	}
+	for _, d := range c.Differences {
+		if _, err := fmt.Fprintf(w, "  %s\n", d); err != nil {
+			return err
+		}
+	}
+	if more := c.Modified + c.Missing + c.Extra - len(c.Differences); more > 0 {
+		_, err := fmt.Fprintf(w, "  and %d more\n", more)
+		return err
+	}
+	return nil
+}
+
+// examine compares a root of the agent's directory dir with its manifest. Quick:
+// see How.Since. The error is of ctx.
+func examine(ctx context.Context, dir string, r *Root, how How) (*Condition, error) {
+	c := &Condition{Root: r.Dir}
+	f, err := os.Open(filepath.Join(dir, "roots", filepath.Base(r.Dir)+".manifest"))
+	if errors.Is(err, fs.ErrNotExist) {
+		c.Unknown = "there is no manifest of it"
+		return c, nil
+	}
+	if err != nil {
+		c.Unknown = "manifest: " + line(err)
+		return c, nil
+	}
+	defer f.Close()
+	if !r.Manifest.IsZero() {
+		if err := provedFile(f, r.Manifest); err != nil {
+			c.Unknown = "manifest damaged: " + line(err)
+			return c, nil
+		}
+	}
+	for d, err := range Compare(ctx, filepath.Join(dir, r.Dir), f, how) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			*c = Condition{Root: r.Dir, Unknown: line(err)}
+			if errors.Is(err, manifest.ErrInvalid) {
+				c.Unknown = "manifest damaged: " + line(err)
+			}
+			return c, nil
+		}
+		c.count(d)
+	}
+	return c, nil
+}
+
+func (c *Condition) count(d Difference) {
+	switch d.Kind {
+	case Modified:
+		c.Modified++
+	case Missing:
+		c.Missing++
+	case Extra:
+		c.Extra++
+	}
+	if len(c.Differences) < maxDifferences {
+		c.Differences = append(c.Differences, d)
+	}
+}
+
+// provedFile compares f with its digest, and goes back to its start.
+func provedFile(f *os.File, d digest.Digest) error {
+	if _, err := io.Copy(io.Discard, digest.NewReader(f, d)); err != nil {
+		return err
+	}
+	_, err := f.Seek(0, io.SeekStart)
+	return err
+}
+
+// Inspection says what Inspect looks at. The zero value: every byte of the live
+// root.
+type Inspection struct {
+	All   bool // every root, the cached layers and the records
+	Quick bool // no files that have not changed since they were unpacked: see How.Since
+	Owner bool // compare user and group as well
+	Idle  bool // give way to whoever else needs the processor or the disk
+}
+
+// Damage is a stored thing, other than a root, that is not as it was written.
+type Damage struct {
+	Name   string `json:"name"` // relative to the agent's directory
+	Detail string `json:"detail"`
+}
+
+// Integrity is what Inspect found.
+type Integrity struct {
+	Roots   []Condition `json:"roots"`
+	Damaged []Damage    `json:"damaged,omitempty"`
+}
+
+// Whole reports whether nothing was found.
+func (i *Integrity) Whole() bool {
+	return len(i.Damaged) == 0 && !slices.ContainsFunc(i.Roots, func(c Condition) bool { return !c.Whole() })
+}
+
+// Text writes what was found, a line for each path.
+func (i *Integrity) Text(w io.Writer) error {
+	for _, c := range i.Roots {
+		if err := c.Text(w); err != nil {
+			return err
+		}
+	}
+	for _, d := range i.Damaged {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", d.Name, d.Detail); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Inspect looks whether what an agent keeps in dir is as it was written. It
+// changes nothing, and needs no agent; one may be at work there. The error says
+// why it could not look.
+func Inspect(ctx context.Context, dir string, what Inspection) (*Integrity, error) {
+	type result struct {
+		found *Integrity
+		err   error
+	}
+	done := make(chan result)
+	go func() { // ends with the inspection
+		if what.Idle {
+			runtime.LockOSThread() // for good: the thread ends with the goroutine
+			giveWay()
+		}
+		i := &inspector{ctx: ctx, dir: dir, what: what}
+		err := i.look()
+		done <- result{&i.found, err}
+	}()
+	r := <-done
+	return r.found, r.err
+}
+
+// giveWay lowers the thread's priorities, where that is allowed: nice(2) and
+// ioprio_set(2), class idle.
+func giveWay() {
+	const whoProcess, idle = 1, 3 << 13
+	unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), 19)
+	unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, uintptr(unix.Gettid()), idle)
+}
+
+type inspector struct {
+	ctx   context.Context
+	dir   string
+	what  Inspection
+	found Integrity
+	known map[string]*Root // by Dir: as the record has them
+}
+
+func (i *inspector) look() error {
+	link, err := os.Readlink(filepath.Join(i.dir, "current"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	i.record()
+	if !i.what.All {
+		if link == "" {
+			return nil
+		}
+		return i.root(i.document(filepath.Base(link)), true)
+	}
+	entries, err := os.ReadDir(filepath.Join(i.dir, "roots"))
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, e := range entries {
+		id, isDocument := strings.CutSuffix(e.Name(), ".json")
+		if !isDocument || strings.HasPrefix(id, ".") {
+			continue
+		}
+		d := i.document(id)
+		seen[d] = true
+		if err := i.root(d, d == link); err != nil {
+			return err
+		}
+	}
+	for _, d := range slices.Sorted(maps.Keys(i.known)) {
+		if !seen[d] { // its document is lost
+			i.damaged(filepath.Join("roots", filepath.Base(d)+".json"), fs.ErrNotExist)
+			if err := i.root(d, d == link); err != nil {
+				return err
+			}
+		}
+	}
+	return i.cache()
+}
+
+func (i *inspector) damaged(name string, err error) {
+	i.found.Damaged = append(i.found.Damaged, Damage{name, reason(err)})
+}
+
+// record reads the machine's record. A directory need not have one.
+func (i *inspector) record() {
+	i.known = map[string]*Root{}
+	b, err := os.ReadFile(filepath.Join(i.dir, "journal.json"))
+	r := new(Record)
+	if err == nil {
+		err = decode(b, r)
+	}
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			i.damaged("journal.json", err)
+		}
+		return
+	}
+	for _, root := range []*Root{r.Back, r.Live} {
+		if root != nil {
+			i.known[root.Dir] = root
+		}
+	}
+}
+
+// document reads the document of a root and returns where that root lies.
+func (i *inspector) document(id string) (dir string) {
+	name := filepath.Join("roots", id+".json")
+	r, err := readRoot(filepath.Join(i.dir, name))
+	if err == nil {
+		i.known[r.Dir] = r
+		return r.Dir
+	}
+	if !errors.Is(err, fs.ErrNotExist) { // else collected by now
+		i.damaged(name, err)
+	}
+	return filepath.Join("roots", id)
+}
+
+func (i *inspector) root(dir string, live bool) error {
+	there := func() bool {
+		info, err := os.Lstat(filepath.Join(i.dir, dir))
+		return err == nil && info.IsDir()
+	}
+	r := i.known[dir]
+	if r == nil {
+		r = &Root{Dir: dir}
+	}
+	if !there() && !live && i.known[dir] == nil { // not yet, or no longer
+		return nil
+	}
+	how := How{Owner: i.what.Owner}
+	if i.what.Quick {
+		how.Since = r.Filled
+	}
+	c, err := examine(i.ctx, i.dir, r, how)
+	if err != nil {
+		return err
+	}
+	if !c.Whole() && !live && !there() { // collected meanwhile
+		return nil
+	}
+	c.Live = live
+	i.found.Roots = append(i.found.Roots, *c)
+	return nil
+}
+
+func (i *inspector) cache() error {
+	entries, err := os.ReadDir(filepath.Join(i.dir, "cache"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a cache may be deleted at any time
+		return err
+	}
+	for _, e := range entries {
+		d, err := digest.Parse(e.Name())
+		if err != nil {
+			continue
+		}
+		name := filepath.Join("cache", e.Name())
+		err = provedWhile(i.ctx, filepath.Join(i.dir, name), d)
+		if i.ctx.Err() != nil {
+			return context.Cause(i.ctx)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			i.damaged(name, err)
+		}
+	}
+	return nil
+}
+
+// provedWhile is proved that ends with ctx.
+func provedWhile(ctx context.Context, path string, d digest.Digest) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	defer context.AfterFunc(ctx, func() { f.Close() })()
+	_, err = io.Copy(io.Discard, digest.NewReader(f, d))
+	return err
+}

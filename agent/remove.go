@@ -1,0 +1,280 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"deploytools/atomic"
+	"deploytools/registry/wire"
+)
+
+// ErrRemoving says that the configuration is being taken off the host: no agent
+// runs there, and Remove has to be called again.
+var ErrRemoving = errors.New("is being removed from this host")
+
+// Removing is on record from before the first effect of Remove on.
+type Removing struct {
+	ID       string // of the remove script's evidence
+	Since    time.Time
+	Root     *Root `json:",omitempty"` // that `current` named; nil: none
+	KeepData bool  `json:",omitzero"`
+	Left     bool  `json:",omitzero"` // the remove script has done its work
+}
+
+// removed lists what Remove takes away, but the record, in this order. Whatever
+// else is in the directory is somebody else's, and stays.
+var removed = []string{wayBack, "roots", "cache", "deployments", reserve, "journal.json.damaged", "control.sock"}
+
+// dataOf lists what stays in a removal that keeps the data.
+var dataOf = map[string]bool{"roots": true, "cache": true, "deployments": true}
+
+// Remains is what a removal is about.
+type Remains struct {
+	Name, Dir string
+	Root      string   // the root that `current` names; "": none
+	Script    string   // that runs first; "": none
+	Gone      []string // paths that are removed
+	StateFile string   // that is removed; "": none
+	Again     bool     // it began before
+}
+
+// Remains tells what Remove would do, and changes nothing.
+func (a *Agent) Remains(keepData bool) (Remains, error) {
+	m := Remains{Name: a.o.Name, Dir: a.o.Dir}
+	r, err := a.loadToRemove()
+	if err != nil {
+		return m, err
+	}
+	root, err := a.named(r)
+	if err != nil {
+		return m, err
+	}
+	if r.Removing != nil {
+		m.Again, root, keepData = true, r.Removing.Root, r.Removing.KeepData
+	}
+	if root != nil {
+		m.Root = root.Dir
+		if r.Removing == nil || !r.Removing.Left {
+			m.Script = a.o.Hook.RemoveScript
+		}
+	}
+	for _, name := range append([]string{"current"}, removed...) {
+		if _, err := os.Lstat(a.path(name)); err == nil && !(keepData && dataOf[name]) {
+			m.Gone = append(m.Gone, a.path(name))
+		}
+	}
+	if !keepData {
+		m.Gone = append(m.Gone, a.path("journal.json"))
+	}
+	if ours, err := a.stateIsOurs(); err != nil {
+		return m, err
+	} else if ours {
+		m.StateFile = a.o.StateFile
+	}
+	return m, nil
+}
+
+// Remove takes the configuration off the host: the remove script runs on the root
+// that `current` names, then `current` goes, and then all that the agent has
+// made; with keepData roots, layers and evidence stay, and an agent that starts
+// again deploys anew. It needs the directory for itself, as Run does. After a
+// crash, or when the script has failed, it can be called again, and goes on; until
+// then Run refuses with ErrRemoving. An agent is used for one Run or one Remove.
+func (a *Agent) Remove(ctx context.Context, keepData bool) error {
+	if _, err := a.loadToRemove(); err != nil { // before a lock file is made anywhere
+		return err
+	}
+	release, err := a.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if a.rec, err = a.loadToRemove(); err != nil {
+		return err
+	}
+	if err := a.announceRemoval(keepData); err != nil {
+		return err
+	}
+	a.crash("removal announced")
+	if err := a.leave(ctx); err != nil {
+		return err
+	}
+	if err := atomic.Remove(a.path("current")); err != nil {
+		return err
+	}
+	a.crash("removal unlinked")
+	return a.clear()
+}
+
+// loadToRemove reads the record that a removal begins from.
+func (a *Agent) loadToRemove() (*Record, error) {
+	r, err := a.load()
+	switch {
+	case err != nil:
+		return nil, err
+	case r == nil:
+		return nil, fmt.Errorf("%s: %w", a.o.Dir, ErrNothing)
+	case r.Name != a.o.Name:
+		return nil, fmt.Errorf("%s belongs to configuration %q, not %q", a.o.Dir, r.Name, a.o.Name)
+	case r.State != Idle && r.State != Broken && !r.State.preparing():
+		return nil, fmt.Errorf("cannot remove %s: %w, in %s", r.Name, ErrUnderWay, r.State)
+	}
+	return r, nil
+}
+
+// named returns the root that `current` names, or nil. What serves where a
+// deployment broke is what the link says, whatever was meant to.
+func (a *Agent) named(r *Record) (*Root, error) {
+	link, err := a.link()
+	if err != nil || link == "" {
+		return nil, err
+	}
+	candidates := []*Root{r.Live, r.Back}
+	if d := r.Deployment; d != nil {
+		candidates = append(candidates, &d.New, d.From, d.Back)
+	}
+	for _, root := range candidates {
+		if root != nil && root.Dir == link {
+			return root, nil
+		}
+	}
+	if root, err := a.committed(link); root != nil || err != nil {
+		return root, err
+	}
+	return r.Live, nil // moved by hand to what is no root of ours
+}
+
+// announceRemoval puts on record what is going to happen.
+func (a *Agent) announceRemoval(keepData bool) error {
+	r := a.rec
+	if r.Removing != nil { // as it was begun
+		a.publish()
+		return nil
+	}
+	root, err := a.named(r)
+	if err != nil {
+		return err
+	}
+	if script := a.o.Hook.RemoveScript; root != nil && script != "" {
+		if err := a.hooks.startable(script); err != nil {
+			return err
+		}
+	}
+	r.Removing = &Removing{Since: now(), Root: root, KeepData: keepData}
+	if root != nil {
+		r.Seq++
+		r.Removing.ID = id(r.Seq, root.Configuration)
+	}
+	r.State, r.Deployment, r.Entered, r.Tries = Idle, nil, now(), 0
+	return a.save()
+}
+
+// leave runs the remove script, once it has succeeded never again.
+func (a *Agent) leave(ctx context.Context) error {
+	m := *a.rec.Removing
+	if m.Left {
+		return nil
+	}
+	if m.Root != nil && a.o.Hook.RemoveScript != "" {
+		d := &Deployment{ID: m.ID, Started: m.Since, New: *m.Root, Reason: "the configuration leaves the host"}
+		result, err := a.runHook(ctx, d, "leave", "leave")
+		if err != nil {
+			return err
+		}
+		if err := result.Err(); err != nil {
+			return fmt.Errorf("remove script: %w", errors.Join(err, a.hooks.forget(a.evidence(d), "leave")))
+		}
+	}
+	a.crash("removal left")
+	m.Left = true
+	a.rec.Removing = &m
+	return a.save()
+}
+
+// clear removes what is ours, the record last: as long as it is there, what is
+// left is known.
+func (a *Agent) clear() error {
+	keep := a.rec.Removing.KeepData
+	p := &pace{ctx: context.Background()}
+	for _, name := range removed {
+		if keep && dataOf[name] {
+			continue
+		}
+		if err := a.clearOne(p, name); err != nil {
+			return err
+		}
+		a.crash("removal of " + name)
+	}
+	if ours, err := a.stateIsOurs(); err != nil {
+		return err
+	} else if ours {
+		if err := atomic.Remove(a.o.StateFile); err != nil {
+			return err
+		}
+	}
+	a.crash("removal of the state file")
+	if !keep {
+		return atomic.Remove(a.path("journal.json"))
+	}
+	a.rec.Live, a.rec.Back, a.rec.Hold, a.rec.Removing = nil, nil, nil, nil
+	return a.save()
+}
+
+// clearOne removes a file, or a directory under another name: what has its own
+// name is whole.
+func (a *Agent) clearOne(p *pace, name string) error {
+	path, hidden := a.path(name), "."+name+".removed"
+	info, err := os.Lstat(path)
+	if err == nil && !info.IsDir() {
+		return atomic.Remove(path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := p.removeTree(a.o.Dir, hidden); err != nil { // of an earlier time
+		return err
+	}
+	if info == nil {
+		return nil
+	}
+	if err := atomic.Rename(path, a.path(hidden)); err != nil {
+		return err
+	}
+	a.crash("removal hid " + name)
+	return p.removeTree(a.o.Dir, hidden)
+}
+
+// stateIsOurs reports whether the state file is there and shows our
+// configuration.
+func (a *Agent) stateIsOurs() (bool, error) {
+	if a.o.StateFile == "" {
+		return false, nil
+	}
+	b, err := os.ReadFile(a.o.StateFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	c, err := wire.DecodeConfiguration(b)
+	return err == nil && c.Name == a.o.Name, nil
+}
+
+// Leftovers returns what is still in the directory, for people.
+func (a *Agent) Leftovers() []string {
+	entries, err := os.ReadDir(a.o.Dir)
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for _, e := range entries {
+		all = append(all, filepath.Join(a.o.Dir, e.Name()))
+	}
+	return all
+}

@@ -1,0 +1,198 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// removable is a host on which v1 and v2 were deployed, and on which somebody
+// else has a file.
+func removable(t *testing.T) *host {
+	t.Helper()
+	src := newFakeRegistry()
+	h := newHost(t, src)
+	h.o.Hook.RemoveScript = "./remove.sh"
+	h.o.StateFile = filepath.Join(h.dir, "state.json")
+	for _, v := range []string{"v1", "v2"} {
+		src.put(v, archive(files{"version": v}))
+		h.want(v, nil)
+	}
+	must(os.WriteFile(filepath.Join(h.dir, "precious"), []byte("data"), 0o600))
+	h.calls = nil
+	return h
+}
+
+// left returns what is in the directory, without the lock.
+func (h *host) left() string {
+	entries, err := os.ReadDir(h.dir)
+	must(err)
+	var all []string
+	for _, e := range entries {
+		if n := e.Name(); n != "lock" && n != "serving" { // the fake script's
+			all = append(all, n)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestRemoveTakesAllThatIsOurs(t *testing.T) {
+	h := removable(t)
+	live := h.agent.Record().Live
+	m, err := h.new().Remains(false)
+	if err != nil || m.Root != live.Dir || m.Script != "./remove.sh" || m.StateFile == "" || !slices.Contains(m.Gone, filepath.Join(h.dir, "roots")) {
+		t.Errorf("Remains = %+v, %v", m, err)
+	}
+	if err := h.new().Remove(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.left(); got != "precious" {
+		t.Errorf("left: %s", got)
+	}
+	if len(h.calls) != 1 {
+		t.Fatalf("%d calls of scripts, want 1", len(h.calls))
+	}
+	env := h.calls[0]
+	for name, want := range map[string]string{"DEPLOY_PHASE": "remove", "DEPLOY_ACTION": "remove", "NEWROOT": "", "NEWID": "",
+		"OLDROOT": filepath.Join(h.dir, live.Dir), "OLDID": live.Configuration.Hash.String(), "DEPLOY_REVISION": "2"} {
+		if env[name] != want {
+			t.Errorf("%s=%q, want %q", name, env[name], want)
+		}
+	}
+	if err := h.new().Remove(t.Context(), false); !errors.Is(err, ErrNothing) {
+		t.Errorf("a second time: %v", err)
+	}
+	h.want("v2", nil) // and it may come back
+}
+
+func TestRemoveKeepsData(t *testing.T) {
+	h := removable(t)
+	if err := h.new().Remove(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.left(); got != "cache deployments journal.json precious roots" {
+		t.Errorf("left: %s", got)
+	}
+	h.src.offsets = nil
+	h.want("v2", nil)
+	if len(h.src.offsets) != 0 {
+		t.Errorf("layers were fetched again at %v", h.src.offsets)
+	}
+}
+
+// A script that fails has not taken it off: nothing else is touched, and no agent
+// brings it back behind the operator's back.
+func TestRemoveStopsWhereItsScriptFails(t *testing.T) {
+	h := removable(t)
+	h.hooks.exit = func(env map[string]string) int { return map[string]int{"remove": 1}[env["DEPLOY_ACTION"]] }
+	for range 2 {
+		if err := h.new().Remove(t.Context(), false); err == nil || !strings.Contains(err.Error(), "remove script: ") {
+			t.Errorf("Remove = %v", err)
+		}
+	}
+	if len(h.calls) != 2 {
+		t.Errorf("the script ran %d times, want once each time", len(h.calls))
+	}
+	if _, err := os.Readlink(filepath.Join(h.dir, "current")); err != nil {
+		t.Error(err)
+	}
+	if err := h.run(); !errors.Is(err, ErrRemoving) {
+		t.Errorf("an agent: %v, want it to keep away", err)
+	}
+	a, err := Look(h.o)
+	must(err)
+	s := a.Status()
+	if why := s.Why(func(verb string) string { return verb }); why.Cause != Cause(BlockRemoving) || len(why.Do) != 1 || why.Do[0] != "remove brings that to its end" {
+		t.Errorf("why: %+v", why)
+	}
+	h.hooks.exit = nil
+	if err := h.new().Remove(t.Context(), true); err != nil { // as it was begun
+		t.Fatal(err)
+	}
+	if got := h.left(); got != "precious" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+func TestRemoveRefusesWhatIsNotItsOwn(t *testing.T) {
+	h := removable(t)
+	before := h.left()
+	other := h.o
+	other.Name = "api"
+	if a, err := New(other); err != nil {
+		t.Fatal(err)
+	} else if err := a.Remove(t.Context(), false); err == nil || !strings.Contains(err.Error(), "belongs to configuration") {
+		t.Errorf("another configuration: %v", err)
+	}
+	h.hooks.unready = map[string]error{"./remove.sh": errors.New("no such file")}
+	if err := h.new().Remove(t.Context(), false); err == nil {
+		t.Error("removed without its script")
+	}
+	if got := h.left(); got != before {
+		t.Errorf("left: %s, want %s", got, before)
+	}
+	h.hooks.unready = nil
+	h.want("v2", nil)
+	empty := h.o
+	empty.Dir = filepath.Join(t.TempDir(), "x")
+	if a, err := New(empty); err != nil {
+		t.Fatal(err)
+	} else if err := a.Remove(t.Context(), false); !errors.Is(err, ErrNothing) {
+		t.Errorf("nothing there: %v", err)
+	}
+	if _, err := os.Lstat(empty.Dir); err == nil {
+		t.Error("a directory was made")
+	}
+}
+
+// Killed at each point, and called again: nothing of ours is left, the script has
+// done its work, and at most the run that was cut off is repeated.
+func TestRemoveGoesOnAfterAKillAtEachPoint(t *testing.T) {
+	type killed struct{}
+	for _, keep := range []bool{false, true} {
+		seen := 0
+		for kill, done := 0, false; !done; kill++ {
+			h := removable(t)
+			n := 0
+			h.seam = func(point string) {
+				if n++; n > kill {
+					h.seam = func(string) {}
+					h.Logf("killed at %q", point)
+					panic(killed{})
+				}
+			}
+			func() {
+				defer func() {
+					if p := recover(); p == nil {
+						done = true
+					} else if _, ok := p.(killed); !ok {
+						panic(p)
+					}
+				}()
+				must(h.new().Remove(t.Context(), keep))
+			}()
+			seen = kill
+			h.seam = func(string) {}
+			if err := h.new().Remove(t.Context(), keep); err != nil && !(done && !keep && errors.Is(err, ErrNothing)) {
+				t.Fatalf("again after %d: %v", kill, err)
+			}
+			want := "precious"
+			if keep {
+				want = "cache deployments journal.json precious roots"
+			}
+			if got := h.left(); got != want {
+				t.Errorf("keep %t, killed at %d: left %s", keep, kill, got)
+			}
+			if len(h.calls) == 0 || len(h.calls) > 2 {
+				t.Errorf("keep %t, killed at %d: the script ran %d times", keep, kill, len(h.calls))
+			}
+			h.want("v2", nil)
+		}
+		if seen < 6 {
+			t.Errorf("only %d points", seen)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"deploytools/registry/wire"
+)
+
+// repairable is a host with v1 and v2 committed; the live root was tampered
+// with, and the next Run repairs it.
+func repairable(t *testing.T) *host {
+	h := newHost(t, newFakeRegistry())
+	_, two := twoRoots(h)
+	flip(two + "/etc/motd")
+	must(os.WriteFile(two+"/left", nil, 0o600))
+	h.o.Mode.Repair = true
+	h.calls = nil
+	return h
+}
+
+// liveIsWhole asserts that version is live, in a root that nobody has modified.
+func (h *host) liveIsWhole(version, when string) {
+	h.Helper()
+	found, err := Inspect(h.Context(), h.dir, Inspection{})
+	must(err)
+	if h.live() != version || len(found.Roots) != 1 || !found.Whole() {
+		h.Errorf("%s: %q is live, want %q, whole; have %+v\n%s", when, h.live(), version, found, h.logged)
+	}
+	if r := h.agent.Record(); r.State != Idle || r.Hold != nil {
+		h.Errorf("%s: at rest in %s with hold %v", when, r.State, r.Hold)
+	}
+}
+
+func TestRepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := repairable(t)
+		if err := h.run(); err != nil {
+			t.Fatalf("Run = %v\n%s", err, h.logged)
+		}
+		h.liveIsWhole("v2", "repaired")
+		if h.runs("deploy") != 1 || !strings.HasSuffix(h.calls[0]["OLDROOT"], "000002-"+h.agent.Record().Live.Configuration.Hash.Short()) {
+			t.Errorf("calls %v, want one, that from the old root of v2", h.calls)
+		}
+		if len(h.src.offsets) != 2 {
+			t.Errorf("%d fetches, want none but those of v1 and v2", len(h.src.offsets)-2)
+		}
+	})
+}
+
+// A repair that fails goes back to what nobody has modified, and is not tried again.
+func TestFailedRepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := repairable(t)
+		h.hooks.exit = func(env map[string]string) int {
+			if env["DEPLOY_ACTION"] == "deploy" {
+				return 1
+			}
+			return 0
+		}
+		if err := h.run(); !errors.Is(err, ErrRolledBack) {
+			t.Errorf("Run = %v\n%s", err, h.logged)
+		}
+		h.liveIsWhole("v1", "hook fails")
+		if r := h.agent.Record(); len(r.Marks) != 1 || h.runs("deploy") != 1 {
+			t.Errorf("marks %v, %d deploys, want one of each", r.Marks, h.runs("deploy"))
+		}
+	})
+}
+
+func TestCrashInARepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		points, hosts := repairable(t).killed(memoryDir(t))
+		if len(points) < 15 || !strings.HasSuffix(points[0], "entered Fetching") {
+			t.Fatalf("passed %q", points)
+		}
+		for i, k := range hosts {
+			k.o.Mode.Repair = i%2 == 0 // asked once more, or not: that is the same
+			if err := k.run(); err != nil {
+				t.Errorf("after a kill at %q: Run = %v", points[i], err)
+			}
+			k.liveIsWhole("v2", "after a kill at "+points[i])
+		}
+	})
+}
+
+// Neither a hold nor what the registry has ends a repair, unless the layers are
+// not to be had any more.
+func TestRepairIsWhatAPersonAsksFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := repairable(t)
+		h.src.hold = &wire.Hold{Reason: "sale"}
+		h.src.put("v3", archive(files{"etc/motd": "3"}))
+		h.o.Verify.Soak = 1e12
+		if err := h.run(); !errors.Is(err, nil) && !errors.Is(err, ErrRegistryHolds) {
+			t.Errorf("Run = %v", err)
+		}
+		h.liveIsWhole("v2", "held at the registry")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := repairable(t)
+		must(os.RemoveAll(h.dir + "/cache"))
+		h.src.blobs = nil
+		if err := h.run(); !errors.Is(err, wire.ErrNotFound) {
+			t.Errorf("Run = %v", err)
+		}
+		h.src = newFakeRegistry()
+		h.o.Source, h.o.Mode.Repair = h.src, false
+		h.src.history = 2
+		h.src.put("v3", archive(files{"etc/motd": "3"}))
+		if err := h.run(); err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		h.liveIsWhole("v3", "layers gone")
+	})
+}
+
+func TestNothingToRepair(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.Mode.Repair = true
+		if err := h.run(); err == nil || !strings.Contains(err.Error(), "nothing is deployed") {
+			t.Errorf("Run = %v", err)
+		}
+		h.o.Mode.Repair = false
+		h.src.put("v1", one("1"))
+		h.o.Hook.CheckScript = "./check.sh"
+		h.hooks.exit = func(env map[string]string) int { return int(wire.NotNow) }
+		h.run()
+		h.o.Mode.Repair = true
+		if err := h.run(); err == nil || !strings.Contains(err.Error(), "under way, in Checking") {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}

@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+)
+
+// Which root serves in the end: what was unpacked, or else a root that is as it
+// was committed.
+
+// chooseBack has the deployment fall back on a root that nobody has modified, if
+// one is kept: on Back, or else on the one committed last. It can be called again.
+func (a *Agent) chooseBack(ctx context.Context, d *Deployment) error {
+	if d.Back == nil {
+		return nil
+	}
+	best, c, err := a.best(ctx, d.Back, d.New.Dir)
+	if err != nil {
+		return err
+	}
+	d.Back, d.Doubt = best, ""
+	switch {
+	case best == nil:
+		a.warnRoot(slog.LevelError, "no root to fall back on", "", "none is left")
+	case !c.Whole():
+		d.Doubt = c.String()
+		level := slog.LevelWarn
+		if c.rank() > 2 {
+			level = slog.LevelError
+		}
+		a.warnRoot(level, "no unmodified root to fall back on", best.Dir, d.Doubt)
+	}
+	return nil
+}
+
+// warnRoot says once what is wrong with a root.
+func (a *Agent) warnRoot(level slog.Level, message, dir, detail string) {
+	subject := message + " " + dir
+	if a.said[subject] == detail {
+		return
+	}
+	a.said[subject] = detail
+	a.log().Log(context.Background(), level, message, "configuration", a.o.Name, "root", cmp.Or(dir, "none"), "error", detail)
+}
+
+// best returns the first unmodified root of: first, and those that were committed,
+// the latest before the others; without one the least modified, and nil if there
+// is none at all but except. See Condition.rank for what is how bad.
+func (a *Agent) best(ctx context.Context, first *Root, except string) (best *Root, condition *Condition, err error) {
+	candidates := []*Root{first}
+	if roots, err := a.roots(); err == nil {
+		for _, r := range slices.Backward(roots) {
+			if !r.Committed.IsZero() && r.Dir != first.Dir {
+				candidates = append(candidates, r)
+			}
+		}
+	} else if !errors.Is(err, errNewer) {
+		return nil, nil, err
+	}
+	for _, r := range candidates {
+		if r.Dir == except || !a.there(r.Dir) {
+			continue
+		}
+		c, err := examine(ctx, a.o.Dir, r, How{Owner: a.o.Layers.Owner, Since: r.Filled})
+		if err != nil {
+			return nil, nil, err
+		}
+		if c.Whole() {
+			return r, c, nil
+		}
+		a.warnRoot(slog.LevelWarn, "root modified", r.Dir, c.String())
+		if best == nil || cmp.Or(cmp.Compare(c.rank(), condition.rank()), cmp.Compare(c.Modified+c.Missing, condition.Modified+condition.Missing)) < 0 {
+			best, condition = r, c
+		}
+	}
+	return best, condition, nil
+}
+
+// there reports whether the directory of a root is.
+func (a *Agent) there(dir string) bool {
+	info, err := os.Lstat(a.path(dir))
+	return err == nil && info.IsDir()
+}
+
+// renew unpacks NEWROOT again, into another directory, if it is no longer what
+// was unpacked. What was added to it is let be: check scripts leave things.
+func (a *Agent) renew(ctx context.Context, d *Deployment) error {
+	if d.ByHand {
+		return nil // chosen when the person asked
+	}
+	wrong, err := a.spoilt(ctx, d)
+	if wrong == "" || err != nil {
+		return err
+	}
+	a.log().Warn("root unpacked again", "configuration", a.o.Name, "root", d.New.Dir, "error", wrong)
+	return a.unpack(ctx)
+}
+
+// unspoilt is an error if the check script has modified NEWROOT.
+func (a *Agent) unspoilt(ctx context.Context, d *Deployment) error {
+	if d.ByHand || a.o.Hook.CheckScript == "" {
+		return nil
+	}
+	wrong, err := a.spoilt(ctx, d)
+	if wrong != "" {
+		err = bad(fmt.Errorf("%s has modified %s before the switch: %s", a.o.Hook.CheckScript, d.New.Dir, wrong))
+	}
+	return err
+}
+
+// spoilt says what NEWROOT lacks of what was unpacked; "": nothing.
+func (a *Agent) spoilt(ctx context.Context, d *Deployment) (string, error) {
+	c, err := examine(ctx, a.o.Dir, &d.New, How{Since: d.New.Filled})
+	if err != nil || c.rank() < 2 {
+		return "", err
+	}
+	return c.String(), nil
+}
+
+// sameRoot reports whether x and y are the same root, or both none.
+func sameRoot(x, y *Root) bool {
+	return x == y || x != nil && y != nil && x.Dir == y.Dir
+}

@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"fmt"
+	"time"
+)
+
+// Why says why the host is, or is not, on the newest revision, and what to do.
+type Why struct {
+	Name   string    `json:"name"`
+	Cause  Cause     `json:"cause"`
+	Newest bool      `json:"newest"` // the host is on the newest revision that is known
+	Says   []string  `json:"says"`
+	Do     []string  `json:"do"` // the best first; empty: nothing has to be done
+	Until  time.Time `json:"until,omitzero"`
+}
+
+// Cause is the reason in a word or two, for programs.
+type Cause string
+
+// The causes that are no BlockKind.
+const (
+	CauseNotRunning Cause = "no agent"
+	CauseNotPolled  Cause = "not polled yet"
+	CauseUnderWay   Cause = "under way"
+	CauseNothing    Cause = "no configuration"
+	CauseNewest     Cause = "newest"
+	CauseNext       Cause = "next poll"
+)
+
+// Why explains s. verb is how an operator calls a verb for this directory, such
+// as "deploy-agent resume -dir DIR".
+func (s *Status) Why(verb func(string) string) Why {
+	w := Why{Name: s.Name, Do: []string{}, Newest: s.Newest != nil && s.Newest.Here}
+	w.Says = append(w.Says, s.runs())
+	cause, says, do := s.cause(verb)
+	w.Cause = cause
+	if says != "" {
+		w.Says = append(w.Says, says)
+	}
+	w.Do = append(w.Do, do...)
+	if len(s.Blocks) > 0 && Cause(s.Blocks[0].Kind) == cause {
+		w.Until = s.Blocks[0].Until
+	}
+	for _, b := range s.Blocks {
+		if Cause(b.Kind) != cause {
+			w.Says = append(w.Says, fmt.Sprintf("Besides, %s: %s.", b.Kind, b.Text))
+		}
+	}
+	return w
+}
+
+// runs says what is live.
+func (s *Status) runs() string {
+	switch {
+	case s.Live == nil:
+		return "Nothing is deployed."
+	case s.Newest != nil && s.Newest.Revision > 0 && !s.Newest.Here:
+		return fmt.Sprintf("The host runs revision %d; the registry has revision %d.", s.Live.Revision, s.Newest.Revision)
+	}
+	return fmt.Sprintf("The host runs revision %d, %s.", s.Live.Revision, s.Live.Verification)
+}
+
+// cause returns the first thing that explains it, in words, and what to do.
+func (s *Status) cause(verb func(string) string) (cause Cause, says string, do []string) {
+	if len(s.Blocks) > 0 && s.Blocks[0].Kind == BlockUnable {
+		return Cause(BlockUnable), "The agent does nothing here: " + s.Blocks[0].Text + ".", []string{"run the newer deploy-agent again"}
+	}
+	if len(s.Blocks) > 0 && s.Blocks[0].Kind == BlockRemoving {
+		says, do = s.Blocks[0].explain(s, verb)
+		return Cause(BlockRemoving), says, do
+	}
+	if !s.Running && s.State != Broken {
+		says = "No agent runs here, so nobody asks the registry"
+		if s.Under != nil {
+			says += fmt.Sprintf("; the deployment of revision %d stopped in %s and goes on at the next start", s.Under.Revision, s.State)
+		}
+		return CauseNotRunning, says + ".", []string{"systemctl start deploy-agent@" + s.Name, verb("run-once")}
+	}
+	if s.Under != nil && s.State != Broken {
+		if b := s.waiting(); b != nil {
+			return Cause(b.Kind), fmt.Sprintf("The deployment of revision %d waits in %s and is tried again at %s: %s.", s.Under.Revision, s.State, stamp(b.Until), b.Text),
+				[]string{"mend that; it goes on by itself", verb("run-once") + " tries at once", verb("rollback") + " gives it up"}
+		}
+		return CauseUnderWay, fmt.Sprintf("The deployment of revision %d is under way, in %s since %s.", s.Under.Revision, s.State, stamp(s.Since)), nil
+	}
+	if len(s.Blocks) > 0 {
+		b := &s.Blocks[0]
+		says, do = b.explain(s, verb)
+		return Cause(b.Kind), says, do
+	}
+	switch {
+	case s.Newest == nil:
+		return CauseNotPolled, "The registry was not asked yet.", []string{verb("run-once")}
+	case s.Newest.Here:
+		return CauseNewest, "That is the newest revision.", nil
+	case s.Newest.Revision == 0 && s.Newest.Digest == "":
+		return CauseNothing, fmt.Sprintf("The registry has no configuration %q; the host stays as it is.", s.Name), []string{"deployctl addconf -name " + s.Name + " ..."}
+	}
+	return CauseNext, "The next poll deploys it.", []string{verb("run-once") + " does it now"}
+}
+
+// waiting returns what a step waits for.
+func (s *Status) waiting() *Block {
+	for i, b := range s.Blocks {
+		if b.Kind == BlockAway || b.Kind == BlockWaiting {
+			return &s.Blocks[i]
+		}
+	}
+	return nil
+}
+
+// explain returns the block in words, and what to do about it.
+func (b *Block) explain(s *Status, verb func(string) string) (string, []string) {
+	switch b.Kind {
+	case BlockRemoving:
+		return "Somebody began to take the configuration off this host at " + stamp(b.Since) + ": no agent works here.", []string{verb("remove") + " brings that to its end"}
+	case BlockBroken:
+		return "Neither the new nor the old root works: " + b.Text + ".", []string{
+			"mend the host, or make a new revision at the registry", verb("retry") + " closes it", verb("rollback --to ROOT") + " makes another root live: " + verb("history") + " lists them"}
+	case BlockHold:
+		until := "until somebody resumes"
+		if !b.Until.IsZero() {
+			until = "until " + stamp(b.Until)
+		} else if b.Text == rolledBackReason {
+			until = "until the registry has a later revision"
+		}
+		return fmt.Sprintf("This host is held since %s, %s: %s.", stamp(b.Since), until, b.Text), []string{verb("resume") + " ends it"}
+	case BlockRegistryHold:
+		return "The registry holds the configuration: " + b.Text + ".", []string{"deployctl resume -name " + s.Name}
+	case BlockWindow:
+		return "It waits for maintenance hours: " + b.Text + ".", []string{"wait until " + stamp(b.Until), verb("run-once") + " begins it now"}
+	case BlockFailed:
+		return "It failed here at " + stamp(b.Since) + " and is not tried again by itself: " + b.Text + ".", []string{
+			"mend the cause and make a new revision", verb("retry") + " tries the same again", verb("history") + " lists what was tried"}
+	case BlockAway:
+		return "The registry cannot be asked since " + stamp(b.Since) + ": " + b.Text + ". The host keeps what it runs.", []string{
+			"mend that; it is tried again at " + stamp(b.Until), verb("run-once") + " asks now"}
+	case BlockWaiting:
+		return "It is tried again at " + stamp(b.Until) + ": " + b.Text + ".", []string{"mend that; it goes on by itself"}
+	case BlockDrift:
+		return "Somebody has moved the link: " + b.Text + ". The next poll sets a hold.", []string{verb("resume") + " puts it back after that"}
+	}
+	return b.Text, nil
+}
+
+// stamp is a time in words; a wait without an end is over.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "once"
+	}
+	return t.UTC().Format(time.RFC3339)
+}

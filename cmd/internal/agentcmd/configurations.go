@@ -1,0 +1,133 @@
+package agentcmd
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/agent"
+	"deploytools/cmd/internal/cli"
+	"deploytools/registry/wire"
+)
+
+// nameHere stands for the configuration's name in the names of files.
+const nameHere = "{name}"
+
+// ofTheAgent are the flags that are the same for every configuration of a
+// process.
+var ofTheAgent = []string{"addr", "fp", "known-hosts", "key", "instance", "max-rate", "name", "dir", "settings", "once", "retry", "dry-run", "http", "metrics-file", "log-format", "verbose"}
+
+// configurations returns what the machine of each configuration takes. Sources
+// and observers are left to the caller.
+func (s *settings) configurations() ([]agent.Options, error) {
+	var all []agent.Options
+	dirs, states := map[string]string{}, map[string]string{}
+	for _, text := range splitLines(s.names) {
+		part, err := s.part(text)
+		if err != nil {
+			return nil, err
+		}
+		o, err := part.options()
+		if err != nil && part.settingsFile != "" && s.settingsFile != "" {
+			err = cli.Usage("configuration %s: %w", part.name, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(all, func(other agent.Options) bool { return other.Name == o.Name }) {
+			return nil, cli.Usage("-name %s: there is a configuration %s already", text, o.Name)
+		}
+		if other, taken := dirs[real(o.Dir)]; taken {
+			return nil, cli.WithHint(cli.Usage("configurations %s and %s cannot share the directory %s", other, o.Name, o.Dir),
+				"give each its own: -name "+o.Name+"=DIRECTORY")
+		}
+		dirs[real(o.Dir)] = o.Name
+		if o.StateFile != "" {
+			if other, taken := states[real(o.StateFile)]; taken {
+				return nil, cli.Usage("configurations %s and %s cannot share the state file %s: put {name} into -state", other, o.Name, o.StateFile)
+			}
+			states[real(o.StateFile)] = o.Name
+		}
+		all = append(all, o)
+	}
+	if len(all) == 0 {
+		return nil, cli.Usage("-name should be set: the configuration to deploy")
+	}
+	return all, nil
+}
+
+// part returns the settings of one configuration. text is a value of -name.
+func (s *settings) part(text string) (*settings, error) {
+	name, dir, placed := strings.Cut(text, "=")
+	if err := wire.CheckName(name); err != nil {
+		return nil, cli.Usage("-name %q: %w", text, err)
+	}
+	if placed && dir == "" {
+		return nil, cli.Usage("-name %q: should have a directory behind the =", text)
+	}
+	file := strings.ReplaceAll(s.settingsFile, nameHere, name)
+	vars, err := readEnvironment(file)
+	if err != nil {
+		return nil, cli.Usage("-settings %s: %w", file, err)
+	}
+	var part settings
+	set := pflag.NewFlagSet(s.set.Name(), pflag.ContinueOnError)
+	part.flags(set)
+	err = cli.Overlay(set, s.set, envPrefix, func(v string) string { return vars[v] }, ofTheAgent...)
+	if err == nil {
+		err = cli.ExpandFiles(set, nameHere, name)
+	}
+	if err != nil && file != "" {
+		return nil, cli.Usage("-settings %s: %w", file, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	part.name = name
+	if placed {
+		part.dir = dir
+		if part.stateFile != "" && !filepath.IsAbs(part.stateFile) {
+			part.stateFile = filepath.Join(dir, part.stateFile)
+		}
+	}
+	return &part, nil
+}
+
+// envPrefix begins the names of our variables.
+const envPrefix = "DEPLOY_AGENT"
+
+// readEnvironment reads the variables of one configuration. It may have none.
+func readEnvironment(file string) (map[string]string, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseEnvironment(string(b))
+}
+
+// real returns the one name of a place that may have several. What is not there
+// yet, or cannot be looked at, has the one that it is given.
+func real(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		abs = filepath.Join(dir, filepath.Base(abs))
+	}
+	if whole, err := filepath.EvalSymlinks(abs); err == nil {
+		return whole
+	}
+	return abs
+}

@@ -1,0 +1,194 @@
+package agentcmd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"deploytools/agent"
+	"deploytools/cmd/internal/cli"
+	"deploytools/registry/wire"
+)
+
+// lookTimeout bounds each question to the registry or the service manager.
+const lookTimeout = 20 * time.Second
+
+// clock looks whether the host's time can be believed.
+func (d *diagnosis) clock() {
+	var t unix.Timex
+	_, err := unix.Adjtimex(&t)
+	switch {
+	case time.Now().Year() < 2025:
+		d.fail("clock", "set it, or run a time service: systemctl enable --now systemd-timesyncd", "it says %s", time.Now().Format(time.RFC3339))
+	case err == nil && t.Status&unix.STA_UNSYNC != 0:
+		d.warn("clock", "run a time service, so that -window, certificates and logs have the right time", "nobody keeps it right")
+	default:
+		d.ok("clock", "%s", time.Now().Format(time.RFC3339))
+	}
+}
+
+// registry looks at the key, at the registry, and at what it shows to the key.
+func (d *diagnosis) registry(ctx context.Context, s *settings, all []agent.Options, o *cli.IO) {
+	d.key(s.key)
+	log, err := s.logger(&cli.IO{Stdout: o.Stdout, Stderr: new(bytes.Buffer), Env: o.Env})
+	if err != nil {
+		d.fail("settings", "", "%v", err)
+		return
+	}
+	c, err := s.connect(log)
+	if err != nil {
+		d.fail("registry", cli.HintOf(err), "%v", err)
+		return
+	}
+	defer c.Close()
+	asking, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	if err := c.Connect(asking); err != nil {
+		next := cli.HintOf(explain(err))
+		if errors.Is(err, wire.ErrUntrusted) && next == "" {
+			next = "compare fingerprints with the registry's log, then give -fp; and see that its service.keys has this key"
+		}
+		d.fail("registry", next, "%v", err)
+		return
+	}
+	d.ok("registry", "%s answers, and takes the key", s.addr)
+	names := make([]string, len(all))
+	for i, one := range all {
+		names[i] = one.Name
+	}
+	states, errs := c.PollAll(asking, names)
+	for i, name := range names {
+		switch {
+		case errs[i] != nil:
+			d.fail(name, cli.HintOf(errs[i]), "%v", errs[i])
+		case states[i].Revision == 0 && states[i].Digest.IsZero():
+			d.warn(name, "deployctl addconf -name "+name+" ..., or a configs= that names it for this key",
+				"the registry shows no such configuration to this key")
+		default:
+			d.ok(name, "the registry has revision %d", states[i].Revision)
+		}
+	}
+}
+
+func (d *diagnosis) key(path string) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		d.fail("key", fmt.Sprintf("ssh-keygen -t ed25519 -N '' -f %s, and put %s.pub into the registry's service.keys", path, path), "%v", err)
+	case err != nil:
+		d.fail("key", "run this as the agent's user", "%v", err)
+	case info.Mode().Perm()&0o077 != 0:
+		d.warn("key", "chmod 600 "+path, "%s: others can reach it (mode %04o)", path, info.Mode().Perm())
+	default:
+		f, err := os.Open(path)
+		if err != nil {
+			d.fail("key", "give it to the user that runs the agent", "%v", err)
+			return
+		}
+		f.Close()
+		d.ok("key", "%s", path)
+	}
+}
+
+// host looks at what one configuration needs here.
+func (d *diagnosis) host(ctx context.Context, o agent.Options) {
+	d.record(o)
+	if dir := d.directory(o); dir != "" {
+		d.disk(o.Name, dir)
+		d.abilities(o.Name, dir)
+	}
+	for _, p := range []struct{ flag, path string }{
+		{"-script", o.Hook.Script}, {"-check-script", o.Hook.CheckScript}, {"-remove-script", o.Hook.RemoveScript}, {"-notify", o.Hook.NotifyScript},
+	} {
+		if p.path == "" {
+			continue
+		}
+		if err := agent.CheckProgram(p.path); err != nil {
+			d.fail(o.Name, "mend it: nothing is deployed until then", "%s %v", p.flag, err)
+			continue
+		}
+		d.ok(o.Name, "%s %s", p.flag, p.path)
+	}
+	if n := len(o.Verify.Checks); n == 0 {
+		d.warn(o.Name, "give -verify: a version that does not work is found out and taken back", "no checks: what is deployed is never verified")
+	} else {
+		d.ok(o.Name, "-verify: checks: %d", n)
+	}
+	d.unit(ctx, o.Name)
+}
+
+func (d *diagnosis) record(o agent.Options) {
+	a, err := agent.Look(agent.Options{Dir: o.Dir, Name: o.Name})
+	switch {
+	case errors.Is(err, agent.ErrNothing):
+		d.ok(o.Name, "nothing was deployed here yet")
+	case err != nil:
+		d.fail(o.Name, "name the right -dir; a damaged record is made anew when the agent starts", "%v", err)
+	case a.Record().Removing != nil:
+		d.fail(o.Name, "deploy-agent remove, said again, brings that to its end", "%v", agent.ErrRemoving)
+	case a.Record().State == agent.Broken:
+		d.fail(o.Name, "deploy-agent why says more", "neither the new nor the old version works")
+	default:
+		d.ok(o.Name, "on record: %s", a.Record().State)
+	}
+}
+
+// directory returns a directory that can be tried: the agent's, or the nearest
+// that is there already.
+func (d *diagnosis) directory(o agent.Options) string {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		d.fail(o.Name, "", "%v", err)
+		return ""
+	}
+	for {
+		info, err := os.Stat(dir)
+		if err == nil && !info.IsDir() {
+			d.fail(o.Name, cli.DirHint, "%s is no directory", dir)
+			return ""
+		}
+		if err == nil {
+			return dir
+		}
+		if !errors.Is(err, fs.ErrNotExist) || dir == "/" {
+			d.fail(o.Name, cli.DirHint, "%v", err)
+			return ""
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// unit looks at how systemd would run the agent, where there is one.
+func (d *diagnosis) unit(ctx context.Context, name string) {
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return
+	}
+	asking, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	for _, unit := range []string{"deploy-agent@" + name + ".service", "deploy-agent.service"} {
+		out, err := exec.CommandContext(asking, "systemctl", "show", "-p", "LoadState,ActiveState,KillMode", unit).Output()
+		if err != nil || !strings.Contains(string(out), "LoadState=loaded") {
+			continue
+		}
+		if !strings.Contains(string(out), "KillMode=process") {
+			d.fail(name, "set KillMode=process, as deploy/deploy-agent@.service does", "%s: a restart of the agent would end hooks and what they started", unit)
+		} else {
+			d.ok(name, "%s", unit)
+		}
+	}
+}
+
+func (d *diagnosis) http(addr string) {
+	if strings.HasPrefix(addr, "/") && len(addr) > len(unix.RawSockaddrUnix{}.Path)-1 {
+		d.fail("-http", "choose a shorter path", "%s: a socket's path has at most %d bytes", addr, len(unix.RawSockaddrUnix{}.Path)-1)
+	}
+}

@@ -1,0 +1,186 @@
+package agentcmd
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/agent"
+	"deploytools/atomic"
+	"deploytools/cmd/internal/cli"
+	"deploytools/registry/wire"
+)
+
+func (s *settings) removeCommand() cli.Command {
+	return cli.Command{
+		Name: "remove", Short: "take a configuration off this host",
+		Long: `The remove script runs, with DEPLOY_PHASE=remove and the live root as OLDROOT, then the
+link ` + "`current`" + ` goes, and then roots, layers, evidence and records: all that the agent has
+made in its directory, and nothing else. Where the script fails, nothing is removed.
+
+The agent of the configuration has to be ended first. What was cut off goes on when it
+is said again; until then no agent works in the directory.`,
+		Examples: []string{
+			"deploy-agent remove -name web -remove-script /etc/deploy-agent/web-remove.sh -dry-run",
+			"deploy-agent remove -name web -remove-script '' -keep-data -yes",
+		},
+		Statuses: []wire.Status{wire.NotFound, wire.Conflict, wire.Denied},
+		New:      func() cli.Op { return &removeOp{place: place{s: s}} },
+	}
+}
+
+// removeOp is the command remove.
+type removeOp struct {
+	place
+	script                string
+	set                   *pflag.FlagSet
+	dryRun, keepData, yes bool
+}
+
+func (v *removeOp) Flags(fs *pflag.FlagSet) {
+	v.set = fs
+	v.place.flags(fs)
+	fs.StringVar(&v.script, "remove-script", "", "`program` that takes it off the host; has to be said here or among the settings of the agent, empty is none")
+	fs.BoolVar(&v.keepData, "keep-data", false, "leave roots, layers and evidence: an agent that starts again has nothing to fetch")
+	fs.BoolVar(&v.dryRun, "dry-run", false, "only show what would go")
+	fs.BoolVar(&v.yes, "yes", false, "do not ask")
+	cli.FileFlag(fs, "remove-script")
+}
+
+// removal is the result of the command.
+type removal struct {
+	Schema   schema   `json:"schema"`
+	Name     string   `json:"name"`
+	Dir      string   `json:"dir"`
+	Root     string   `json:"root,omitempty"`   // that was live
+	Script   string   `json:"script,omitempty"` // that runs first
+	Goes     []string `json:"goes"`
+	KeepData bool     `json:"keep_data,omitempty"`
+	Again    bool     `json:"again,omitempty"` // it had begun before
+	Done     bool     `json:"done"`
+	Left     []string `json:"left,omitempty"`
+}
+
+// Text says it in a few lines.
+func (r removal) Text(w io.Writer) error {
+	b := bufio.NewWriter(w)
+	if r.Done {
+		fmt.Fprintf(b, "%s was taken off this host\n", r.Name)
+		for _, path := range r.Left {
+			fmt.Fprintf(b, "left      %s\n", cli.Clean(path))
+		}
+		return b.Flush()
+	}
+	switch {
+	case r.Script != "":
+		fmt.Fprintf(b, "runs      %s, on %s\n", cli.Clean(r.Script), r.Root)
+	case r.Root != "":
+		fmt.Fprintf(b, "runs      nothing, %s is live\n", r.Root)
+	}
+	for _, path := range r.Goes {
+		fmt.Fprintf(b, "goes      %s\n", cli.Clean(path))
+	}
+	return b.Flush()
+}
+
+func (v *removeOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
+	a, err := v.machine(o)
+	if err != nil {
+		return err
+	}
+	m, err := a.Remains(v.keepData)
+	if err != nil {
+		return v.refused(err)
+	}
+	r := removal{Name: m.Name, Dir: m.Dir, Root: m.Root, Script: m.Script, Goes: m.Gone, KeepData: v.keepData, Again: m.Again}
+	if m.StateFile != "" {
+		r.Goes = append(r.Goes, m.StateFile)
+	}
+	if v.dryRun {
+		return v.show(o, r)
+	}
+	if err := v.confirm(o, r); err != nil {
+		return err
+	}
+	if err := a.Remove(ctx, v.keepData); err != nil {
+		return v.refused(err)
+	}
+	r.Done, r.Left = true, a.Leftovers()
+	return v.show(o, r)
+}
+
+// machine returns the agent that is to be removed.
+func (v *removeOp) machine(o *cli.IO) (*agent.Agent, error) {
+	if err := v.find(); err != nil {
+		return nil, err
+	}
+	s := v.at
+	there, err := agent.Look(agent.Options{Dir: s.dir, Name: s.name})
+	if err != nil {
+		return nil, v.refused(err)
+	}
+	s.name = there.Record().Name
+	switch {
+	case v.set.Changed("remove-script"):
+		s.removeScript = v.script
+	case !s.given("remove-script"):
+		return nil, cli.WithHint(cli.Usage("-remove-script should say which program takes %s off the host", s.name),
+			"give it, or -remove-script '' where there is nothing to stop")
+	}
+	if !s.given("state") {
+		s.stateFile = filepath.Join(s.dir, s.stateFile)
+	}
+	options, err := s.options()
+	if err != nil {
+		return nil, err
+	}
+	options.Mode = agent.Mode{}
+	if options.Observe.Log, err = s.logger(o); err != nil {
+		return nil, err
+	}
+	if options.Source, err = s.connect(options.Observe.Log); err != nil {
+		return nil, err
+	}
+	a, err := agent.New(options)
+	return a, cli.WithStatus(err, wire.Usage)
+}
+
+// confirm asks a person, or wants to have been told.
+func (v *removeOp) confirm(o *cli.IO, r removal) error {
+	if v.yes {
+		return nil
+	}
+	if !o.IsTerminal(o.Stdin) {
+		return cli.WithHint(cli.Usage("nobody is there to ask"), "-dry-run shows what would go, -yes does it")
+	}
+	if err := r.Text(o.Stderr); err != nil {
+		return err
+	}
+	fmt.Fprintf(o.Stderr, "Type %s to remove it: ", r.Name)
+	answer, err := bufio.NewReader(io.LimitReader(o.Stdin, 1024)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.TrimSpace(answer) != r.Name {
+		return errors.New("not confirmed, nothing was removed")
+	}
+	return nil
+}
+
+// refused gives an error its status and what to do.
+func (v *removeOp) refused(err error) error {
+	switch {
+	case errors.Is(err, atomic.ErrLocked):
+		return cli.WithHint(cli.WithStatus(err, wire.Conflict), "end the agent first: systemctl disable --now deploy-agent@"+cmp.Or(v.at.name, "NAME"))
+	case errors.Is(err, agent.ErrUnderWay):
+		return cli.WithHint(cli.WithStatus(err, wire.Conflict), "let the agent come to an end: start it, or run it with -once")
+	}
+	return cli.Unwritable(v.lost(err))
+}

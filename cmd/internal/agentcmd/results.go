@@ -1,0 +1,236 @@
+package agentcmd
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"deploytools/agent"
+	"deploytools/cmd/internal/cli"
+	"deploytools/registry/console"
+)
+
+// The results of the verbs: each is one value, shown as text or as JSON.
+
+// process is an agent that runs.
+type process struct {
+	PID     int    `json:"pid"`
+	Version string `json:"version"`
+}
+
+// statusResult is that of status and of the acts on the record.
+type statusResult struct {
+	Schema schema `json:"schema"`
+	agent.Status
+	Agent  *process `json:"agent,omitempty"`
+	Silent bool     `json:"silent,omitempty"` // one has the directory, and does not answer
+}
+
+// schema is console.Schema that can be read, too.
+type schema struct{ console.Schema }
+
+// UnmarshalJSON takes any number: fields are only ever added.
+func (*schema) UnmarshalJSON([]byte) error { return nil }
+
+// facts is a table of names and values.
+type facts struct{ t *tabwriter.Writer }
+
+func newFacts(w io.Writer) facts { return facts{tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)} }
+
+func (f facts) row(name, format string, args ...any) {
+	fmt.Fprintf(f.t, "%s\t%s\n", name, cli.Clean(fmt.Sprintf(format, args...)))
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// Text shows a fact on a line. What is not there is left out.
+func (s statusResult) Text(w io.Writer) error {
+	f := newFacts(w)
+	f.row("configuration", "%s, in %s", s.Name, s.Dir)
+	switch {
+	case s.Agent != nil:
+		f.row("agent", "runs since %s, process %d, version %s", stamp(s.Started), s.Agent.PID, s.Agent.Version)
+	case s.Silent:
+		f.row("agent", "has the directory, but does not answer at its control.sock")
+	default:
+		f.row("agent", "does not run")
+	}
+	f.row("state", "%s since %s", s.State, stamp(s.Since))
+	if s.Live == nil {
+		f.row("live", "nothing")
+	} else {
+		f.root("live", s.Live)
+		f.row("layers", "%s", strings.Join(s.Live.Layers, " "))
+		if len(s.Live.Checks) > 0 {
+			f.row("checked with", "%s", strings.Join(s.Live.Checks, ", "))
+		}
+	}
+	if s.Back != nil {
+		f.root("previous", s.Back)
+	}
+	if d := s.Under; d != nil {
+		f.row("deployment", "%s: revision %d, since %s", d.ID, d.Revision, stamp(d.Started))
+	}
+	if s.Coming != nil {
+		f.row("fetching", "%s", s.Coming)
+	}
+	if d := s.Last; d != nil {
+		f.row("last", "%s: revision %d %s in %s, at %s%s", d.ID, d.Revision, howEnded(d), took(d), stamp(d.Ended), because(d))
+	}
+	f.newest(s.Newest)
+	if !s.Next.IsZero() {
+		f.row("next poll", "%s", stamp(s.Next))
+	}
+	if s.Wanted != "" {
+		f.row("wanted", "%s, by a person", s.Wanted)
+	}
+	for _, b := range s.Blocks {
+		f.row("blocked", "%s", blockText(b))
+	}
+	return f.t.Flush()
+}
+
+func (f facts) root(name string, r *agent.Shown) {
+	f.row(name, "revision %d, %s, since %s, in %s", r.Revision, r.Verification, stamp(r.Committed), r.Root)
+}
+
+func (f facts) newest(n *agent.Newest) {
+	switch {
+	case n == nil:
+		f.row("registry", "not asked yet")
+	case n.Digest == "":
+		f.row("registry", "has no such configuration, asked %s", stamp(n.Polled))
+	case n.Here:
+		f.row("registry", "has revision %d, which is live, asked %s", n.Revision, stamp(n.Polled))
+	default:
+		f.row("registry", "has revision %d, asked %s", n.Revision, stamp(n.Polled))
+	}
+}
+
+func blockText(b agent.Block) string {
+	s := string(b.Kind) + ": " + b.Text
+	if !b.Since.IsZero() {
+		s += ", since " + stamp(b.Since)
+	}
+	if !b.Until.IsZero() {
+		s += ", until " + stamp(b.Until)
+	}
+	return s
+}
+
+func took(d *agent.Deployed) string {
+	return time.Duration(d.Took * float64(time.Second)).Round(time.Millisecond).String()
+}
+
+// howEnded is how a deployment ended.
+func howEnded(d *agent.Deployed) string {
+	if d.ByHand {
+		return string(d.Outcome) + ", by hand"
+	}
+	return string(d.Outcome)
+}
+
+func because(d *agent.Deployed) string {
+	if d.Reason == "" {
+		return ""
+	}
+	return ": " + d.Reason
+}
+
+// whyResult is that of why.
+type whyResult struct {
+	Schema schema `json:"schema"`
+	agent.Why
+}
+
+// Text is what one would say, and what to do, a line each.
+func (r whyResult) Text(w io.Writer) error {
+	var b strings.Builder
+	for _, s := range r.Says {
+		fmt.Fprintln(&b, cli.Clean(s))
+	}
+	for _, d := range r.Do {
+		fmt.Fprintln(&b, "- "+cli.Clean(d))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// historyResult is that of history.
+type historyResult struct {
+	Schema      schema           `json:"schema"`
+	Name        string           `json:"name"`
+	Deployments []agent.Deployed `json:"deployments"`
+}
+
+// Text shows a deployment on a line, the newest first.
+func (r historyResult) Text(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for i := range r.Deployments {
+		d := &r.Deployments[i]
+		if d.Error != "" {
+			fmt.Fprintf(t, "%s\t%s\t\t\t%s\n", d.ID, d.Outcome, cli.Clean(d.Error))
+			continue
+		}
+		fmt.Fprintf(t, "%s\trevision %d\t%s\t%s\t%s\t%s\n", d.ID, d.Revision, howEnded(d), stamp(d.Started), took(d),
+			cli.Clean(cmp.Or(d.Reason, string(d.Verification))))
+	}
+	return t.Flush()
+}
+
+// gcResult is that of gc -explain.
+type gcResult struct {
+	Schema schema `json:"schema"`
+	Name   string `json:"name"`
+	*agent.Retention
+}
+
+// Text shows a thing on a line.
+func (r gcResult) Text(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, d := range r.Things {
+		does := "goes"
+		if d.Kept {
+			does = "stays"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", does, agent.Size(d.Bytes), cli.Clean(d.Name), cli.Clean(d.Rule))
+	}
+	if r.Short > 0 {
+		fmt.Fprintf(t, "%s more should go, by %s: nothing else may\n", agent.Size(r.Short), r.Limit)
+	}
+	return t.Flush()
+}
+
+// checkResult is that of check.
+type checkResult struct {
+	Schema schema `json:"schema"`
+	Name   string `json:"name"`
+	Whole  bool   `json:"whole"`
+	*agent.Integrity
+}
+
+// actResult is that of the acts that deploy something.
+type actResult struct {
+	Schema     schema          `json:"schema"`
+	Name       string          `json:"name"`
+	Deployment *agent.Deployed `json:"deployment"` // null: there was nothing to do
+	Live       *agent.Shown    `json:"live,omitempty"`
+}
+
+// Text is a line of what was done, and one of what is live.
+func (r actResult) Text(w io.Writer) error {
+	var b strings.Builder
+	if d := r.Deployment; d == nil {
+		b.WriteString("nothing to deploy\n")
+	} else {
+		fmt.Fprintf(&b, "%s: revision %d %s in %s%s\n", d.ID, d.Revision, howEnded(d), took(d), cli.Clean(because(d)))
+	}
+	if r.Live != nil {
+		fmt.Fprintf(&b, "live: revision %d, %s, in %s\n", r.Live.Revision, r.Live.Verification, cli.Clean(r.Live.Root))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,132 @@
+package agentcmd
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"time"
+
+	"deploytools/agent"
+	"deploytools/cmd/internal/cli"
+	"deploytools/cmd/internal/control"
+	"deploytools/registry/wire"
+)
+
+// request is what the verbs say of what they want; each uses its part.
+type request struct {
+	Reason string        `json:"reason,omitempty"`
+	At     time.Time     `json:"at,omitzero"`
+	After  time.Duration `json:"after_ns,omitempty"`
+	To     string        `json:"to,omitempty"`
+	Count  int           `json:"count,omitempty"`
+}
+
+// answers has what each verb does with an agent: one that runs, from its socket,
+// or one that was made for the verb. It is the only way that a verb has.
+var answers = map[string]func(context.Context, *agent.Agent, request, func(string)) (any, error){
+	"status": func(_ context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+		return statusOf(a), nil
+	},
+	"history": func(_ context.Context, a *agent.Agent, r request, _ func(string)) (any, error) {
+		rows, err := a.History(r.Count)
+		return historyResult{Name: a.Record().Name, Deployments: rows}, err
+	},
+	"gc": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+		kept, err := a.Explain(ctx)
+		return gcResult{Name: a.Record().Name, Retention: kept}, err
+	},
+	"hold": func(ctx context.Context, a *agent.Agent, r request, _ func(string)) (any, error) {
+		return acted(a, a.Hold(ctx, r.Reason, agent.Until{At: r.At, After: r.After}))
+	},
+	"resume": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+		return acted(a, a.Resume(ctx))
+	},
+	"retry": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+		return acted(a, a.Retry(ctx))
+	},
+	"rollback": func(ctx context.Context, a *agent.Agent, r request, note func(string)) (any, error) {
+		root, outcome, err := a.Rollback(ctx, r.To)
+		if err == nil {
+			note("the rollback to " + root + " is on record; it goes on if you leave")
+		}
+		return awaited(ctx, a, outcome, err)
+	},
+	"repair": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
+		outcome, err := a.RepairAwaited(ctx)
+		if err == nil {
+			note("the repair is on record; it goes on if you leave")
+		}
+		return awaited(ctx, a, outcome, err)
+	},
+	"run-once": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+		outcome, err := a.RunOnce(ctx)
+		return awaited(ctx, a, outcome, err)
+	},
+	"dry-run": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+		outcome, err := a.DryRun(ctx)
+		return awaited(ctx, a, outcome, err)
+	},
+}
+
+// reply does what a verb asks of the agent.
+func reply(ctx context.Context, a *agent.Agent, verb string, r request, note func(string)) (any, error) {
+	do := answers[verb]
+	if do == nil {
+		return nil, cli.Usage("this agent knows no verb %q: it may be older than the deploy-agent that asks", verb)
+	}
+	result, err := do(ctx, a, r, note)
+	return result, explain(err)
+}
+
+// attend opens the directory's socket for an agent that has its lock. Where that
+// is not possible the agent works all the same.
+func attend(dir string, log *slog.Logger) func(*agent.Agent) (unlock func()) {
+	return func(a *agent.Agent) func() {
+		s, err := control.Listen(dir, func(ctx context.Context, verb string, args json.RawMessage, note func(string)) (any, error) {
+			var r request
+			if len(args) > 0 {
+				if err := json.Unmarshal(args, &r); err != nil {
+					return nil, cli.Usage("not a request: %w", err)
+				}
+			}
+			log.Debug("asked by a person", "command", verb)
+			return reply(ctx, a, verb, r, note)
+		})
+		if err != nil {
+			log.Warn("control socket not opened", "error", err)
+			return func() {}
+		}
+		return s.Close
+	}
+}
+
+// statusOf is the status with what is known of this process.
+func statusOf(a *agent.Agent) statusResult {
+	s := statusResult{Status: a.Status()}
+	if s.Running {
+		s.Agent = &process{PID: os.Getpid(), Version: cli.ReadBuild().Version}
+	}
+	return s
+}
+
+// acted is what an act on the record has led to.
+func acted(a *agent.Agent, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return statusOf(a), nil
+}
+
+// awaited waits for what comes of an act.
+func awaited(ctx context.Context, a *agent.Agent, outcome <-chan agent.Result, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case out := <-outcome:
+		return actResult{Name: a.Record().Name, Deployment: out.Deployment.Shown(), Live: a.Status().Live}, out.Err
+	case <-ctx.Done():
+		return nil, cli.WithHint(cli.WithStatus(context.Cause(ctx), wire.NotNow), "what is on record goes on when it starts again: see 'deploy-agent status'")
+	}
+}

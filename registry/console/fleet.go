@@ -1,0 +1,186 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/registry"
+	"deploytools/registry/wire"
+)
+
+// fleetCommands are the commands about hosts.
+func fleetCommands() []Command {
+	return []Command{
+		{
+			Name: "hosts", Short: "list the hosts, and when they were last heard of", Role: registry.Viewer, Reach: OwnConfigurations,
+			Long: `A line for each agent: the host, its instance, how long ago it was heard of, the version of the
+agent, and where the host stands with each of its configurations, as status says it. A host
+has the name that host= in its key's line gives it, else the key's fingerprint; agents that
+have one key are told apart by the instance. "silent" is a host of which nothing has been heard
+for three of its polls and some minutes.`,
+			Examples: []string{"hosts", "hosts -json"},
+			New:      func() Op { return new(hostsOp) },
+		},
+		{
+			Name: "status", Short: "show which hosts run what is wanted", Args: "[NAME]", Role: registry.Viewer, Reach: OwnConfigurations,
+			Long: `A line for each host and configuration: the configuration, the host, where it stands, the revision
+that is wanted and the one that runs, since when, how it was verified, how long ago the host was
+heard of, and what the matter is.
+
+A host stands as "same" when it says that it runs what is wanted. Else it is "deploying";
+"behind", and has not begun; "rolled back", because what is wanted failed there; "held";
+"moved", because somebody moved its link; "broken", with neither version serving; or
+"unknown", because its agent polls but never reported. The exit status is 1 if one host or more is
+not "same". "unwanted" is what hosts run of a configuration that was deleted.
+
+What a host says is its own word: a key speaks for its own host and configurations only.`,
+			Examples: []string{"status", "status project1", "status -name project1 -json"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(statusOp) },
+		},
+		{
+			Name: "log", Short: "show what the hook of a host printed last", Args: "[HOST NAME]", Role: registry.Operator, Reach: OwnConfigurations,
+			Long: `The end of what the host's programs printed in the last deployment of the configuration, at most
+64 KiB. What is not printable comes as ?. The host has more: deployments/ in its agent's directory.`,
+			Examples: []string{"log web1 project1"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			New: func() Op { return new(logOp) },
+		},
+		{
+			Name: "forget", Short: "forget a host that is gone", Args: "[HOST]", Role: registry.Admin, Reach: OwnConfigurations, Mutates: true,
+			Long: `Drops what the host's agents have told, about all configurations that your key may change, or
+about one. A host whose agent still runs is back within a minute. To keep it out, take its key out
+of the file of keys.`,
+			Examples: []string{"forget web1"}, Statuses: []wire.Status{wire.NotFound},
+			New: func() Op { return new(forgetOp) },
+		},
+	}
+}
+
+// agentArgs name agents of a host.
+type agentArgs struct {
+	configName
+	host, instance string
+}
+
+func (a *agentArgs) Flags(fs *pflag.FlagSet) {
+	fs.StringVar(&a.host, "host", "", "`name` of the host, as hosts shows it")
+	a.configName.Flags(fs)
+	fs.StringVar(&a.instance, "instance", "", "which `agent` of those with the host's name, as hosts shows it")
+}
+
+func (a *agentArgs) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+	if flag == "host" || flag == "" && a.host == "" {
+		return hostNames(ctx, s)
+	}
+	if flag == "" {
+		flag = "name"
+	}
+	return a.configName.suggest(ctx, s, flag)
+}
+
+// take sets what the words behind the flags say: the host, and then, if named,
+// the configuration.
+func (a *agentArgs) take(s *Session, args []string, named bool) error {
+	if a.host == "" && len(args) > 0 {
+		a.host, args = args[0], args[1:]
+	}
+	if a.host == "" {
+		return usage("-host should be set")
+	}
+	if named {
+		if err := takeName(&a.name, args); err != nil {
+			return err
+		}
+		return s.Caller.CheckScope(a.name)
+	}
+	if len(args) > 0 {
+		return usage("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+type logOp struct{ agentArgs }
+
+type hookLog struct {
+	Schema        Schema    `json:"schema"`
+	Host          string    `json:"host"`
+	Configuration string    `json:"configuration"`
+	Deployment    string    `json:"deployment"`
+	Received      time.Time `json:"received,omitzero"`
+	Cut           bool      `json:"cut"` // it is only the end
+	Output        string    `json:"output"`
+}
+
+func (l *logOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := l.take(s, args, true); err != nil {
+		return nil, err
+	}
+	out, err := s.Registry.HookOutput(ctx, s.Caller, l.host, l.name, l.instance)
+	if err != nil {
+		return nil, err
+	}
+	if !s.json {
+		s.noteOutput(out)
+	}
+	return hookLog{Host: l.host, Configuration: l.name, Deployment: Clean(out.Deployment), Received: out.Received, Cut: out.Cut, Output: cleanLines(out.Text)}, nil
+}
+
+func (s *Session) noteOutput(out registry.Output) {
+	switch {
+	case out.Text == "":
+		fmt.Fprintln(s.Stderr, "note: nothing was printed")
+	case out.Cut:
+		fmt.Fprintln(s.Stderr, "note: this is only the end of it")
+	}
+}
+
+// cleanLines is Clean for text of several lines, which may have tabs in them.
+func cleanLines(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		i := strings.IndexAny(s, "\n\t")
+		if i < 0 {
+			i = len(s)
+		}
+		b.WriteString(Clean(s[:i]))
+		b.WriteString(s[i:min(i+1, len(s))])
+		s = s[min(i+1, len(s)):]
+	}
+	return b.String()
+}
+
+func (l hookLog) Text(w io.Writer) error {
+	text := l.Output
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+type forgetOp struct {
+	agentArgs
+	acting
+}
+
+func (f *forgetOp) Flags(fs *pflag.FlagSet) {
+	f.agentArgs.Flags(fs)
+	f.acting.Flags(fs)
+}
+
+func (f *forgetOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := f.take(s, args, false); err != nil {
+		return nil, err
+	}
+	if s.Daemon != nil && !f.dryRun {
+		s.Daemon.Unsee(func(one registry.Sighting) bool {
+			return one.Host == f.host && (f.name == "" || one.Configuration == f.name) && (f.instance == "" || one.Instance == f.instance) &&
+				s.Caller.Configs.Holds(one.Configuration)
+		})
+	}
+	return f.told(s.Registry.Forget(ctx, f.act(s), f.host, f.name, f.instance))
+}
