@@ -69,9 +69,10 @@ func TestAgentOverBadLines(t *testing.T) {
 			if got := h.text("calls"); got != "deploy v1\n" {
 				t.Errorf("hooks run: %q", got)
 			}
-			// What came twice, beside what each connection costs by itself.
+			// What came twice, beside what each connection costs by itself. What a
+			// reset finds in the buffers of the kernel is lost.
 			conns := l.conns.Load()
-			if most := int64(test.size) + conns*(64<<10+handshake); l.each > 64<<10 && l.came.Load() > most {
+			if most := int64(test.size) + conns*(64<<10+handshake); l.each > 64<<10 && !l.reset && l.came.Load() > most {
 				t.Errorf("%d bytes came over %d connections, want at most %d", l.came.Load(), conns, most)
 			}
 			if l.each == 0 && !test.hole && conns > 2 {

@@ -77,14 +77,14 @@ func (l *line) carry(to, from net.Conn, left *int64) {
 			}
 		}
 	}()
+	cut := false
 	for p := range under {
 		time.Sleep(time.Until(p.due))
 		if l.hole.Load() {
 			continue
 		}
-		last := false
 		if left != nil && l.each > 0 {
-			last = int64(len(p.data)) >= *left
+			cut = int64(len(p.data)) >= *left
 			p.data = p.data[:min(int64(len(p.data)), *left)]
 			*left -= int64(len(p.data))
 		}
@@ -92,15 +92,23 @@ func (l *line) carry(to, from net.Conn, left *int64) {
 		if left != nil {
 			l.came.Add(int64(n))
 		}
-		if err != nil || last {
+		if err != nil || cut {
 			break
 		}
 	}
-	if tcp, ok := to.(*net.TCPConn); ok && l.reset {
+	switch tcp := to.(*net.TCPConn); {
+	case cut && l.reset:
 		tcp.SetLinger(0)
+		tcp.Close()
+		from.Close()
+	case cut:
+		// To close what the client still writes to would be a reset.
+		tcp.CloseWrite()
+		from.Close()
+	default:
+		tcp.CloseWrite()
 	}
-	to.Close()
-	from.Close() // ends the reader
-	for range under {
+	for range under { // until the other end has closed
 	}
+	from.Close()
 }

@@ -57,9 +57,9 @@ type Options struct {
 // Timeouts bound each wait. A zero field takes the default in its comment.
 type Timeouts struct {
 	Dial      time.Duration // until the TCP connection stands: 15 s
-	Handshake time.Duration // until the registry knows us: 30 s
+	Handshake time.Duration // until the registry knows us: 45 s
 	Reply     time.Duration // for a poll or a configuration: 30 s
-	Stall     time.Duration // of a transfer of which no byte moves: 60 s
+	Stall     time.Duration // of a transfer of which no byte moves: 45 s
 	// Keepalive is how often a silent registry is asked whether it is there;
 	// the third question without a sign of life ends the connection: 30 s.
 	Keepalive time.Duration
