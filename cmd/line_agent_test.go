@@ -91,7 +91,7 @@ func (h *host) throughHole(t *testing.T, l *line, log func() string) {
 	}
 	l.hole.Store(true)
 	began := time.Now()
-	if err := poll(func() (bool, error) { return strings.Contains(log(), "registry is unreachable"), nil }); err != nil {
+	if err := poll(func() (bool, error) { return strings.Contains(log(), "no byte moved for"), nil }); err != nil {
 		t.Fatalf("the black hole was not noticed: %v\n%s", err, log())
 	}
 	t.Logf("noticed after %v", time.Since(began))
