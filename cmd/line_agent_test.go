@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -13,89 +15,106 @@ import (
 // handshake is more than what a connection costs besides the layer, in bytes.
 const handshake = 12 << 10
 
+// badLine is a line with an agent at its end.
+type badLine struct {
+	name string
+	*line
+	size    int  // of the layer
+	swallow bool // everything, in the middle of the layer
+
+	h   *host
+	cmd *exec.Cmd
+}
+
 // Over each bad line the agent gets what is wanted onto the host, once: it goes
 // on where it was cut, and the hook does not hear of it.
 func TestAgentOverBadLines(t *testing.T) {
 	t.Parallel()
 	s := startSite(t)
-	for _, test := range []struct {
-		name string
-		line *line
-		size int // of the layer
-		hole bool
-	}{
-		{"cut after every 64 KiB", &line{each: 64 << 10}, 1 << 20, false},
-		{"cut after every MiB", &line{each: 1 << 20}, 8 << 20, false},
-		{"reset after every MiB", &line{each: 1 << 20, reset: true}, 8 << 20, false},
-		{"2 s of latency", &line{oneWay: time.Second}, 1 << 20, false},
-		{"1 KiB a second", &line{rate: 1 << 10}, 20 << 10, false},
-		{"black hole", &line{rate: 100 << 10}, 1 << 20, true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			name := strings.ReplaceAll(test.name, " ", "-")
-			noise := make([]byte, test.size)
-			rand.NewChaCha8([32]byte{byte(test.size)}).Read(noise)
-			s.publish(t, name, "v1", map[string]string{"noise": string(noise), "version": "v1"})
-			s.deployctl(t, "addconf", "-name", name, "-layer", name+":v1")
-
-			l := test.line
-			h := &host{s: s, dir: t.TempDir(), name: name}
-			h.write(t)
-			cmd := h.agent("")
-			// The registry's key is good for the address of the line, too.
-			known := h.dir + "/known_hosts"
-			_, key, _ := strings.Cut(s.text("home/.ssh/known_hosts"), " ")
-			if err := os.WriteFile(known, []byte("* "+key), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			cmd.Args = append(cmd.Args, "-once=false", "-poll", "1s", "-known-hosts", known, "-addr", l.to(t, s.addr))
-			d, err := startDaemon(h.dir, cmd.Env, filepath.Join(h.dir, "log"), cmd.Args[0], cmd.Args[1:]...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer d.kill()
-			log := func() string { return h.text("log") }
-			if test.hole {
-				h.throughHole(t, l, log)
-			}
-			wait := time.Now()
-			for !strings.Contains(log(), "msg=\"configuration deployed\"") {
-				if time.Since(wait) > 2*patience || d.ended() {
-					t.Fatalf("nothing was deployed\n%s", log())
-				}
-				time.Sleep(50 * time.Millisecond)
-			}
-			if got := h.text("calls"); got != "deploy v1\n" {
-				t.Errorf("hooks run: %q", got)
-			}
-			// What came twice, beside what each connection costs by itself. What a
-			// reset finds in the buffers of the kernel is lost.
-			conns := l.conns.Load()
-			if most := int64(test.size) + conns*(64<<10+handshake); l.each > 64<<10 && !l.reset && l.came.Load() > most {
-				t.Errorf("%d bytes came over %d connections, want at most %d", l.came.Load(), conns, most)
-			}
-			if l.each == 0 && !test.hole && conns > 2 {
-				t.Errorf("%d connections, want one or two\n%s", conns, log())
+	all := []*badLine{
+		{name: "cut-after-every-64-KiB", line: &line{each: 64 << 10}, size: 1 << 20},
+		{name: "cut-after-every-MiB", line: &line{each: 1 << 20}, size: 8 << 20},
+		{name: "reset-after-every-MiB", line: &line{each: 1 << 20, reset: true}, size: 8 << 20},
+		{name: "2-s-round-trip", line: &line{oneWay: time.Second}, size: 1 << 20},
+		{name: "1-KiB-a-second", line: &line{rate: 1 << 10}, size: 20 << 10},
+		{name: "black-hole", line: &line{rate: 100 << 10}, size: 1 << 20, swallow: true},
+	}
+	var wg sync.WaitGroup
+	for _, l := range all {
+		l.set(t, s)
+		wg.Go(func() { // beside each other: they wait most of the time
+			if err := l.deploys(); err != nil {
+				t.Errorf("%s: %v\n%s", l.name, err, l.h.text("log"))
 			}
 		})
 	}
+	wg.Wait()
 }
 
-// throughHole lets the line swallow everything in the middle of the layer. The
-// agent notices that nothing comes any more within a minute.
-func (h *host) throughHole(t *testing.T, l *line, log func() string) {
+// set makes the layer, and the agent's host.
+func (l *badLine) set(t *testing.T, s *site) {
 	t.Helper()
-	if err := poll(func() (bool, error) { return l.came.Load() > 200<<10, nil }); err != nil {
+	noise := make([]byte, l.size)
+	rand.NewChaCha8([32]byte{byte(l.size)}).Read(noise)
+	s.publish(t, l.name, "v1", map[string]string{"noise": string(noise), "version": "v1"})
+	s.deployctl(t, "addconf", "-name", l.name, "-layer", l.name+":v1")
+	l.h = &host{s: s, dir: t.TempDir(), name: l.name}
+	l.h.write(t)
+	// The registry's key is good for the address of the line, too.
+	known := l.h.dir + "/known_hosts"
+	_, key, _ := strings.Cut(s.text("home/.ssh/known_hosts"), " ")
+	if err := os.WriteFile(known, []byte("* "+key), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l.hole.Store(true)
-	began := time.Now()
-	if err := poll(func() (bool, error) { return strings.Contains(log(), "no byte moved for"), nil }); err != nil {
-		t.Fatalf("the black hole was not noticed: %v\n%s", err, log())
+	l.cmd = l.h.agent("")
+	l.cmd.Args = append(l.cmd.Args, "-once=false", "-poll", "1s", "-known-hosts", known, "-addr", l.to(t, s.addr))
+}
+
+// deploys runs the agent until the layer is live, and returns what is wrong.
+func (l *badLine) deploys() error {
+	d, err := startDaemon(l.h.dir, l.cmd.Env, filepath.Join(l.h.dir, "log"), l.cmd.Args[0], l.cmd.Args[1:]...)
+	if err != nil {
+		return err
 	}
-	t.Logf("noticed after %v", time.Since(began))
-	l.hole.Store(false)
+	defer d.kill()
+	if l.swallow {
+		if err := l.throughHole(); err != nil {
+			return err
+		}
+	}
+	for wait := time.Now(); !strings.Contains(l.h.text("log"), `msg="configuration deployed"`); time.Sleep(50 * time.Millisecond) {
+		if time.Since(wait) > 2*patience || d.ended() {
+			return fmt.Errorf("nothing was deployed")
+		}
+	}
+	if got := l.h.text("calls"); got != "deploy v1\n" {
+		return fmt.Errorf("hooks run: %q", got)
+	}
+	// What came twice, beside what each connection costs by itself. What a reset
+	// finds in the buffers of the kernel is lost.
+	conns := l.conns.Load()
+	if most := int64(l.size) + conns*(64<<10+handshake); l.each > 64<<10 && !l.reset && l.came.Load() > most {
+		return fmt.Errorf("%d bytes came over %d connections, want at most %d", l.came.Load(), conns, most)
+	}
+	if l.each == 0 && !l.swallow && conns > 2 {
+		return fmt.Errorf("%d connections, want one or two", conns)
+	}
+	return nil
+}
+
+// throughHole has the line swallow everything. The agent notices within a minute
+// that nothing comes any more.
+func (l *badLine) throughHole() error {
+	if err := poll(func() (bool, error) { return l.came.Load() > 200<<10, nil }); err != nil {
+		return err
+	}
+	l.hole.Store(true)
+	defer l.hole.Store(false)
+	err := poll(func() (bool, error) { return strings.Contains(l.h.text("log"), "no byte moved for"), nil })
+	if err != nil {
+		return fmt.Errorf("the black hole was not noticed: %w", err)
+	}
+	return nil
 }
 
 // text returns what a file of the host holds; nothing where there is none.
