@@ -28,7 +28,7 @@ type ordeal struct {
 type outage int
 
 const (
-	never outage = iota
+	noOutage outage = iota
 	throughout
 	afterSwitch // until the deployment is over
 )

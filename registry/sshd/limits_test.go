@@ -52,15 +52,15 @@ func TestSlowHandshakeIsCut(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		})
-		time.Sleep(20*time.Second - time.Millisecond)
+		time.Sleep(30*time.Second - time.Millisecond)
 		synctest.Wait()
 		if isClosed(silent) || isClosed(slow) {
-			t.Error("cut before 20 s")
+			t.Error("cut before 30 s")
 		}
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		if !isClosed(silent) || !isClosed(slow) {
-			t.Error("not cut after 20 s")
+			t.Error("not cut after 30 s")
 		}
 		typing.Wait()
 		d.end(t)
