@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -320,11 +321,17 @@ func TestDryRunStaysDryAfterAKill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, newFakeRegistry())
 		h.versions(1)
+		var hosts []*host
+		var dry atomic.Bool
+		h.seam = func(string) {
+			if dry.Load() {
+				hosts = append(hosts, h.copied(filepath.Join(memoryDir(t), "copy")))
+			}
+		}
 		stop := h.serve()
 		must(h.agent.Hold(t.Context(), "freeze", Until{}))
 		h.src.put("v2", one("2"))
-		var hosts []*host
-		h.seam = func(string) { hosts = append(hosts, h.copied(filepath.Join(memoryDir(t), "copy"))) }
+		dry.Store(true)
 		_, err := h.agent.DryRun(t.Context())
 		must(err)
 		pass(time.Minute)
