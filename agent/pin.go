@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"deploytools/atomic"
@@ -35,6 +36,23 @@ func Unpin(dir, id string) error {
 		return err
 	}
 	return atomic.Remove(file)
+}
+
+// FindRoot returns the name of the root that text means: the name, as it is or
+// behind roots/, or its number. The error wraps fs.ErrNotExist if there is none.
+func FindRoot(dir, text string) (string, error) {
+	text = strings.TrimPrefix(text, "roots/")
+	entries, err := os.ReadDir(filepath.Join(dir, "roots"))
+	if err != nil {
+		return "", err
+	}
+	n, noNumber := strconv.ParseUint(text, 10, 64)
+	for _, e := range entries {
+		if name := e.Name(); e.IsDir() && rootName.MatchString(name) && (name == text || noNumber == nil && number(name) == n) {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("root %q: %w", text, fs.ErrNotExist)
 }
 
 func pinFile(dir, id string) (string, error) {

@@ -65,7 +65,7 @@ again what has failed before.`,
 		Flags:    s.flags,
 		Run:      s.run,
 		Alone:    true,
-		Commands: append(s.verbs(), s.logCommand(), s.evidenceCommand(), s.removeCommand(), s.doctorCommand()),
+		Commands: append(s.verbs(), s.pinCommand(), s.unpinCommand(), s.logCommand(), s.evidenceCommand(), s.removeCommand(), s.doctorCommand()),
 	}
 }
 

@@ -1,0 +1,93 @@
+package agentcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/spf13/pflag"
+
+	"deploytools/agent"
+	"deploytools/cmd/internal/cli"
+	"deploytools/registry/wire"
+)
+
+func (s *settings) pinCommand() cli.Command {
+	return cli.Command{
+		Name: "pin", Args: "ROOT", Short: "keep a root from collection",
+		Long: `Whatever -keep, -max-bytes and -min-free say, until unpin. ROOT is its name or its number;
+gc -explain lists them, and who keeps what. No agent is needed. A second pin replaces the
+reason of the first.`,
+		Examples: []string{"deploy-agent pin -name web -reason 'the last one with the old schema' 42"},
+		Statuses: []wire.Status{wire.NotFound, wire.Denied},
+		New:      func() cli.Op { return &pinOp{place: place{s: s}, pinned: true} },
+	}
+}
+
+func (s *settings) unpinCommand() cli.Command {
+	return cli.Command{
+		Name: "unpin", Args: "ROOT", Short: "let a root go that was pinned",
+		Long:     "It goes with the next collection, unless another rule keeps it: see gc -explain.",
+		Examples: []string{"deploy-agent unpin -name web 42"},
+		Statuses: []wire.Status{wire.NotFound, wire.Denied},
+		New:      func() cli.Op { return &pinOp{place: place{s: s}} },
+	}
+}
+
+// pinOp is one call of pin or unpin.
+type pinOp struct {
+	place
+	pinned bool
+	reason string
+}
+
+// Flags defines the flags.
+func (v *pinOp) Flags(fs *pflag.FlagSet) {
+	v.place.flags(fs)
+	if v.pinned {
+		fs.StringVar(&v.reason, "reason", "", "`text` that says why")
+	}
+}
+
+// pinResult is that of both.
+type pinResult struct {
+	Schema schema `json:"schema"`
+	Root   string `json:"root"`
+	Pinned bool   `json:"pinned"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Text is a line.
+func (r pinResult) Text(w io.Writer) error {
+	what := "is pinned"
+	if !r.Pinned {
+		what = "is not pinned"
+	}
+	_, err := fmt.Fprintf(w, "%s %s\n", r.Root, what)
+	return err
+}
+
+// Run pins the root, or takes the pin away.
+func (v *pinOp) Run(_ context.Context, o *cli.IO, args []string) error {
+	if len(args) != 1 {
+		return cli.Usage("should be followed by one root: its name or its number")
+	}
+	if err := v.find(); err != nil {
+		return err
+	}
+	root, err := agent.FindRoot(v.at.dir, args[0])
+	if err == nil && v.pinned {
+		err = agent.Pin(v.at.dir, root, v.reason)
+	} else if err == nil {
+		err = agent.Unpin(v.at.dir, root)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return cli.WithHint(cli.WithStatus(err, wire.NotFound), "'deploy-agent gc -explain' lists the roots; -dir or -name says whose")
+	}
+	if err != nil {
+		return v.lost(err)
+	}
+	return v.show(o, pinResult{Root: "roots/" + root, Pinned: v.pinned, Reason: v.reason})
+}
