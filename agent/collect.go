@@ -125,7 +125,7 @@ func (a *Agent) collectRoot(p *pace, id, rule string) error {
 	}
 	p.point("root hidden")
 	a.log().Info("root collected", "root", id, "reason", rule)
-	err := errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")))
+	err := errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")), atomic.Remove(a.path("roots", id+indexSuffix)))
 	p.point("documents removed")
 	return errors.Join(err, p.removeTree(a.path("roots"), hidden))
 }
@@ -143,6 +143,9 @@ func (a *Agent) collectDocuments(p *pace) error {
 		id, found := strings.CutSuffix(name, ".json")
 		if !found {
 			id, found = strings.CutSuffix(name, ".manifest")
+		}
+		if !found {
+			id, found = strings.CutSuffix(name, indexSuffix)
 		}
 		if !found || !rootName.MatchString(id) || n.roots[id] != "" || p.ctx.Err() != nil || a.there("roots/"+id) {
 			continue
