@@ -125,7 +125,7 @@ func (a *Agent) collectRoot(p *pace, id, rule string) error {
 	}
 	p.point("root hidden")
 	a.log().Info("root collected", "root", id, "reason", rule)
-	err := errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")), atomic.Remove(a.path("roots", id+indexSuffix)))
+	err := errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")))
 	p.point("documents removed")
 	return errors.Join(err, p.removeTree(a.path("roots"), hidden))
 }

@@ -347,3 +347,19 @@ func TestPrivilegedFilesAreNotTaken(t *testing.T) {
 		}
 	})
 }
+
+// A name comes twice in the layer, so that the old root has only the second.
+func TestNameThatComesTwice(t *testing.T) {
+	dir := onImage(t, "ext4", "64M")
+	archive := gz(bytes.Join([][]byte{reg("a", "1"), reg("a", "22"), reg("b", "1"), head('1', "c", link("b")), reg("b", "22"), make([]byte, 1024)}, nil))
+	checked, err := Check(t.Context(), "a", bytes.NewReader(archive), Options{})
+	must(t, err)
+	r := &roots{t: t, dir: dir, old: dir + "/old"}
+	r.base = &reading{layer: Layer{Name: "a", Digest: checked.Digest, Open: openBytes(archive), Link: true}}
+	r.info = r.unpack(r.old, &Reuse{})
+	r.base.opens = 0
+	into := r.again()
+	if r.base.opens != 1 || inodeOf(t, r.old+"/a") != inodeOf(t, into+"/a") {
+		t.Errorf("archive opened %d times, or a not linked", r.base.opens)
+	}
+}
