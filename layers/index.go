@@ -28,7 +28,7 @@ import (
 
 // maxIndex bounds the text of one layer's index, which is in memory: a layer
 // with more than some 100,000 files has none.
-const maxIndex = 16 << 20
+const maxIndex = 8 << 20
 
 // index is one being written.
 type index struct {
