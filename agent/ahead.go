@@ -36,6 +36,7 @@ var errDropped = errors.New("not wanted any more")
 
 // unpackAhead begins to unpack c beside the fetch of the layers that are missing.
 func (a *Agent) unpackAhead(ctx context.Context, c *wire.Configuration, missing []wire.Layer) error {
+	from := a.reuse()
 	if err := a.numberRoot(); err != nil {
 		return err
 	}
@@ -58,7 +59,7 @@ func (a *Agent) unpackAhead(ctx context.Context, c *wire.Configuration, missing 
 	a.ahead = h
 	go func() {
 		defer close(h.done)
-		h.info, h.err = a.tryUnpack(ctx, staged, stack)
+		h.info, h.err = a.tryUnpack(ctx, staged, stack, from)
 		if h.err != nil { // the fetch may need the room
 			h.err = errors.Join(h.err, staged.Abort())
 		}
@@ -68,13 +69,13 @@ func (a *Agent) unpackAhead(ctx context.Context, c *wire.Configuration, missing 
 
 // tryUnpack is unpackInto, but that a panic is only an error: Unpacking will have
 // it again, where it counts.
-func (a *Agent) tryUnpack(ctx context.Context, staged *atomic.Dir, stack []layers.Layer) (info *layers.Info, err error) {
+func (a *Agent) tryUnpack(ctx context.Context, staged *atomic.Dir, stack []layers.Layer, from *layers.Reuse) (info *layers.Info, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("internal error: %v", p)
 		}
 	}()
-	return a.unpackInto(ctx, staged, stack)
+	return a.unpackInto(ctx, staged, stack, from)
 }
 
 // layer returns where the bytes of the layer are awaited; nil: nowhere.

@@ -144,7 +144,7 @@ func (l *limited) Write(b []byte) (int, error) {
 func (a *Agent) stack(c *wire.Configuration) []layers.Layer {
 	var all []layers.Layer
 	for _, l := range c.Layers {
-		all = append(all, layers.Layer{Name: l.Name + ":" + l.Version, Digest: l.Hash,
+		all = append(all, layers.Layer{Name: l.Name + ":" + l.Version, Digest: l.Hash, Link: slices.Contains(a.o.Link, l.Name),
 			Open: func() (io.ReadCloser, error) { return a.openLayer(l.Hash) }})
 	}
 	return all

@@ -144,6 +144,9 @@ func (a *Agent) collectDocuments(p *pace) error {
 		if !found {
 			id, found = strings.CutSuffix(name, ".manifest")
 		}
+		if !found {
+			id, found = strings.CutSuffix(name, indexSuffix)
+		}
 		if !found || !rootName.MatchString(id) || n.roots[id] != "" || p.ctx.Err() != nil || a.there("roots/"+id) {
 			continue
 		}

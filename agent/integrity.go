@@ -334,6 +334,9 @@ func (i *inspector) root(dir string, live bool) error {
 	}
 	c.Live = live
 	i.found.Roots = append(i.found.Roots, *c)
+	if i.what.All {
+		i.index(filepath.Join("roots", filepath.Base(dir)+indexSuffix))
+	}
 	return nil
 }
 

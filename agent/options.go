@@ -89,6 +89,7 @@ type Options struct {
 	Baseline  Baseline
 	Keep      Keep
 	Layers    layers.Options
+	Link      []string // components whose files nobody writes to: roots share them by hard links
 	Window    []Window // in which new deployments start; none: always
 	Mode      Mode
 	Observe   Observe

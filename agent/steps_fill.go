@@ -103,6 +103,7 @@ func (a *Agent) unpackNow(ctx context.Context) (*atomic.Dir, *layers.Info, error
 	if err := a.fits(a.rec.Deployment.New.Configuration); err != nil {
 		return nil, nil, err
 	}
+	from := a.reuse()
 	if err := a.numberRoot(); err != nil {
 		return nil, nil, err
 	}
@@ -114,13 +115,15 @@ func (a *Agent) unpackNow(ctx context.Context) (*atomic.Dir, *layers.Info, error
 	if err != nil {
 		return nil, nil, err
 	}
-	info, err := a.unpackInto(ctx, staged, a.stack(d.New.Configuration))
+	info, err := a.unpackInto(ctx, staged, a.stack(d.New.Configuration), from)
 	return staged, info, err
 }
 
 // unpackInto fills a root. It may run beside the machine.
-func (a *Agent) unpackInto(ctx context.Context, staged *atomic.Dir, stack []layers.Layer) (*layers.Info, error) {
-	return layers.Unpack(ctx, staged.Path(), stack, a.o.Layers)
+func (a *Agent) unpackInto(ctx context.Context, staged *atomic.Dir, stack []layers.Layer, from *layers.Reuse) (*layers.Info, error) {
+	o := a.o.Layers
+	o.Reuse = from
+	return layers.Unpack(ctx, staged.Path(), stack, o)
 }
 
 // numberRoot gives the deployment a root's name that was never used.
@@ -143,6 +146,9 @@ func (a *Agent) finish(staged *atomic.Dir, info *layers.Info) error {
 	}
 	d := a.rec.Deployment
 	if err := a.sealRoot(&d.New, info.Manifest); err != nil {
+		return err
+	}
+	if err := a.writeIndex(&d.New, info.Index); err != nil {
 		return err
 	}
 	if err := a.writeRoot(&d.New); err != nil {

@@ -37,7 +37,8 @@ type entry struct {
 	target     string   // of a symlink
 	linkTo     []string // components, of a hard link
 	sparse     bool
-	capability string // value of security.capability, binary
+	capability string        // value of security.capability, binary
+	digest     digest.Digest // of a file, where an index told it and an earlier root may have it
 }
 
 // archive reads one layer: every rule of docs/layer-format.md that can be seen

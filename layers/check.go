@@ -19,7 +19,7 @@ func Check(ctx context.Context, name string, r io.Reader, o Options) (*Info, err
 	t := newTree(&hasher{unwanted: o.Digests == NoDigests})
 	info := &Info{}
 	a := openArchive(ctx, name, r, o)
-	err := a.whole(t.read(a, info))
+	err := a.whole(t.read(a, info, nil))
 	info.Size = a.src.count
 	if a.src.hash != nil {
 		info.Digest = a.src.hash.Digest()
@@ -44,8 +44,8 @@ func (a *archive) whole(err error) error {
 	return err
 }
 
-// read puts one more layer into the tree.
-func (t *tree) read(a *archive, info *Info) error {
+// read puts one more layer into the tree, and notes its entries in x.
+func (t *tree) read(a *archive, info *Info, x *index) error {
 	t.begin(a)
 	for {
 		e, err := a.next()
@@ -57,6 +57,9 @@ func (t *tree) read(a *archive, info *Info) error {
 		}
 		if err != nil {
 			return err
+		}
+		if x != nil {
+			x.add(e, t.top.find(e.path))
 		}
 	}
 	info.Entries += int64(a.number)

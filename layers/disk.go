@@ -47,12 +47,14 @@ type disk struct {
 	err error // the first of the writers
 }
 
-// job is a small file to write into the directory dir.
+// job is a small file to write into the directory dir, or one of any size to
+// take from elsewhere.
 type job struct {
 	n    *node
 	e    *entry
 	dir  int
 	data []byte
+	take func(job) error // nil: data is written
 }
 
 // batch is files that one writer writes, with their bytes.
@@ -118,7 +120,11 @@ func (d *disk) run(j job) {
 	if d.fault() != nil {
 		return
 	}
-	if err := d.small(j); err != nil {
+	do := j.take
+	if do == nil {
+		do = d.small
+	}
+	if err := do(j); err != nil {
 		d.mu.Lock()
 		d.err = err
 		d.mu.Unlock()
@@ -297,7 +303,7 @@ func (d *disk) file(n *node, e *entry, a *archive) error {
 		return err
 	}
 	b.used += len(data)
-	b.jobs = append(b.jobs, job{n, e, dir, data})
+	b.jobs = append(b.jobs, job{n: n, e: e, dir: dir, data: data})
 	return nil
 }
 

@@ -84,6 +84,8 @@ type Options struct {
 	Owner bool
 	// Digests says what Check hashes. The verdict does not depend on it.
 	Digests Digests
+	// Reuse is for Unpack: nil: every file comes from its archive.
+	Reuse *Reuse
 }
 
 // Digests is what Check computes besides its verdict.
@@ -103,14 +105,18 @@ type Layer struct {
 	// Open returns the archive from its start. Unpack closes it, also during a
 	// Read when the context ends.
 	Open func() (io.ReadCloser, error)
+	// Link allows its files to be hard links to those of Options.Reuse: nobody
+	// writes to them, in either root.
+	Link bool
 }
 
 // Info is what reading archives found out.
 type Info struct {
 	Digest   digest.Digest     // of the archive (Check, Pack) or zero (Unpack)
-	Size     int64             // bytes of the archives
+	Size     int64             // bytes of the archives that were read
 	Unpacked int64             // bytes of all files, sparse ones at full size
 	Entries  int64             // of the archives
 	Manifest manifest.Manifest // of the resulting tree
-	Warnings []string          // what was accepted but is not applied
+	Warnings []string          // what was accepted but is not applied, of archives that were read
+	Index    []byte            // for the next Unpack's Options.Reuse; nil: there would be no use for it
 }

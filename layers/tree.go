@@ -209,12 +209,7 @@ func (t *tree) which(n *node) string {
 // linkTarget finds what a hard link names: a file or symlink that this layer
 // made before. old is what the link replaces.
 func (t *tree) linkTarget(e *entry, old *node) (*node, error) {
-	n := t.top
-	for _, name := range e.linkTo {
-		if n = n.children[name]; n == nil {
-			break
-		}
-	}
+	n := t.top.find(e.linkTo)
 	switch {
 	case n == nil || n.layer != t.layer || n.kind == dir:
 		return nil, t.a.refuse("target %q of the hard link is no earlier file or symlink of this layer", strings.Join(e.linkTo, "/"))
@@ -224,6 +219,16 @@ func (t *tree) linkTarget(e *entry, old *node) (*node, error) {
 		return nil, t.a.refuse("more than %d links to one file (limit Links)", t.a.o.Limits.Links)
 	}
 	return n, nil
+}
+
+// find returns what lies below n; nil: nothing.
+func (n *node) find(path []string) *node {
+	for _, name := range path {
+		if n = n.children[name]; n == nil {
+			return nil
+		}
+	}
+	return n
 }
 
 // link makes n one more name of to: of the symlink itself, where it is one.

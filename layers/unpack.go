@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"deploytools/layers/digest"
+
+	"golang.org/x/sys/unix"
 )
 
 // Unpack stacks the layers, in order, into the directory dir, which exists and
@@ -27,14 +30,17 @@ func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, 
 	defer d.close()
 	t.w = d
 	info := &Info{}
+	again := newAgain(d, layers, o)
+	defer again.close()
 	for _, l := range layers {
-		if err := t.unpack(ctx, l, o, info); err != nil {
+		if err := t.stack(ctx, l, o, again, info); err != nil {
 			return nil, err
 		}
 	}
 	if err := d.finish(t.top); err != nil {
 		return nil, err
 	}
+	info.Index = again.index()
 	info.Manifest = t.manifest()
 	if !o.Owner {
 		for i := range info.Manifest {
@@ -44,20 +50,43 @@ func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, 
 	return info, nil
 }
 
-// unpack puts one layer on disk and compares its digest.
-func (t *tree) unpack(ctx context.Context, l Layer, o Options, info *Info) error {
+// stack puts one layer on disk: with what an earlier root has of it, if that is
+// known.
+func (t *tree) stack(ctx context.Context, l Layer, o Options, g *again, info *Info) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if x := g.knows(l); x != nil {
+		return t.replay(ctx, l, x, g.from, info)
+	}
+	a, err := openLayer(ctx, l, o)
+	if err != nil {
+		return err
+	}
+	defer a.shut()
+	return a.proved(l, t.read(a.archive, info, g.begin(l)), info)
+}
+
+// opened is the archive of a layer that is being read.
+type opened struct {
+	*archive
+	shut func()
+}
+
+// openLayer opens the archive. The caller calls shut.
+func openLayer(ctx context.Context, l Layer, o Options) (*opened, error) {
 	r, err := l.Open()
 	if err != nil {
-		return fmt.Errorf("cannot open layer %s: %w", l.Name, err)
+		return nil, fmt.Errorf("cannot open layer %s: %w", l.Name, err)
 	}
 	closed := sync.OnceValue(r.Close)
-	defer closed()
-	defer context.AfterFunc(ctx, func() { closed() })() // ends a Read that waits
-	a := openArchive(ctx, l.Name, r, o)
-	err = a.whole(t.read(a, info))
+	stop := context.AfterFunc(ctx, func() { closed() }) // ends a Read that waits
+	return &opened{openArchive(ctx, l.Name, r, o), func() { stop(); closed() }}, nil
+}
+
+// proved ends the reading of a, whose result was err, and compares its digest.
+func (a *opened) proved(l Layer, err error, info *Info) error {
+	err = a.whole(err)
 	if err != nil && !errors.Is(err, ErrRefused) {
 		return err
 	}
@@ -66,4 +95,72 @@ func (t *tree) unpack(ctx context.Context, l Layer, o Options, info *Info) error
 		return fmt.Errorf("layer %s: have %s, want %s: %w", l.Name, got, l.Digest, digest.ErrMismatch)
 	}
 	return err
+}
+
+// again is what one Unpack has from an earlier one, and makes for the next. The
+// zero value is neither.
+type again struct {
+	o      Options
+	clones bool
+	from   *reuser             // nil: nothing is known
+	known  map[string]*indexed // by indexKey
+	made   []interface{ text() []byte }
+}
+
+// newAgain looks whether files can be taken at all. The caller calls close.
+func newAgain(d *disk, layers []Layer, o Options) *again {
+	g := &again{o: o}
+	if o.Reuse == nil {
+		return g
+	}
+	g.clones = canClone(d.dirs[d.top])
+	if r := o.Reuse; r.Dir != "" && len(r.Index) > 0 && (g.clones || slices.ContainsFunc(layers, linked)) {
+		g.known, _ = readIndex(r.Index) // what is damaged is not used
+		g.from = newReuser(d, r.Dir, g.clones)
+	}
+	return g
+}
+
+func linked(l Layer) bool { return l.Link }
+
+func (g *again) close() {
+	if g.from != nil {
+		unix.Close(g.from.old)
+	}
+}
+
+// usable reports whether files of the layer can be taken from some root.
+func (g *again) usable(l Layer) bool {
+	return g.o.Reuse != nil && (g.clones || l.Link) && !l.Digest.IsZero()
+}
+
+// knows returns the layer's index; nil: it has to be read.
+func (g *again) knows(l Layer) *indexed {
+	if g.from == nil || !g.usable(l) {
+		return nil
+	}
+	x := g.known[indexKey(l.Digest, g.o)]
+	if x != nil {
+		g.made = append(g.made, x)
+	}
+	return x
+}
+
+// begin returns where the layer's entries are to be noted; nil: nowhere.
+func (g *again) begin(l Layer) *index {
+	if !g.usable(l) {
+		return nil
+	}
+	x := &index{key: indexKey(l.Digest, g.o)}
+	g.made = append(g.made, x)
+	return x
+}
+
+// index returns the indexes of all layers.
+func (g *again) index() []byte {
+	var b []byte
+	for _, x := range g.made {
+		b = append(b, x.text()...)
+	}
+	return b
 }

@@ -11,6 +11,7 @@ import (
 	"deploytools/cmd/internal/cli"
 	"deploytools/cmd/internal/layerflags"
 	"deploytools/layers"
+	"deploytools/registry/wire"
 	"deploytools/verify/spec"
 )
 
@@ -57,6 +58,7 @@ type settings struct {
 	maxBytes, minFree string
 
 	layers layers.Options
+	links  []string
 
 	http        string
 	metricsFile string
@@ -99,6 +101,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&s.maxBytes, "max-bytes", "", "`amount` of disk space for roots and layers, such as 20GiB: beyond it layers, and roots before the one to fall back on, go early; empty is no limit")
 	fs.StringVar(&s.minFree, "min-free", "", "`amount` of disk space to leave free in the same way, such as 2GiB or 10%; empty is none")
 	fs.BoolVar(&s.layers.Owner, "owner", false, "give files the owner and group of the archive; needs root")
+	fs.StringSliceVar(&s.links, "link", nil, "`component` whose files nobody ever writes to, on this host: roots share those that have not changed by hard links; may be repeated, or be several with commas")
 	layerflags.Define(fs, &s.layers)
 	fs.StringVar(&s.http, "http", "", "`address` to show health, version and metrics on, over HTTP without authorization: localhost:port or the path of a socket; empty is nowhere")
 	fs.StringVar(&s.metricsFile, "metrics-file", "", "`file` to write the metrics to, for node_exporter's textfile collector: its name should end with .prom")
@@ -122,8 +125,8 @@ func (s *settings) options() (agent.Options, error) {
 		Name: s.name, Dir: s.dir, StateFile: s.stateFile,
 		Poll:   agent.Poll{Interval: s.poll},
 		Hook:   agent.Hook{Script: s.script, CheckScript: s.checkScript, RemoveScript: s.removeScript, Timeout: s.hookTimeout, NotifyScript: s.notify},
-		Layers: s.layers,
-		Mode:   agent.Mode{Once: s.once, DryRun: s.dryRun, Retry: s.retry, Repair: s.repair},
+		Layers: s.layers, Link: s.links,
+		Mode: agent.Mode{Once: s.once, DryRun: s.dryRun, Retry: s.retry, Repair: s.repair},
 	}
 	switch {
 	case s.retry && !s.once:
@@ -153,6 +156,11 @@ func (s *settings) options() (agent.Options, error) {
 			return o, cli.Usage("-hook-user: %w", err)
 		}
 		o.Hook.User = user
+	}
+	for _, name := range s.links {
+		if err := wire.CheckName(name); err != nil {
+			return o, cli.Usage("-link %q: %w", name, err)
+		}
 	}
 	var err error
 	if o.Keep, err = s.retention(); err != nil {

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"deploytools/atomic"
+	"deploytools/layers"
+)
+
+// indexSuffix names what is known of the layers of a root for the next one. It is
+// there only where roots can share files, and nothing but speed depends on it.
+const indexSuffix = ".index"
+
+// reuse returns the root whose files NEWROOT may take over, before it has a
+// number: the live one, for a deployment's first try. Later tries, and repairs,
+// take nothing for granted. What cannot be read of the index is not used.
+func (a *Agent) reuse() *layers.Reuse {
+	live, d := a.rec.Live, a.rec.Deployment
+	if live == nil || d.Repair || d.New.Dir != "" {
+		return &layers.Reuse{}
+	}
+	b, err := os.ReadFile(a.rootFile(live, indexSuffix))
+	if err != nil {
+		return &layers.Reuse{}
+	}
+	return &layers.Reuse{Dir: a.path(live.Dir), Index: b}
+}
+
+// writeIndex keeps the index beside the root, if there is one.
+func (a *Agent) writeIndex(r *Root, index []byte) error {
+	if len(index) == 0 {
+		return nil
+	}
+	return atomic.WriteFile(a.rootFile(r, indexSuffix), index, 0o600)
+}
+
+// index looks at an index.
+func (i *inspector) index(name string) {
+	b, err := os.ReadFile(filepath.Join(i.dir, name))
+	if err == nil {
+		err = layers.CheckIndex(b)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		i.damaged(name, err)
+	}
+}

@@ -1,0 +1,308 @@
+package layers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"deploytools/layers/digest"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reuse names a root that Unpack filled earlier. The new one takes the files
+// that both have from there, without writing them again: by a clone (FICLONE of
+// ioctl_ficlonerange(2)) where the file system can, and by a hard link where the
+// layer allows it. A layer that gives all its files so is not even read. What
+// else is needed comes from its archive.
+//
+// A file is taken only if it has the bytes, the mode and the owner that it is to
+// have: it is read and hashed, whatever its times say. Files with setuid, setgid,
+// the sticky bit or capabilities are never taken.
+type Reuse struct {
+	Dir   string // of the earlier root; empty: there is none, but a later one wants Info.Index
+	Index []byte // its Info.Index; what is damaged of it is not used
+}
+
+// reuser is the writer of a layer that has an index. Files come from the old
+// root, in the disk's goroutines. Those that cannot are missed: settle reads them
+// from the archive, which is opened for the first of them and read forward only.
+type reuser struct {
+	*disk
+	old    int // descriptor of the old root
+	clones bool
+
+	ctx  context.Context // of the one call of Unpack
+	l    Layer
+	body *opened // the archive; nil: not needed so far
+
+	mu     sync.Mutex
+	missed []missed
+}
+
+type missed struct {
+	n *node
+	e *entry
+}
+
+// newReuser returns nil where the old root cannot be opened: then nothing is
+// taken from it.
+func newReuser(d *disk, dir string, clones bool) *reuser {
+	fd, err := openDir(unix.AT_FDCWD, dir, unix.O_NOFOLLOW)
+	if err != nil {
+		return nil
+	}
+	return &reuser{disk: d, old: fd, clones: clones}
+}
+
+// canClone reports whether files in the open directory can be clones.
+func canClone(dir int) bool {
+	var fds [2]int
+	for i := range fds {
+		fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return false
+		}
+		defer unix.Close(fd)
+		fds[i] = fd
+	}
+	return unix.IoctlFileClone(fds[0], fds[1]) == nil
+}
+
+// replay is tree.unpack for a layer whose index is known.
+func (t *tree) replay(ctx context.Context, l Layer, x *indexed, r *reuser, info *Info) (err error) {
+	r.ctx, r.l, r.body = ctx, l, nil
+	t.w = r
+	defer func() {
+		t.w = r.disk
+		if r.body != nil {
+			r.body.shut()
+		}
+	}()
+	o := r.o
+	o.Limits = o.Limits.withDefaults()
+	head := &archive{ctx: ctx, layer: l.Name, o: o}
+	t.begin(head)
+	for e, err := range x.entries() {
+		if err == nil {
+			head.number, head.name = e.number, strings.Join(e.path, "/")
+			info.Unpacked += e.size
+			err = head.stopped()
+		}
+		if err == nil {
+			err = t.add(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	info.Entries += int64(head.number)
+	if err := r.settle(); err != nil || r.body == nil {
+		return err
+	}
+	for err == nil {
+		_, err = r.body.next()
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return r.body.proved(l, err, info)
+}
+
+func (r *reuser) file(n *node, e *entry, _ *archive) error {
+	if err := r.fault(); err != nil {
+		return err
+	}
+	if e.digest.IsZero() {
+		r.miss(n, e)
+		return nil
+	}
+	r.room()
+	dir, err := r.dirOf(n.parent)
+	if err != nil {
+		return err
+	}
+	if len(r.batch.jobs) == batchFiles {
+		r.flush()
+	}
+	r.batch.jobs = append(r.batch.jobs, job{n: n, e: e, dir: dir, take: r.take})
+	if e.size > batchBytes { // the next large one is for the other writer
+		r.flush()
+	}
+	return nil
+}
+
+func (r *reuser) miss(n *node, e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.missed = append(r.missed, missed{n, e})
+}
+
+func (r *reuser) remove(n *node) error {
+	if err := r.settle(); err != nil {
+		return err
+	}
+	return r.disk.remove(n)
+}
+
+// settle has no file left to write, before anything names one that is to come.
+func (r *reuser) settle() error {
+	if err := r.disk.settle(); err != nil {
+		return err
+	}
+	slices.SortFunc(r.missed, func(x, y missed) int { return cmp.Compare(x.e.number, y.e.number) })
+	for _, m := range r.missed {
+		if err := r.read(m); err != nil {
+			return err
+		}
+	}
+	clear(r.missed)
+	r.missed = r.missed[:0]
+	return r.disk.settle()
+}
+
+// read takes a file from the archive.
+func (r *reuser) read(m missed) (err error) {
+	if r.body == nil {
+		if r.body, err = openLayer(r.ctx, r.l, r.o); err != nil {
+			return err
+		}
+	}
+	a := r.body
+	for {
+		e, err := a.next()
+		if err == nil && e.number < m.e.number {
+			continue
+		}
+		if err == nil && e.kind == file && slices.Equal(e.path, m.e.path) && e.size == m.e.size && e.mode == m.e.mode {
+			m.n.capability = e.capability
+			return r.disk.file(m.n, e, a.archive)
+		}
+		other := err == nil || err == io.EOF
+		if other {
+			err = a.refuse("is not what the index says")
+		}
+		if err = a.proved(r.l, err, &Info{}); other && errors.Is(err, ErrRefused) {
+			return fmt.Errorf("internal error: layer %s has the index of another", r.l.Name)
+		}
+		return err
+	}
+}
+
+// take makes a file of the old root one of the new.
+func (r *reuser) take(j job) error {
+	took, err := r.taken(j)
+	if took {
+		j.n.content.digest = j.e.digest
+	} else if err == nil {
+		r.miss(j.n, j.e)
+	}
+	return err
+}
+
+func (r *reuser) taken(j job) (bool, error) {
+	path := strings.Join(j.e.path, "/")
+	// Nothing that has taken the file's place makes openat2 wait or go elsewhere.
+	fd, err := unix.Openat2(r.old, path, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return false, nil
+	}
+	defer unix.Close(fd)
+	var before unix.Stat_t
+	if unix.Fstat(fd, &before) != nil || !r.fit(&before, j.e) || hashOf(fd) != j.e.digest {
+		return false, nil
+	}
+	if r.l.Link {
+		if took, err := r.linked(j, fd, path, &before); took || err != nil {
+			return took, err
+		}
+	}
+	return r.cloned(j, fd, &before)
+}
+
+// fit reports whether a file has what its inode should say.
+func (r *reuser) fit(st *unix.Stat_t, e *entry) bool {
+	uid, gid := r.uid, r.gid
+	if r.o.Owner {
+		uid, gid = e.uid, e.gid
+	}
+	return st.Mode == unix.S_IFREG|e.mode && st.Size == e.size && int(st.Uid) == uid && int(st.Gid) == gid
+}
+
+var errChanged = errors.New("cannot be cloned, or was written to meanwhile")
+
+// cloned makes a clone of the file, unless somebody has written to it since it
+// was looked at.
+func (r *reuser) cloned(j job, fd int, before *unix.Stat_t) (bool, error) {
+	if !r.clones {
+		return false, nil
+	}
+	err := r.create(j.dir, j.n, func(to descriptor) error {
+		var after unix.Stat_t
+		if unix.IoctlFileClone(int(to), fd) != nil || unix.Fstat(fd, &after) != nil || after.Ctim != before.Ctim {
+			return errChanged
+		}
+		return nil
+	})
+	if errors.Is(err, errChanged) {
+		return false, j.n.fault(unix.Unlinkat(j.dir, j.n.name, 0))
+	}
+	return err == nil, err
+}
+
+// linked makes the file one of both roots. It has to have the time, and no
+// attributes or ACLs, because nothing can be set that the old root does not see.
+func (r *reuser) linked(j job, fd int, path string, before *unix.Stat_t) (bool, error) {
+	if !time.Unix(before.Mtim.Unix()).Equal(j.e.mtime) || hasAttributes(fd) {
+		return false, nil
+	}
+	if unix.Linkat(r.old, path, j.dir, j.n.name, 0) != nil {
+		return false, nil
+	}
+	var after unix.Stat_t
+	err := unix.Fstatat(j.dir, j.n.name, &after, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil && after.Ino == before.Ino && after.Dev == before.Dev && after.Mtim == before.Mtim && r.fit(&after, j.e) {
+		return true, nil
+	}
+	return false, j.n.fault(unix.Unlinkat(j.dir, j.n.name, 0)) // another file has taken its place
+}
+
+// hasAttributes reports whether a file has extended attributes, but for the
+// label that the kernel gives.
+func hasAttributes(fd int) bool {
+	var names [256]byte
+	n, err := unix.Flistxattr(fd, names[:])
+	if err == unix.EOPNOTSUPP {
+		return false
+	}
+	return err != nil || n > 0 && string(names[:n]) != "security.selinux\x00"
+}
+
+var hashBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+// hashOf returns the digest of a file; zero: it cannot be read.
+func hashOf(fd int) digest.Digest {
+	buf := hashBuffers.Get().(*[256 << 10]byte)
+	defer hashBuffers.Put(buf)
+	h := digest.NewWriter()
+	for {
+		var n int
+		err := retry(func() (err error) { n, err = unix.Read(fd, buf[:]); return err })
+		switch {
+		case err != nil:
+			return digest.Digest{}
+		case n == 0:
+			return h.Digest()
+		}
+		h.Write(buf[:n])
+	}
+}

@@ -1,0 +1,365 @@
+package layers
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// onImage mounts a new file system and returns its directory.
+func onImage(t testing.TB, kind, size string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
+	for _, argv := range [][]string{{"truncate", "-s", size, image}, {"mkfs." + kind, "-q", image}, {"mount", "-o", "loop", image, dir}} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", argv, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// reading counts how often a layer's archive is opened.
+type reading struct {
+	layer Layer
+	opens int
+}
+
+func (r *reading) Layer() Layer {
+	l := r.layer
+	l.Open = func() (io.ReadCloser, error) {
+		r.opens++
+		return r.layer.Open()
+	}
+	return l
+}
+
+// oneFile is a layer that holds no more than that.
+func oneFile(t *testing.T, name, content string) Layer {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	archive, info := pack(t, dir, PackOptions{})
+	return Layer{Name: "one", Digest: info.Digest, Open: openBytes(archive)}
+}
+
+// roots are those of one test, on one file system.
+type roots struct {
+	t    *testing.T
+	dir  string
+	base *reading // the layer that stays
+	old  string
+	info *Info
+}
+
+// filled makes the old root of the sample tree and one more layer.
+func filled(t *testing.T, dir string, link bool, over ...Layer) *roots {
+	t.Helper()
+	archive, packed := pack(t, sampleTree(t), PackOptions{})
+	r := &roots{t: t, dir: dir, old: filepath.Join(dir, "old")}
+	r.base = &reading{layer: Layer{Name: "base", Digest: packed.Digest, Open: openBytes(archive), Link: link}}
+	r.info = r.unpack(r.old, &Reuse{}, over...)
+	r.base.opens = 0
+	return r
+}
+
+func (r *roots) unpack(into string, from *Reuse, over ...Layer) *Info {
+	r.t.Helper()
+	must(r.t, os.Mkdir(into, 0o755))
+	info, err := Unpack(r.t.Context(), into, append([]Layer{r.base.Layer()}, over...), Options{Reuse: from})
+	must(r.t, err)
+	return info
+}
+
+// again unpacks with the old root, compares with what comes of it without, and
+// returns where.
+func (r *roots) again(over ...Layer) string {
+	r.t.Helper()
+	into, plain := filepath.Join(r.dir, "new"), filepath.Join(r.dir, "plain")
+	got := r.unpack(into, &Reuse{Dir: r.old, Index: r.info.Index}, over...)
+	opens := r.base.opens
+	want := r.unpack(plain, nil, over...)
+	r.base.opens = opens
+	if diff := cmp.Diff(want.Manifest, got.Manifest); diff != "" {
+		r.t.Errorf("another manifest: -plain +reused\n%s", diff)
+	}
+	if got, want := listing(r.t, into), listing(r.t, plain); got != want {
+		r.t.Errorf("another tree: %s", cmp.Diff(want, got))
+	}
+	if err := CheckIndex(got.Index); err != nil || !bytes.Equal(r.info.Index[:100], got.Index[:100]) {
+		r.t.Errorf("index of the new root: %v", err)
+	}
+	return into
+}
+
+// listing says all that a root has, but for inodes shared with another.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	must(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		content := ""
+		switch {
+		case info.Mode().IsRegular():
+			c, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			content = fmt.Sprint(len(c), bytes.Count(c, []byte("7")), string(c[:min(len(c), 20)]))
+		case info.Mode()&fs.ModeSymlink != 0:
+			content, _ = os.Readlink(path)
+		}
+		when := info.ModTime().UTC().Format(time.RFC3339Nano)
+		_, err = fmt.Fprintln(&b, strings.TrimPrefix(path, dir), info.Mode(), when, content)
+		return err
+	}))
+	a, _ := os.Stat(filepath.Join(dir, "etc/motd"))
+	c, _ := os.Stat(filepath.Join(dir, "etc/motd2"))
+	fmt.Fprintln(&b, "linked", os.SameFile(a, c))
+	return b.String()
+}
+
+func inodeOf(t *testing.T, path string) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Lstat(path, &st))
+	return st.Ino
+}
+
+// eachWay runs a test with clones and with links.
+func eachWay(t *testing.T, test func(t *testing.T, dir string, link bool)) {
+	t.Run("clone", func(t *testing.T) { test(t, onImage(t, "xfs", "320M"), false) })
+	t.Run("link", func(t *testing.T) { test(t, onImage(t, "ext4", "64M"), true) })
+}
+
+func TestUnchangedLayerIsNotReadAgain(t *testing.T) {
+	eachWay(t, func(t *testing.T, dir string, link bool) {
+		r := filled(t, dir, link, oneFile(t, "version", "1"))
+		into := r.again(oneFile(t, "version", "2"))
+		if r.base.opens != 0 {
+			t.Errorf("archive opened %d times", r.base.opens)
+		}
+		if same := inodeOf(t, r.old+"/bin/big") == inodeOf(t, into+"/bin/big"); same != link {
+			t.Errorf("one inode: %v", same)
+		}
+		if !link && !sharesBlocks(t, into+"/bin/big") {
+			t.Error("the clone has blocks of its own")
+		}
+		v, _ := os.ReadFile(into + "/version")
+		if string(v) != "2" {
+			t.Errorf("version %q", v)
+		}
+	})
+}
+
+// sharesBlocks asks filefrag(8).
+func sharesBlocks(t *testing.T, path string) bool {
+	t.Helper()
+	out, err := exec.Command("filefrag", "-v", path).CombinedOutput()
+	must(t, err)
+	return strings.Contains(string(out), "shared")
+}
+
+// What was written to a clone is not seen in the other root.
+func TestWritingToACloneLeavesTheOldRoot(t *testing.T) {
+	r := filled(t, onImage(t, "xfs", "320M"), false)
+	into := r.again()
+	before := listing(t, r.old)
+	must(t, os.WriteFile(into+"/etc/motd", []byte("HELLO\n"), 0o644))
+	if after := listing(t, r.old); after != before {
+		t.Errorf("the old root has changed: %s", cmp.Diff(before, after))
+	}
+}
+
+func TestModifiedFilesAreNotTaken(t *testing.T) {
+	for name, modify := range map[string]func(path string) error{
+		"content": func(p string) error {
+			info, _ := os.Stat(p)
+			return inTurn(os.WriteFile(p, bytes.Repeat([]byte("y"), int(info.Size())), 0o644), os.Chtimes(p, info.ModTime(), info.ModTime()))
+		},
+		"longer":    func(p string) error { return os.Truncate(p, 10_000_000) },
+		"mode":      func(p string) error { return os.Chmod(p, 0o777) },
+		"owner":     func(p string) error { return os.Chown(p, 12, 34) },
+		"missing":   os.Remove,
+		"directory": func(p string) error { return inTurn(os.Remove(p), os.Mkdir(p, 0o755)) },
+		"symlink":   func(p string) error { return inTurn(os.Rename(p, p+"~"), os.Symlink(filepath.Base(p)+"~", p)) },
+		"fifo":      func(p string) error { return inTurn(os.Remove(p), unix.Mkfifo(p, 0o644)) },
+		"replaced":  func(p string) error { return inTurn(os.Remove(p), os.WriteFile(p, []byte("other"), 0o644)) },
+		"parent is a symlink": func(p string) error {
+			d := filepath.Dir(p)
+			return inTurn(os.Rename(d, d+"~"), os.Symlink(filepath.Base(d)+"~", d))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachWay(t, func(t *testing.T, dir string, link bool) {
+				for _, path := range []string{"/etc/motd", "/bin/big", "/etc/deep/er/still"} {
+					dir := filepath.Join(dir, filepath.Base(path))
+					must(t, os.Mkdir(dir, 0o755))
+					r := filled(t, dir, link)
+					must(t, modify(r.old+path))
+					into := r.again()
+					if r.base.opens != 1 {
+						t.Errorf("%s: archive opened %d times", path, r.base.opens)
+					}
+					if sameInode := inodeOf(t, r.old+"/empty") == inodeOf(t, into+"/empty"); sameInode != link {
+						t.Errorf("%s: what was not modified is one inode: %v", path, sameInode)
+					}
+				}
+			})
+		})
+	}
+}
+
+func inTurn(all ...error) error {
+	for _, err := range all {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Another time or attributes would come with a link.
+func TestWhatCannotBeSetAnewIsNotLinked(t *testing.T) {
+	for name, modify := range map[string]func(path string) error{
+		"time":      func(p string) error { return os.Chtimes(p, time.Time{}, time.Now()) },
+		"attribute": func(p string) error { return unix.Setxattr(p, "user.x", []byte("1"), 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := filled(t, onImage(t, "ext4", "64M"), true)
+			must(t, modify(r.old+"/bin/big"))
+			into := r.again()
+			if inodeOf(t, r.old+"/bin/big") == inodeOf(t, into+"/bin/big") || r.base.opens != 1 {
+				t.Error("taken")
+			}
+		})
+	}
+}
+
+// A layer above had replaced a file, a whole directory and a file by a
+// directory; without it they come from below.
+func TestLayersAboveThatChange(t *testing.T) {
+	eachWay(t, func(t *testing.T, dir string, link bool) {
+		r := filled(t, dir, link, oneFile(t, "etc/motd", "other"), oneFile(t, "bin", "no directory"), oneFile(t, "empty/is/full", ""))
+		r.again(oneFile(t, "etc/motd2", "another"), oneFile(t, "etc/deep", "no directory"))
+		if r.base.opens != 1 {
+			t.Errorf("archive opened %d times", r.base.opens)
+		}
+	})
+}
+
+func TestWithoutClonesAndLinksThereIsNoIndex(t *testing.T) {
+	r := filled(t, onImage(t, "ext4", "64M"), false)
+	if r.info.Index != nil {
+		t.Errorf("index of %d bytes", len(r.info.Index))
+	}
+}
+
+// What an index was made for, and what it says, has to be right to the bit.
+func TestOtherIndexIsNotUsed(t *testing.T) {
+	archive, packed := pack(t, sampleTree(t), PackOptions{})
+	base := Layer{Name: "base", Digest: packed.Digest, Open: openBytes(archive), Link: true}
+	old := t.TempDir()
+	info, err := Unpack(t.Context(), old, []Layer{base}, Options{Reuse: &Reuse{}})
+	must(t, err)
+	opens := func(o Options, text []byte) int {
+		l := &reading{layer: base}
+		o.Reuse = &Reuse{Dir: old, Index: text}
+		_, err := Unpack(t.Context(), t.TempDir(), []Layer{l.Layer()}, o)
+		must(t, err)
+		return l.opens
+	}
+	if n := opens(Options{}, info.Index); n != 0 {
+		t.Fatalf("opened %d times", n)
+	}
+	for i := range info.Index {
+		bad := bytes.Clone(info.Index)
+		bad[i] ^= 4
+		if i%16 == 0 && opens(Options{}, bad) != 1 {
+			t.Errorf("used with bit 2 of byte %d flipped", i)
+		}
+		if CheckIndex(bad) == nil && i > bytes.IndexByte(bad, '\n') {
+			t.Errorf("flipped byte %d not seen", i)
+		}
+	}
+	if opens(Options{}, info.Index[:len(info.Index)-1]) != 1 {
+		t.Error("used without its end")
+	}
+	if opens(Options{Privileged: true}, info.Index) != 1 || opens(Options{Limits: Limits{Links: 2}}, info.Index) != 1 {
+		t.Error("used under other options")
+	}
+}
+
+func TestPrivilegedFilesAreNotTaken(t *testing.T) {
+	eachWay(t, func(t *testing.T, dir string, link bool) {
+		tree := t.TempDir()
+		for name, mode := range map[string]uint32{"setuid": 0o4755, "setgid": 0o2755, "sticky": 0o1755, "plain": 0o755} {
+			must(t, os.WriteFile(filepath.Join(tree, name), []byte(name), 0o600))
+			must(t, unix.Chmod(filepath.Join(tree, name), mode))
+		}
+		var archive bytes.Buffer
+		cmd := exec.Command("tar", "czf", "-", "-C", tree, ".")
+		cmd.Stdout = &archive
+		must(t, cmd.Run())
+		checked, err := Check(t.Context(), "a", bytes.NewReader(archive.Bytes()), Options{Privileged: true})
+		must(t, err)
+		l := Layer{Name: "a", Digest: checked.Digest, Open: openBytes(archive.Bytes()), Link: link}
+		reuse := &Reuse{}
+		for _, name := range []string{"/old", "/new"} {
+			must(t, os.Mkdir(dir+name, 0o755))
+			info, err := Unpack(t.Context(), dir+name, []Layer{l}, Options{Privileged: true, Reuse: reuse})
+			must(t, err)
+			reuse = &Reuse{Dir: dir + name, Index: info.Index}
+		}
+		for name, taken := range map[string]bool{"setuid": false, "setgid": false, "sticky": false, "plain": true} {
+			var st unix.Stat_t
+			must(t, unix.Stat(filepath.Join(dir, "new", name), &st))
+			if got := st.Nlink > 1; got != (taken && link) {
+				t.Errorf("%s linked: %v", name, got)
+			}
+		}
+	})
+}
+
+// A name comes twice in the layer, so that the old root has only the second.
+func TestNameThatComesTwice(t *testing.T) {
+	dir := onImage(t, "ext4", "64M")
+	archive := gz(bytes.Join([][]byte{reg("a", "1"), reg("a", "22"), reg("b", "1"), head('1', "c", link("b")), reg("b", "22"), make([]byte, 1024)}, nil))
+	checked, err := Check(t.Context(), "a", bytes.NewReader(archive), Options{})
+	must(t, err)
+	r := &roots{t: t, dir: dir, old: dir + "/old"}
+	r.base = &reading{layer: Layer{Name: "a", Digest: checked.Digest, Open: openBytes(archive), Link: true}}
+	r.info = r.unpack(r.old, &Reuse{})
+	r.base.opens = 0
+	into := r.again()
+	if r.base.opens != 1 || inodeOf(t, r.old+"/a") != inodeOf(t, into+"/a") {
+		t.Errorf("archive opened %d times, or a not linked", r.base.opens)
+	}
+}
