@@ -16,6 +16,7 @@ const (
 	hookLine     = 8 << 10 // of a line, for the log
 	hookLogged   = 1 << 20 // of the output, for the log
 	hookEvidence = 1 << 20 // of the output, for the evidence
+	hookBuffer   = 64 << 10
 	hookEnd      = 8 << 20 // of the output while the program runs, besides the beginning
 )
 
@@ -59,7 +60,7 @@ func (t *tail) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		t.f, t.buf = f, make([]byte, 64<<10)
+		t.f, t.buf = f, make([]byte, hookBuffer)
 	}
 	info, err := t.f.Stat()
 	if err != nil {
@@ -154,7 +155,7 @@ func freeMiddle(f *os.File) {
 	if err != nil {
 		return
 	}
-	const begin = hookEvidence / 2
+	const begin = hookLogged + hookBuffer // the log may not have got to it yet
 	if n := info.Size() - begin - hookEnd; n > 0 {
 		unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, begin, n)
 	}

@@ -107,6 +107,7 @@ func TestMembersLeaveNothingBehind(t *testing.T) {
 				p := d.serveInMemory()
 				if test.full {
 					d.member(t, p.connect("192.0.2.1:1"), AgentUser, d.agent)
+					synctest.Wait() // it knows that it is in before it has its place
 				}
 				r := stranger(t, p)
 				authenticateAtOnce(t, r, AgentUser, d.agent, test.packets...)
