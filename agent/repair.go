@@ -34,7 +34,7 @@ func (a *Agent) repairNow() error {
 	if err := a.deploy(a.rec.Live.Configuration); err != nil {
 		return err
 	}
-	a.rec.Deployment.Repair = true
+	a.rec.Deployment.Repair, a.rec.Deployment.Dry = true, a.o.Mode.DryRun // whoever else waits for a dry run
 	return a.enter(Fetching)
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -134,4 +135,47 @@ func TestNothingToRepair(t *testing.T) {
 			t.Errorf("Run = %v", err)
 		}
 	})
+}
+
+// Two people at once: the one who wants a dry run does not make the other's repair
+// one.
+func TestRepairBesideADryRunIsDone(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(1)
+		before := h.agent.Record().Live.Dir
+		asked, goOn := make(chan struct{}), make(chan struct{})
+		h.o.Source = &slowPoll{h.src, asked, goOn}
+		stop := h.serve()
+		<-asked
+		_, err := h.agent.DryRun(t.Context())
+		must(err)
+		answered := make(chan Result, 1)
+		go func() {
+			ended, err := h.agent.RepairAwaited(t.Context())
+			must(err)
+			answered <- <-ended
+		}()
+		synctest.Wait()
+		close(goOn)
+		out := <-answered
+		stop()
+		if d := out.Deployment; out.Err != nil || d == nil || !d.Repair || d.Dry || h.agent.Record().Live.Dir == before {
+			t.Errorf("the repair yields %+v, %v; %s is live as before", d, out.Err, before)
+		}
+	})
+}
+
+// slowPoll tells when it is polled, and waits.
+type slowPoll struct {
+	*fakeRegistry
+	asked, goOn chan struct{}
+}
+
+func (s *slowPoll) Poll(ctx context.Context, name string) (wire.PollState, error) {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+	<-s.goOn
+	return s.fakeRegistry.Poll(ctx, name)
 }
