@@ -28,7 +28,7 @@ type Removing struct {
 
 // removed lists what Remove takes away, but the record, in this order. Whatever
 // else is in the directory is somebody else's, and stays.
-var removed = []string{wayBack, "roots", "cache", "deployments", reserve, "journal.json.damaged", "control.sock"}
+var removed = []string{wayBack, "roots", "cache", "deployments", reserve, toldName, "journal.json.damaged", "control.sock"}
 
 // dataOf lists what stays in a removal that keeps the data.
 var dataOf = map[string]bool{"roots": true, "cache": true, "deployments": true}

@@ -22,6 +22,7 @@ func removable(t *testing.T) *host {
 		h.want(v, nil)
 	}
 	must(os.WriteFile(filepath.Join(h.dir, "precious"), []byte("data"), 0o600))
+	must(os.WriteFile(filepath.Join(h.dir, toldName), nil, 0o600)) // the notifier's
 	h.calls = nil
 	return h
 }
