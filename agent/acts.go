@@ -79,8 +79,10 @@ func (a *Agent) Retry(ctx context.Context) error {
 
 func (a *Agent) retryNow() error {
 	a.rec.Marks = nil
-	a.retry = a.rec.State == Broken
 	a.asked = true
+	if a.rec.State == Broken {
+		return a.enter(machine[Broken].done)
+	}
 	return a.save()
 }
 

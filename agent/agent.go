@@ -65,7 +65,6 @@ type Agent struct {
 
 	asked    bool      // a person wants what is new now, whatever the window says
 	shutTo   string    // what waits for the window, as of the last poll; "": nothing
-	retry    bool      // a person asks for it, in Broken
 	dry      bool      // a person asks for a dry run at the next poll
 	waiters  []*waiter // of people who want to know how it ends
 	commands chan func()

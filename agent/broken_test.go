@@ -104,3 +104,22 @@ func TestBrokenLinkIsMendedBeforeAnythingElse(t *testing.T) {
 		h.want("v3", nil)
 	})
 }
+
+// Where no agent runs, and where it ends before its next look, retry counts all
+// the same.
+func TestRetryOfWhatIsBrokenIsOnRecord(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		broken(h)
+		a, release, err := Alone(t.Context(), Options{Dir: h.dir})
+		must(err)
+		err = a.Retry(t.Context())
+		release()
+		if s := a.Record().State; err != nil || s != Discarding {
+			t.Errorf("Retry = %v, in %s on record, want Discarding", err, s)
+		}
+		h.want("v1", ErrRolledBack) // it was tried once more
+		if n := h.runs("deploy"); n != 1 {
+			t.Errorf("%d deploys, want one", n)
+		}
+	})
+}

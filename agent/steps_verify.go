@@ -186,8 +186,7 @@ func (a *Agent) reverify(ctx context.Context) error {
 // that OLDROOT passes its checks after all, another revision, or a person.
 func (a *Agent) awaitOperator(ctx context.Context) error {
 	d := a.rec.Deployment
-	if a.retry || a.rec.Wanted != "" {
-		a.retry = false
+	if a.rec.Wanted != "" {
 		return nil
 	}
 	if a.said["broken"] != d.ID {
