@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -368,7 +369,7 @@ func line(err error) string { return oneLine(err.Error()) }
 // it: for the record, for the environment of a hook, and for the status.
 func oneLine(text string) string {
 	s := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r

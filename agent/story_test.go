@@ -112,3 +112,9 @@ func TestLogTellsWhatWasWithdrawn(t *testing.T) {
 		}
 	})
 }
+
+func TestOneLineHasNoControlCharacters(t *testing.T) {
+	if got := oneLine("a\x1b[1m\nb\u009b2Jc\u0085d\x7fé"); got != "a [1m b 2Jc d é" {
+		t.Errorf("oneLine = %q", got)
+	}
+}
