@@ -35,8 +35,11 @@ func (a *Agent) Hold(ctx context.Context, reason string, until Until) error {
 			}
 			h.Until, h.Uptime, h.Boot = h.Since.Add(until.After), a.uptime()+until.After, boot
 		}
-		if old := a.rec.Hold; old != nil && old.Rolled {
-			h.Rolled, h.Revision, h.Digest = true, old.Revision, old.Digest
+		if old := a.rec.Hold; old != nil {
+			h.Link = old.Link // which is known, and holds when the time has come
+			if old.Rolled {
+				h.Rolled, h.Revision, h.Digest = true, old.Revision, old.Digest
+			}
 		}
 		a.rec.Hold = h
 		return a.save()

@@ -117,3 +117,43 @@ func TestClockThatJumpsChangesNoOrder(t *testing.T) {
 		}
 	})
 }
+
+// A hold that a person has set keeps its reason when `current` is moved, before or
+// after; and its end does not take back what a person made live.
+func TestHoldAndDriftTogether(t *testing.T) {
+	for name, act := range map[string]func(move, hold func()){
+		"hold first": func(move, hold func()) { hold(); move() },
+		"move first": func(move, hold func()) { move(); hold() },
+	} {
+		for _, foreign := range []bool{false, true} {
+			bubble(t, func(t *testing.T, h *host) {
+				epoch := time.Now()
+				h.up = func() time.Duration { return time.Since(epoch) }
+				h.versions(2)
+				link := h.agent.Record().Back.Dir
+				if foreign {
+					link = "/tmp"
+				}
+				stop := h.serve()
+				pass(time.Minute)
+				act(func() {
+					must(os.Remove(h.dir + "/current"))
+					must(os.Symlink(link, h.dir+"/current"))
+					pass(time.Minute)
+				}, func() {
+					must(h.agent.Hold(t.Context(), "sale", Until{After: time.Hour}))
+					pass(time.Minute)
+				})
+				if hold := h.agent.Record().Hold; hold == nil || !strings.HasPrefix(hold.Reason, "sale") || hold.Until.IsZero() {
+					t.Errorf("%s: hold %v", name, hold)
+				}
+				pass(2 * time.Hour)
+				stop()
+				now, _ := os.Readlink(h.dir + "/current")
+				if hold := h.agent.Record().Hold; now != link || hold == nil || hold.Standing {
+					t.Errorf("%s: `current` was %s and is %s, hold %v", name, link, now, hold)
+				}
+			})
+		}
+	}
+}

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +45,7 @@ func (h *Hold) rolledBack() *Hold {
 		return &Hold{Reason: rolledBackReason, Since: now(), Rolled: true}
 	}
 	standing := *h
-	standing.Rolled, standing.Revision, standing.Digest = true, 0, digest.Digest{}
+	standing.Link, standing.Rolled, standing.Revision, standing.Digest = "", true, 0, digest.Digest{}
 	return &standing
 }
 
@@ -139,18 +140,22 @@ func (a *Agent) vanished(link string, st wire.PollState) error {
 }
 
 // moved notes that a person moved `current`. If it names a committed root of
-// ours, that is the live one now; if not, the record keeps the one it knew.
+// ours, that is the live one now, as after a rollback by hand; if not, the record
+// keeps the one it knew. A hold that stands keeps its reason.
 func (a *Agent) moved(link string, st wire.PollState) error {
-	h := &Hold{Reason: fmt.Sprintf("`current` was moved by hand to %q", link), Since: now(), Link: link, Revision: st.Revision, Digest: st.Digest}
-	if old := a.rec.Hold; old != nil {
-		h.Standing, h.Until, h.Uptime, h.Boot = old.Standing, old.Until, old.Uptime, old.Boot
+	const moved = "`current` was moved by hand to "
+	h := &Hold{Reason: fmt.Sprintf("%s%q", moved, link), Since: now(), Link: link, Revision: st.Revision, Digest: st.Digest}
+	if old := a.rec.Hold; old != nil && old.Standing {
+		reason, _, _ := strings.Cut(old.Reason, "; "+moved)
+		h.Reason = oneLine(reason + "; " + h.Reason)
+		h.Standing, h.Until, h.Uptime, h.Boot = true, old.Until, old.Uptime, old.Boot
 	}
 	root, err := a.committed(link)
 	if err != nil {
 		return err
 	}
 	if root != nil {
-		a.rec.Live, a.rec.Back, h.Link = root, a.rec.Live, ""
+		a.rec.Live, a.rec.Back, h.Link, h.Rolled = root, a.rec.Live, "", true
 	}
 	a.rec.Hold = h
 	a.log().Warn("current moved by hand", "configuration", a.o.Name, "root", link)

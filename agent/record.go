@@ -130,7 +130,7 @@ type Hold struct {
 	Until  time.Time     `json:",omitzero"` // of one that stands: it ends by itself
 	Uptime time.Duration `json:",omitzero"` // of the host, at which it ends; counts instead of Until as long as Boot runs
 	Boot   string        `json:",omitzero"`
-	Rolled bool          `json:",omitzero"` // set by a person's rollback, which goes on holding when Until has come
+	Rolled bool          `json:",omitzero"` // set by a rollback by hand, which goes on holding when Until has come
 }
 
 // clone returns a copy whose own fields, and those of its deployment, can be
