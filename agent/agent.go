@@ -81,6 +81,7 @@ type Agent struct {
 // programs runs the host's programs: a hookRunner.
 type programs interface {
 	run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error)
+	quiet(ctx context.Context, dir string) error
 	forget(dir, label string) error
 	startable(path string) error
 	readable(dir string) error

@@ -53,6 +53,14 @@ func (a *Agent) runHook(ctx context.Context, d *Deployment, kind, label string) 
 	return result, err
 }
 
+// awaitQuiet returns when no program of the deployment runs: the way back, and what
+// follows it, is not to run beside a hook that an agent has left. It has as long as runHook.
+func (a *Agent) awaitQuiet(ctx context.Context, d *Deployment) error {
+	ctx, cancel := context.WithTimeout(ctx, hookRuns*(a.o.Hook.Timeout+hookGrace+hookPatience))
+	defer cancel()
+	return a.during(ctx, "", func(ctx context.Context) error { return a.hooks.quiet(ctx, a.evidence(d)) })
+}
+
 // view is what one run of a program is told.
 type view struct {
 	program       string

@@ -168,6 +168,8 @@ func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (h
 	return r, nil
 }
 
+func (f *fakeHooks) quiet(context.Context, string) error { return nil }
+
 func (f *fakeHooks) effect(env map[string]string) int {
 	if f.exit != nil {
 		if n := f.exit(env); n != 0 {

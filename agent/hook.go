@@ -6,10 +6,12 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -162,6 +164,21 @@ func (h *hookRunner) awaitFree(ctx context.Context, c *hookCall, t *tail) error 
 		case <-ctx.Done():
 		}
 	}
+}
+
+// quiet returns nil when no program runs any more of those with files in dir: the
+// agent may have been killed while one did, and its supervisor goes on.
+func (h *hookRunner) quiet(ctx context.Context, dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if label, ok := strings.CutSuffix(e.Name(), ".lock"); ok && err == nil {
+			err = h.awaitFree(ctx, &hookCall{Dir: dir, Label: label, Path: label}, new(tail))
+		}
+	}
+	return err
 }
 
 // supervised starts a supervisor and waits for its end. What it did is in the

@@ -207,3 +207,39 @@ func TestHookThatCannotBeStartedLeavesTheOldRootServing(t *testing.T) {
 		t.Errorf("the script was called as %q", got)
 	}
 }
+
+// The hook of NEWROOT, which an agent has left, and that of OLDROOT do not run
+// beside each other, whatever has begun the way back.
+func TestRealWayBackWaitsForTheHook(t *testing.T) {
+	for name, goBack := range map[string]func(h *host, old string){
+		"moved by hand": func(h *host, old string) {
+			must(os.Remove(h.dir + "/current"))
+			must(os.Symlink(old, h.dir+"/current"))
+		},
+		"too many tries": func(h *host, _ string) {
+			h.agent.rec.Tries = maxTries
+			must(h.agent.save())
+		},
+	} {
+		h := realHost(t, `test ! -e running || echo beside >> calls
+if test $DEPLOY_ACTION$LAYER_0_VERSION = deployv2; then touch running; echo started > began; sleep 0.5; fi
+`+makeLive+"rm -f running\n")
+		h.src.put("v1", one("1"))
+		must(h.runReal(t.Context()))
+		must(unix.Mkfifo(h.dir+"/began", 0o600))
+		h.src.put("v2", one("2"))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- h.runReal(ctx) }()
+		if b, err := os.ReadFile(h.dir + "/began"); string(b) != "started\n" { // waits for the script
+			t.Fatalf("%q, %v", b, err)
+		}
+		cancel()
+		<-ended
+		goBack(h, h.agent.Record().Live.Dir)
+		err := h.runReal(t.Context())
+		if got := h.calledAs(); !errors.Is(err, ErrRolledBack) || got != "deploy v1 1, deploy v2 1, rollback v1 1" {
+			t.Errorf("%s: Run = %v, the script was called as %q", name, err, got)
+		}
+	}
+}

@@ -97,7 +97,7 @@ func (a *Agent) Remove(ctx context.Context, keepData bool) error {
 	if a.rec, err = a.loadToRemove(); err != nil {
 		return err
 	}
-	if err := a.announceRemoval(keepData); err != nil {
+	if err := a.announceRemoval(ctx, keepData); err != nil {
 		return err
 	}
 	a.crash("removal announced")
@@ -150,8 +150,13 @@ func (a *Agent) named(r *Record) (*Root, error) {
 }
 
 // announceRemoval puts on record what is going to happen.
-func (a *Agent) announceRemoval(keepData bool) error {
+func (a *Agent) announceRemoval(ctx context.Context, keepData bool) error {
 	r := a.rec
+	if d := r.Deployment; d != nil { // a check script may run yet
+		if err := a.hooks.quiet(ctx, a.evidence(d)); err != nil {
+			return err
+		}
+	}
 	if r.Removing != nil { // as it was begun
 		a.publish()
 		return nil
@@ -221,7 +226,7 @@ func (a *Agent) clear() error {
 	if !keep {
 		return atomic.Remove(a.path("journal.json"))
 	}
-	a.rec.Live, a.rec.Back, a.rec.Hold, a.rec.Removing = nil, nil, nil, nil
+	a.rec.Live, a.rec.Back, a.rec.Hold, a.rec.Removing, a.rec.Wanted = nil, nil, nil, nil, ""
 	return a.save()
 }
 

@@ -52,6 +52,9 @@ func (a *Agent) hook(ctx context.Context) error {
 // restart.
 func (a *Agent) rehook(ctx context.Context) error {
 	d := a.rec.Deployment
+	if err := a.awaitQuiet(ctx, d); err != nil {
+		return err
+	}
 	program, label := a.o.Hook.Script, "rollback"
 	if d.Back == nil {
 		program, label = a.o.Hook.RemoveScript, "remove"
