@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"deploytools/registry/wire"
 )
 
 // broken returns a host in Broken, on which v1 was live.
@@ -122,4 +125,43 @@ func TestRetryOfWhatIsBrokenIsOnRecord(t *testing.T) {
 			t.Errorf("%d deploys, want one", n)
 		}
 	})
+}
+
+// A registry that hangs does not hold up who closes what is broken.
+func TestBrokenServesPeopleWhileTheRegistryHangs(t *testing.T) {
+	for name, act := range map[string]func(h *host){
+		"retry":    func(h *host) { must(h.agent.Retry(h.Context())) },
+		"rollback": func(h *host) { h.rollback("") },
+	} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.o.Verify.Checks = nil
+			broken(h)
+			asked := make(chan struct{})
+			h.o.Source = hangingPoll{h.src, asked}
+			stop := h.serve()
+			<-asked
+			began := time.Now()
+			act(h)
+			<-asked // in the next poll
+			if waited := time.Since(began); waited > 0 || h.agent.Record().State == Broken {
+				t.Errorf("%s: waits %v, then in %s", name, waited, h.agent.Record().State)
+			}
+			stop()
+		})
+	}
+}
+
+// hangingPoll tells that it is polled, and does not answer.
+type hangingPoll struct {
+	*fakeRegistry
+	asked chan<- struct{}
+}
+
+func (s hangingPoll) Poll(ctx context.Context, _ string) (wire.PollState, error) {
+	select {
+	case s.asked <- struct{}{}:
+	case <-ctx.Done():
+	}
+	<-ctx.Done()
+	return wire.PollState{}, context.Cause(ctx)
 }

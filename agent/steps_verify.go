@@ -193,13 +193,20 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 		a.log().Error("neither root serves", "configuration", a.o.Name, "error", d.Broken)
 		a.said["broken"] = d.ID
 	}
-	st, err := a.ask(ctx)
+	st, err := a.askBeside(ctx, Superseded)
+	if done, err := aPersonDid(err); done {
+		return err
+	}
 	c := d.New.Configuration
 	if err == nil && !absent(st) && (st.Digest != c.Digest || st.Revision > c.Revision) {
 		return nil
 	}
 	if d.Back != nil && len(d.Back.Spec.Checks) > 0 {
-		r := a.look.once(ctx, d.Back.Spec, a.vars(d.Back, &d.New))
+		s, vars := d.Back.Spec, a.vars(d.Back, &d.New)
+		r, did := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.once(ctx, s, vars) })
+		if done, err := aPersonDid(did); done {
+			return err
+		}
 		if len(verify.Worse(d.before(), r)) == 0 {
 			d.Restored = &r
 			a.log().Info("serves again", "configuration", a.o.Name, "revision", d.Back.Configuration.Revision, "root", d.Back.Dir)
@@ -210,6 +217,15 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 		return err
 	}
 	return errStay
+}
+
+// aPersonDid reports whether what ran beside people in Broken ended since one of
+// them closes the deployment: by retry, which is done, or for a rollback.
+func aPersonDid(err error) (done bool, _ error) {
+	if isDefinite(err) {
+		return true, nil
+	}
+	return errors.Is(err, errAgain), err
 }
 
 func isDefinite(err error) bool {
