@@ -5,6 +5,8 @@
 # A checkout must be stamped with its commit; an unpacked archive has none.
 BUILDVCS := $(if $(wildcard .git),true,auto)
 FLAGS :=
+# Many tests of the programs wait more than they work.
+PARALLEL := -parallel 4
 TIME := 30s
 FUZZ := .
 
@@ -18,11 +20,11 @@ demo:
 
 test:
 	scripts/deps.sh
-	go test $(FLAGS) ./...
+	go test $(PARALLEL) $(FLAGS) ./...
 
 race:
 	scripts/deps.sh
-	CGO_ENABLED=1 go test -race $(FLAGS) ./...
+	CGO_ENABLED=1 go test -race $(PARALLEL) $(FLAGS) ./...
 
 fuzz:
 	scripts/fuzz.sh $(TIME) '$(FUZZ)'

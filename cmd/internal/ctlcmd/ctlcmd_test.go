@@ -235,7 +235,7 @@ func TestFileThatChanges(t *testing.T) {
 	r := newOldRegistry(t)
 	c := r.call(t)
 	file, b := layer(t)
-	r.onUpload = func() {
+	r.onUpload = func() { // whenever the check gets to it
 		if err := os.WriteFile(file, append([]byte{1}, b[1:]...), 0o600); err != nil {
 			t.Error(err)
 		}

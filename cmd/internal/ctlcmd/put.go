@@ -155,7 +155,7 @@ const small = 4 << 20
 // its own, so that the next call goes on where this one was cut off.
 func (p *put) upload(ctx context.Context, check *checking, d digest.Digest) error {
 	if check.failed() {
-		return check.err
+		return p.refused(check, d)
 	}
 	progress := cli.Progress(p.o, "upload", p.f.size)
 	content := &checkedReader{p.f.reader(), check, progress}
@@ -168,7 +168,7 @@ func (p *put) upload(ctx context.Context, check *checking, d digest.Digest) erro
 	progress.Close()
 	switch {
 	case err == errRefused:
-		return check.err
+		return p.refused(check, d)
 	case err != nil:
 		return p.r.explain(err)
 	}
@@ -181,9 +181,22 @@ func (p *put) add(ctx context.Context, line string) error {
 	var stdout, stderr head
 	status, err := p.c.Exec(ctx, line, nil, io.MultiWriter(p.o.Stdout, &stdout), io.MultiWriter(p.o.Stderr, &stderr))
 	if err == nil && status != wire.OK && lacks(stdout, stderr) {
-		return fmt.Errorf("file %s has changed while it was read; nothing was added", p.f.Name())
+		return p.changed()
 	}
 	return p.r.ended(status, err)
+}
+
+// refused returns why the check has failed: the archive is no layer, or no longer
+// the one with the digest d.
+func (p *put) refused(check *checking, d digest.Digest) error {
+	if now, err := p.f.digest(); err == nil && now != d {
+		return p.changed()
+	}
+	return check.err
+}
+
+func (p *put) changed() error {
+	return fmt.Errorf("file %s has changed while it was read; nothing was added", p.f.Name())
 }
 
 // head is the beginning of what was written to it.
