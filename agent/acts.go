@@ -48,12 +48,17 @@ func (a *Agent) Hold(ctx context.Context, reason string, until Until) error {
 
 // Resume ends every hold. Without one it does nothing. Where the hold was for
 // `current`, moved to what is no root of ours or deleted, it names the live root
-// again: else the next poll would set the same hold.
+// again: else the next poll would set the same hold. Where a removal has begun, it
+// calls that off and leaves the holds as they are; the error wraps ErrRemoving
+// where something may be removed already, ErrUnderWay where the remove script runs.
 func (a *Agent) Resume(ctx context.Context) error {
 	return a.command(ctx, a.resumeNow)
 }
 
 func (a *Agent) resumeNow() error {
+	if a.rec.Removing != nil {
+		return a.callOffRemoval()
+	}
 	if err := a.relink(); err != nil {
 		return err
 	}
@@ -81,6 +86,9 @@ func (a *Agent) Retry(ctx context.Context) error {
 }
 
 func (a *Agent) retryNow() error {
+	if a.rec.Removing != nil {
+		return fmt.Errorf("configuration %q %w", a.rec.Name, ErrRemoving)
+	}
 	a.rec.Marks = nil
 	a.asked = true
 	if a.rec.State == Broken {

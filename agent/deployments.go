@@ -34,7 +34,7 @@ func (s *Deployments) path(parts ...string) string {
 func (s *Deployments) IDs() ([]string, error) { return deploymentIDs(s.path()) }
 
 // Find returns the deployment whose number prefix is, or else the newest whose
-// id begins with prefix. The error wraps wire.ErrNotFound.
+// id begins with prefix; "": the newest that is more than a removal's script. The error wraps wire.ErrNotFound.
 func (s *Deployments) Find(prefix string) (string, error) {
 	ids, err := s.IDs()
 	if err != nil {
@@ -45,13 +45,23 @@ func (s *Deployments) Find(prefix string) (string, error) {
 			return ids[i], nil
 		}
 	}
-	if i := slices.IndexFunc(ids, func(id string) bool { return strings.HasPrefix(id, prefix) }); i >= 0 {
+	if i := slices.IndexFunc(ids, func(id string) bool { return strings.HasPrefix(id, prefix) && !(prefix == "" && s.removal(id)) }); i >= 0 {
 		return ids[i], nil
 	}
 	if prefix == "" {
 		return "", fmt.Errorf("%s: nothing was deployed: %w", s.dir, wire.ErrNotFound)
 	}
 	return "", fmt.Errorf("deployment %q: %w", prefix, wire.ErrNotFound)
+}
+
+// removal reports whether all that there is of id is the remove script of a
+// removal, which was no deployment.
+func (s *Deployments) removal(id string) bool {
+	if _, err := os.Lstat(s.path(id, evidenceName)); err == nil || s.recorded(id) != nil {
+		return false
+	}
+	all, _ := os.ReadDir(s.path(id)) // what cannot be read is told of by others
+	return len(all) > 0 && !slices.ContainsFunc(all, func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), leaveLabel+".") })
 }
 
 // FindOutput is Find among those whose programs have printed anything in the

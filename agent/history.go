@@ -17,6 +17,9 @@ func (a *Agent) History(n int) ([]Deployed, error) {
 		if n > 0 && len(out) == n {
 			break
 		}
+		if kept.removal(id) {
+			continue
+		}
 		e, err := kept.Evidence(id)
 		if err != nil || e.Deployment.New.Configuration == nil {
 			if err == nil {

@@ -17,14 +17,41 @@ import (
 // runs there, and Remove has to be called again.
 var ErrRemoving = errors.New("is being removed from this host")
 
+// ErrGoing says that data which should stay has begun to go.
+var ErrGoing = errors.New("removing it with its data has begun")
+
+// RemoveScriptError says that the remove script failed, or cannot be started.
+// Nothing was removed.
+type RemoveScriptError struct {
+	Err error
+	Ran bool // and the removal is on record: see [Agent.Resume]
+}
+
+func (e *RemoveScriptError) Error() string { return "remove script: " + e.Err.Error() }
+
+func (e *RemoveScriptError) Unwrap() error { return e.Err }
+
 // Removing is on record from before the first effect of Remove on.
 type Removing struct {
 	ID       string // of the remove script's evidence
 	Since    time.Time
-	Root     *Root `json:",omitempty"` // that `current` named; nil: none
-	KeepData bool  `json:",omitzero"`
-	Left     bool  `json:",omitzero"` // the remove script has done its work
+	Root     *Root  `json:",omitempty"` // that `current` named; nil: none
+	KeepData bool   `json:",omitzero"`
+	Failed   string `json:",omitzero"` // how the remove script did, the last time; its files stay until the next
+	Left     bool   `json:",omitzero"` // the remove script has done its work; before that nothing is removed
 }
+
+// String returns in words that it has begun.
+func (m *Removing) String() string {
+	const begun = "the configuration is being taken off this host"
+	if m.Failed != "" {
+		return begun + "; remove script: " + m.Failed
+	}
+	return begun
+}
+
+// leaveLabel names the files of a removal's script.
+const leaveLabel = "remove"
 
 // removed lists what Remove takes away, but the record, in this order. Whatever
 // else is in the directory is somebody else's, and stays.
@@ -41,6 +68,7 @@ type Remains struct {
 	Gone      []string // paths that are removed
 	StateFile string   // that is removed; "": none
 	Again     bool     // it began before
+	KeepData  bool     // roots, layers and evidence stay
 }
 
 // Remains tells what Remove would do, and changes nothing.
@@ -55,8 +83,12 @@ func (a *Agent) Remains(keepData bool) (Remains, error) {
 		return m, err
 	}
 	if r.Removing != nil {
-		m.Again, root, keepData = true, r.Removing.Root, r.Removing.KeepData
+		m.Again, root = true, r.Removing.Root
+		if keepData, err = r.Removing.keeps(keepData); err != nil {
+			return m, fmt.Errorf("cannot keep the data of %s: %w", r.Name, err)
+		}
 	}
+	m.KeepData = keepData
 	if root != nil {
 		m.Root = root.Dir
 		if r.Removing == nil || !r.Removing.Left {
@@ -79,12 +111,24 @@ func (a *Agent) Remains(keepData bool) (Remains, error) {
 	return m, nil
 }
 
+// keeps reports whether the data stays, where keepData is asked for now. As long
+// as nothing is removed that counts; then it is what the removal began with.
+func (m *Removing) keeps(keepData bool) (bool, error) {
+	if m.Left && keepData && !m.KeepData {
+		return false, ErrGoing
+	}
+	return keepData || m.Left && m.KeepData, nil
+}
+
 // Remove takes the configuration off the host: the remove script runs on the root
 // that `current` names, then `current` goes, and then all that the agent has
 // made; with keepData roots, layers and evidence stay, and an agent that starts
 // again deploys anew. It needs the directory for itself, as Run does. After a
 // crash, or when the script has failed, it can be called again, and goes on; until
-// then Run refuses with ErrRemoving. An agent is used for one Run or one Remove.
+// then Run refuses with ErrRemoving. As long as nothing is removed, keepData may
+// change from call to call, and Resume calls it off; then the error wraps
+// ErrGoing where what should stay may be gone. An agent is used for one Run or one
+// Remove.
 func (a *Agent) Remove(ctx context.Context, keepData bool) error {
 	if _, err := a.loadToRemove(); err != nil { // before a lock file is made anywhere
 		return err
@@ -157,48 +201,123 @@ func (a *Agent) announceRemoval(ctx context.Context, keepData bool) error {
 			return err
 		}
 	}
-	if r.Removing != nil { // as it was begun
-		a.publish()
-		return nil
-	}
-	root, err := a.named(r)
-	if err != nil {
+	m := Removing{Since: now()}
+	if r.Removing != nil {
+		m = *r.Removing
+	} else if err := a.identify(&m); err != nil {
 		return err
 	}
-	if script := a.o.Hook.RemoveScript; root != nil && script != "" {
+	keep, err := m.keeps(keepData)
+	if err != nil {
+		return fmt.Errorf("cannot keep the data of %s: %w", r.Name, err)
+	}
+	m.KeepData = keep
+	if script := a.o.Hook.RemoveScript; m.Root != nil && !m.Left && script != "" {
 		if err := a.hooks.startable(script); err != nil {
-			return err
+			return &RemoveScriptError{Err: err, Ran: r.Removing != nil}
 		}
 	}
-	r.Removing = &Removing{Since: now(), Root: root, KeepData: keepData}
-	if root != nil {
-		r.Seq++
-		r.Removing.ID = id(r.Seq, root.Configuration)
-	}
-	r.State, r.Deployment, r.Entered, r.Tries = Idle, nil, now(), 0
+	r.Removing = &m
 	return a.save()
+}
+
+// identify says what is removed, and where the evidence of its script goes.
+func (a *Agent) identify(m *Removing) error {
+	root, err := a.named(a.rec)
+	if err != nil || root == nil {
+		return err
+	}
+	a.rec.Seq++
+	m.Root, m.ID = root, id(a.rec.Seq, root.Configuration)
+	return nil
 }
 
 // leave runs the remove script, once it has succeeded never again.
 func (a *Agent) leave(ctx context.Context) error {
-	m := *a.rec.Removing
-	if m.Left {
+	if a.rec.Removing.Left {
 		return nil
 	}
-	if m.Root != nil && a.o.Hook.RemoveScript != "" {
-		d := &Deployment{ID: m.ID, Started: m.Since, New: *m.Root, Reason: "the configuration leaves the host"}
-		result, err := a.runHook(ctx, d, "leave", "leave")
-		if err != nil {
+	if a.rec.Removing.Root != nil && a.o.Hook.RemoveScript != "" {
+		if err := a.runRemoveScript(ctx); err != nil {
 			return err
-		}
-		if err := result.Err(); err != nil {
-			return fmt.Errorf("remove script: %w", errors.Join(err, a.hooks.forget(a.evidence(d), "leave")))
 		}
 	}
 	a.crash("removal left")
+	m := *a.rec.Removing
 	m.Left = true
+	r := a.rec // until here all of it can be called off
+	r.Removing, r.State, r.Deployment, r.Entered, r.Tries = &m, Idle, nil, now(), 0
+	return a.save()
+}
+
+// runRemoveScript takes over the run that is under way or was not seen to end;
+// one that was seen to fail is followed by another, and its files stay till then.
+func (a *Agent) runRemoveScript(ctx context.Context) error {
+	d := a.rec.Removing.deployment()
+	if a.rec.Removing.Failed != "" {
+		if err := a.hooks.forget(a.evidence(d), leaveLabel); err != nil {
+			return err
+		}
+		a.crash("removal forgot")
+		if err := a.scriptFailed(""); err != nil {
+			return err
+		}
+	}
+	result, err := a.runHook(ctx, d, "leave", leaveLabel)
+	if err != nil {
+		return err
+	}
+	if err := result.Err(); err != nil {
+		a.crash("removal failed")
+		return &RemoveScriptError{Err: errors.Join(err, a.scriptFailed(line(err))), Ran: true}
+	}
+	return nil
+}
+
+// scriptFailed puts on record how the remove script did; "": it did not.
+func (a *Agent) scriptFailed(how string) error {
+	m := *a.rec.Removing
+	m.Failed = how
 	a.rec.Removing = &m
 	return a.save()
+}
+
+// deployment is what the remove script is told of, and the evidence says.
+func (m *Removing) deployment() *Deployment {
+	return &Deployment{ID: m.ID, Started: m.Since, New: *m.Root, Reason: "the configuration leaves the host"}
+}
+
+// callOffRemoval is the end of a removal of which nothing was removed yet: all is
+// as before it, but for what a remove script that failed has done. One that has
+// done its work has left nothing that serves, so it is too late then.
+func (a *Agent) callOffRemoval() error {
+	m := a.rec.Removing
+	late := fmt.Errorf("it is too late to call it off: configuration %q %w, and the remove script has done its work", a.rec.Name, ErrRemoving)
+	if m.Left {
+		return late
+	}
+	if m.Root != nil {
+		c := hookCall{Dir: a.evidence(m.deployment()), Label: leaveLabel}
+		lock, err := atomic.Acquire(c.file("lock"))
+		if errors.Is(err, atomic.ErrLocked) {
+			return fmt.Errorf("the remove script of %s runs: %w", a.rec.Name, ErrUnderWay)
+		}
+		if err == nil {
+			err = lock.Release()
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if p := program(c); p.Attempt > 0 && p.Failure == "" { // it was not seen to
+			return late
+		}
+	}
+	a.rec.Removing = nil
+	if err := a.save(); err != nil {
+		return err
+	}
+	a.log().Info("removal called off", "configuration", a.o.Name)
+	return nil
 }
 
 // clear removes what is ours, the record last: as long as it is there, what is

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"deploytools/atomic"
 )
 
 // removable is a host on which v1 and v2 were deployed, and on which somebody
@@ -106,15 +108,186 @@ func TestRemoveStopsWhereItsScriptFails(t *testing.T) {
 	a, err := Look(h.o)
 	must(err)
 	s := a.Status()
-	if why := s.Why(func(verb string) string { return verb }); why.Cause != Cause(BlockRemoving) || len(why.Do) != 1 || why.Do[0] != "remove brings that to its end" {
+	if why := s.Why(func(verb string) string { return verb }); why.Cause != Cause(BlockRemoving) || !slices.Equal(why.Do, []string{
+		"remove -remove-script PROGRAM brings that to its end", "resume calls it off: nothing is removed yet"}) {
 		t.Errorf("why: %+v", why)
 	}
 	h.hooks.exit = nil
-	if err := h.new().Remove(t.Context(), true); err != nil { // as it was begun
+	if err := h.new().Remove(t.Context(), true); err != nil { // nothing has gone: so it counts
 		t.Fatal(err)
 	}
+	if got := h.left(); got != "cache deployments journal.json precious roots" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+// cutOff removes until the point.
+func (h *host) cutOff(keepData bool, point string) {
+	h.Helper()
+	type killed struct{}
+	h.seam = func(at string) {
+		if at == point {
+			panic(killed{})
+		}
+	}
+	defer func() {
+		h.seam = func(string) {}
+		if _, ok := recover().(killed); !ok {
+			h.Fatalf("not killed at %q", point)
+		}
+	}()
+	must(h.new().Remove(h.Context(), keepData))
+}
+
+// What has begun to go with its data cannot leave it, and what has begun to go
+// without does.
+func TestRemoveDecidesOnDataBeforeAnythingGoes(t *testing.T) {
+	h := removable(t)
+	h.cutOff(false, "removal unlinked")
+	before := h.left()
+	if _, err := h.new().Remains(true); !errors.Is(err, ErrGoing) {
+		t.Errorf("Remains = %v, want ErrGoing", err)
+	}
+	if err := h.new().Remove(t.Context(), true); !errors.Is(err, ErrGoing) || h.left() != before {
+		t.Errorf("Remove = %v, want ErrGoing; left %s", err, h.left())
+	}
+	must(h.new().Remove(t.Context(), false))
 	if got := h.left(); got != "precious" {
 		t.Errorf("left: %s", got)
+	}
+
+	h = removable(t)
+	h.cutOff(true, "removal unlinked")
+	if m, err := h.new().Remains(false); err != nil || !m.KeepData {
+		t.Errorf("Remains = %+v, %v", m, err)
+	}
+	must(h.new().Remove(t.Context(), false))
+	if got := h.left(); got != "cache deployments journal.json precious roots" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+func (h *host) callOff() error {
+	a, release, err := Alone(h.Context(), h.o)
+	must(err)
+	defer release()
+	return a.Resume(h.Context())
+}
+
+// A removal is called off as long as nothing is removed, wherever it was cut off,
+// and all is as before; then it is not.
+func TestResumeCallsOffARemoval(t *testing.T) {
+	for point, whole := range map[string]bool{"removal announced": true, "before remove": true, "after remove": true, "removal failed": true,
+		"removal forgot": true, "removal left": false, "removal unlinked": false, "removal hid roots": false} {
+		t.Run(point, func(t *testing.T) {
+			h := removable(t)
+			before := h.agent.Record()
+			if point == "removal forgot" {
+				h.hooks.exit = func(map[string]string) int { return 1 }
+				h.new().Remove(t.Context(), false)
+			}
+			if point == "removal failed" || point == "after remove" {
+				h.hooks.exit = func(map[string]string) int { return 1 }
+			}
+			h.cutOff(false, point)
+			h.hooks.exit = nil
+			left := h.left()
+			err := h.callOff()
+			if !whole {
+				if !errors.Is(err, ErrRemoving) || h.left() != left {
+					t.Errorf("Resume = %v, left %s", err, h.left())
+				}
+				must(h.new().Remove(t.Context(), false))
+				return
+			}
+			a, lookErr := Look(h.o)
+			must(errors.Join(err, lookErr))
+			if r := a.Record(); r.Removing != nil || r.State != before.State || r.Live == nil || r.Live.Dir != before.Live.Dir || r.Seq != before.Seq+1 {
+				t.Errorf("record: %+v", r)
+			}
+			h.want("v2", nil)
+			h.calls = nil
+			must(h.new().Remove(t.Context(), false))
+			if len(h.calls) != 1 {
+				t.Errorf("a later removal ran the script %d times", len(h.calls))
+			}
+		})
+	}
+}
+
+// A hold stays, and so does a state that is not Idle.
+func TestCallingOffARemovalRestoresWhatWasBefore(t *testing.T) {
+	h := removable(t)
+	a, release, err := Alone(t.Context(), h.o)
+	must(err)
+	must(a.Hold(t.Context(), "sale", Until{}))
+	r := a.Record().clone()
+	r.State, r.Deployment = Broken, &Deployment{ID: "000009-000000000000", New: *r.Live, From: r.Back, Back: r.Back, Broken: "both"}
+	a.rec = r
+	must(a.save())
+	release()
+	h.hooks.exit = func(map[string]string) int { return 1 }
+	if err := h.new().Remove(t.Context(), false); err == nil {
+		t.Fatal("removed")
+	}
+	c, release, err := Alone(t.Context(), h.o)
+	must(err)
+	if err := c.Retry(t.Context()); !errors.Is(err, ErrRemoving) {
+		t.Errorf("Retry = %v, want ErrRemoving", err)
+	}
+	release()
+	must(h.callOff())
+	b, err := Look(h.o)
+	must(err)
+	if r := b.Record(); r.State != Broken || r.Deployment == nil || r.Hold == nil || r.Hold.Reason != "sale" {
+		t.Errorf("record: %+v", r)
+	}
+}
+
+// While its script runs, the version that it takes off does not come back.
+func TestResumeWaitsForTheRemoveScript(t *testing.T) {
+	h := removable(t)
+	h.cutOff(false, "before remove")
+	a, err := Look(h.o)
+	must(err)
+	lock, err := atomic.Acquire(filepath.Join(h.dir, "deployments", a.Record().Removing.ID, "remove.lock")) // as the supervisor does
+	must(err)
+	if err := h.callOff(); !errors.Is(err, ErrUnderWay) {
+		t.Errorf("Resume = %v, want ErrUnderWay", err)
+	}
+	must(lock.Release())
+	must(h.callOff())
+}
+
+// What the script has printed can be read when it has failed, and afterwards; and
+// the removal is not taken for a deployment.
+func TestOutputOfAFailedRemoveScriptStays(t *testing.T) {
+	h := removable(t)
+	last := h.agent.Record().Last.ID
+	h.hooks.exit = func(map[string]string) int { return 1 }
+	for range 2 {
+		h.new().Remove(t.Context(), false)
+	}
+	must(h.callOff())
+	d := OpenDeployments(h.dir)
+	id, err := d.FindOutput("", "remove")
+	if err != nil || id == last {
+		t.Fatalf("FindOutput = %s, %v", id, err)
+	}
+	all := d.Programs(id, "remove")
+	if len(all) != 1 {
+		t.Fatalf("programs: %+v", all)
+	}
+	if b, err := d.Output(id, &all[0]); err != nil || string(b) != "remove of "+id+"\n" {
+		t.Errorf("output %q, %v", b, err)
+	}
+	if got, err := d.Find(""); err != nil || got != last {
+		t.Errorf("Find = %s, %v, want the last deployment %s", got, err, last)
+	}
+	a, err := Look(h.o)
+	must(err)
+	if all, err := a.History(0); err != nil || len(all) != 2 || all[0].ID != last {
+		t.Errorf("History = %+v, %v", all, err)
 	}
 }
 
@@ -129,7 +302,7 @@ func TestRemoveRefusesWhatIsNotItsOwn(t *testing.T) {
 		t.Errorf("another configuration: %v", err)
 	}
 	h.hooks.unready = map[string]error{"./remove.sh": errors.New("no such file")}
-	if err := h.new().Remove(t.Context(), false); err == nil {
+	if script, ok := errors.AsType[*RemoveScriptError](h.new().Remove(t.Context(), false)); !ok || script.Ran {
 		t.Error("removed without its script")
 	}
 	if got := h.left(); got != before {

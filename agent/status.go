@@ -28,6 +28,8 @@ type Status struct {
 	Blocks  []Block   `json:"blocks"`                // what keeps the registry's newest revision from this host
 	Failed  []Failed  `json:"failed_here,omitempty"` // what is not tried again
 	Broken  string    `json:"broken,omitempty"`      // why neither root serves
+
+	Revocable bool `json:"removal_revocable,omitempty"` // a removal has begun, and nothing is removed yet
 }
 
 // Shown is a root.
@@ -94,6 +96,7 @@ func (a *Agent) Status() Status {
 		Name: r.Name, Dir: a.o.Dir, Running: !p.started.IsZero(), Started: p.started, State: r.State, Since: r.Entered, Current: link,
 		Live: shown(r.Live), Back: shown(r.Back), Under: r.Deployment.Shown(), Coming: a.Progress(), Last: r.Last.Shown(), Next: p.next, Wanted: r.Wanted,
 	}
+	s.Revocable = r.Removing != nil && !r.Removing.Left
 	if r.State == Broken {
 		s.Broken = r.Deployment.Broken
 	}
@@ -121,7 +124,7 @@ func blocks(r *Record, p *present, link string) []Block {
 		add(BlockUnable, line(p.err), never, never)
 	}
 	if r.Removing != nil {
-		add(BlockRemoving, "the configuration is being taken off this host", r.Removing.Since, never)
+		add(BlockRemoving, r.Removing.String(), r.Removing.Since, never)
 	}
 	if r.State == Broken {
 		add(BlockBroken, r.Deployment.Broken, r.Entered, never)

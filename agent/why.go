@@ -114,7 +114,11 @@ func (s *Status) waiting() *Block {
 func (b *Block) explain(s *Status, verb func(string) string) (string, []string) {
 	switch b.Kind {
 	case BlockRemoving:
-		return "Somebody began to take the configuration off this host at " + stamp(b.Since) + ": no agent works here.", []string{verb("remove") + " brings that to its end"}
+		do := []string{verb("remove -remove-script PROGRAM") + " brings that to its end"}
+		if s.Revocable {
+			do = append(do, verb("resume")+" calls it off: nothing is removed yet")
+		}
+		return "No agent works here since " + stamp(b.Since) + ": " + b.Text + ".", do
 	case BlockBroken:
 		return "Neither the new nor the old root works: " + b.Text + ".", []string{
 			"mend the host, or make a new revision at the registry", verb("retry") + " closes it", verb("rollback --to ROOT") + " makes another root live: " + verb("history") + " lists them"}

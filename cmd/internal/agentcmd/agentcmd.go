@@ -239,7 +239,7 @@ func explain(err error) error {
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
 		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent history' and 'deploy-agent gc -explain' list the roots"},
 		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
-		{agent.ErrRemoving, wire.Conflict, "deploy-agent remove, said again, brings that to its end"},
+		{agent.ErrRemoving, wire.Conflict, removingHint},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; give this one another -dir"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
 		{wire.ErrUnreachable, wire.Unreachable, "the host keeps what it runs; check -addr, and whether deploy-registry runs there"},

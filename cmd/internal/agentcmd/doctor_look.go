@@ -134,7 +134,7 @@ func (d *diagnosis) record(o agent.Options) {
 	case err != nil:
 		d.fail(o.Name, "name the right -dir; a damaged record is made anew when the agent starts", "%v", err)
 	case a.Record().Removing != nil:
-		d.fail(o.Name, "deploy-agent remove, said again, brings that to its end", "%v", agent.ErrRemoving)
+		d.fail(o.Name, removingHint, "%v", agent.ErrRemoving)
 	case a.Record().State == agent.Broken:
 		d.fail(o.Name, "deploy-agent why says more", "neither the new nor the old version works")
 	default:

@@ -160,10 +160,14 @@ func (p *place) actAlone(ctx context.Context, o *cli.IO, verb string, r request,
 		return p.lost(err)
 	}
 	defer release()
+	note := "no agent runs there; it counts when one does"
+	if verb == "resume" && a.Record().Removing != nil {
+		note = calledOff
+	}
 	if err := into(result)(reply(ctx, a, verb, r, func(string) {})); err != nil {
 		return err
 	}
-	fmt.Fprintln(o.Stderr, "note: no agent runs there; it counts when one does")
+	fmt.Fprintln(o.Stderr, "note:", note)
 	return nil
 }
 

@@ -23,10 +23,12 @@ func (s *settings) removeCommand() cli.Command {
 		Name: "remove", Short: "take a configuration off this host",
 		Long: `The remove script runs, with DEPLOY_PHASE=remove and the live root as OLDROOT, then the
 link ` + "`current`" + ` goes, and then roots, layers, evidence and records: all that the agent has
-made in its directory, and nothing else. Where the script fails, nothing is removed.
+made in its directory, and nothing else. Where the script fails, nothing is removed:
+deploy-agent log shows what it has printed, and deploy-agent resume calls it all off.
 
 The agent of the configuration has to be ended first. What was cut off goes on when it
-is said again; until then no agent works in the directory.`,
+is said again; until then no agent works in the directory. -keep-data may be another then
+as long as nothing is removed. The registry goes on listing the host: see deployctl forget.`,
 		Examples: []string{
 			"deploy-agent remove -name web -remove-script /etc/deploy-agent/web-remove.sh -dry-run",
 			"deploy-agent remove -name web -remove-script '' -keep-data -yes",
@@ -99,7 +101,7 @@ func (v *removeOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err != nil {
 		return v.refused(err)
 	}
-	r := removal{Name: m.Name, Dir: m.Dir, Root: m.Root, Script: m.Script, Goes: m.Gone, KeepData: v.keepData, Again: m.Again}
+	r := removal{Name: m.Name, Dir: m.Dir, Root: m.Root, Script: m.Script, Goes: m.Gone, KeepData: m.KeepData, Again: m.Again}
 	if m.StateFile != "" {
 		r.Goes = append(r.Goes, m.StateFile)
 	}
@@ -174,9 +176,23 @@ func (v *removeOp) confirm(o *cli.IO, r removal) error {
 	return nil
 }
 
+// removingHint is for whoever finds a removal that has begun.
+const removingHint = "deploy-agent remove, said again, brings that to its end; deploy-agent resume calls it off as long as nothing is removed"
+
+// calledOff is what resume says where it was a removal.
+const calledOff = "the removal is called off; what the remove script has done stays done: deploy-agent repair deploys what is live once more"
+
 // refused gives an error its status and what to do.
 func (v *removeOp) refused(err error) error {
+	script, failed := errors.AsType[*agent.RemoveScriptError](err)
 	switch {
+	case failed && script.Ran:
+		return cli.WithHint(cli.WithStatus(err, wire.Failed), fmt.Sprintf("nothing is removed, and no agent works here until it is: '%s' shows what it has printed; mend it and say remove again, or '%s' calls it off",
+			v.call("log -phase remove"), v.call("resume")))
+	case failed:
+		return cli.WithHint(cli.WithStatus(err, wire.Failed), "nothing has begun; give the path of a program, which counts from the directory where you are")
+	case errors.Is(err, agent.ErrGoing):
+		return cli.WithHint(cli.WithStatus(err, wire.Conflict), "without -keep-data it goes on to its end")
 	case errors.Is(err, atomic.ErrLocked):
 		return cli.WithHint(cli.WithStatus(err, wire.Conflict), "end the agent first: systemctl disable --now deploy-agent@"+cmp.Or(v.at.name, "NAME"))
 	case errors.Is(err, agent.ErrUnderWay):

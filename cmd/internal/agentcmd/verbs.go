@@ -75,7 +75,10 @@ It shows the status as it is then.`,
 		{
 			Name: "resume", Short: "end a hold of this host",
 			Long: `Also one that a rollback has set, or a link ` + "`current`" + ` that was moved by hand, which is put back.
-The registry is asked at once. It shows the status as it is then.`,
+The registry is asked at once. It shows the status as it is then.
+
+Where remove has begun and nothing is removed yet, as when its script has failed, resume
+calls that off and leaves holds as they are: an agent may be started again.`,
 			Examples: []string{"deploy-agent resume -name web"},
 			Statuses: acting, New: func() cli.Op { return &actOp{place: place{s: s}, verb: "resume"} },
 		},
