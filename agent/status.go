@@ -197,10 +197,7 @@ func (d *Deployment) Shown() *Deployed {
 	}
 	root := shown(&d.New)
 	out := &Deployed{ID: d.ID, Revision: root.Revision, Root: d.New.Dir, Layers: root.Layers, Outcome: d.Outcome(),
-		Verification: d.New.Verification, Reason: d.Reason, ByHand: d.ByHand, Started: d.Started, Ended: d.Ended, States: []Spent{}}
-	if d.Broken != "" {
-		out.Reason += "; the rollback failed as well: " + d.Broken
-	}
+		Verification: d.New.Verification, Reason: d.whyBad(), ByHand: d.ByHand, Started: d.Started, Ended: d.Ended, States: []Spent{}}
 	end := d.Ended
 	if end.IsZero() {
 		end = now()
