@@ -168,6 +168,11 @@ func (r *Record) unmark(d digest.Digest) {
 	r.Marks = slices.DeleteFunc(r.Marks, func(m Mark) bool { return m.Digest == d })
 }
 
+// failedHere reports whether any revision of it is marked.
+func (r *Record) failedHere(d digest.Digest) bool {
+	return slices.ContainsFunc(r.Marks, func(m Mark) bool { return m.Digest == d })
+}
+
 // marked returns the mark of what the registry has, if that failed here. A later
 // revision of the same configuration is a person asking for one more try.
 func (r *Record) marked(st wire.PollState) *Mark {
