@@ -116,6 +116,15 @@ func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-c
 	return root, ended, err
 }
 
+// errNoEarlier is the ErrNoRoot of who names none.
+var errNoEarlier error = noEarlier{}
+
+type noEarlier struct{}
+
+func (noEarlier) Error() string { return "cannot roll back: there is no earlier root" }
+
+func (noEarlier) Is(target error) bool { return target == ErrNoRoot }
+
 // backTo returns the root to roll back to.
 func (a *Agent) backTo(ctx context.Context, to string) (*Root, error) {
 	live, under := a.rec.Live, a.rec.Deployment != nil
@@ -125,7 +134,7 @@ func (a *Agent) backTo(ctx context.Context, to string) (*Root, error) {
 			back = live
 		}
 		if back == nil {
-			return nil, fmt.Errorf("cannot roll back: %w", ErrNoRoot)
+			return nil, errNoEarlier
 		}
 		if under {
 			return back, nil
@@ -164,7 +173,7 @@ func (a *Agent) backBest(ctx context.Context, back *Root) (*Root, error) {
 	case err != nil:
 		return nil, err
 	case best == nil:
-		return nil, fmt.Errorf("cannot roll back: %w", ErrNoRoot)
+		return nil, errNoEarlier
 	case !c.Whole():
 		a.log().Error("rollback to a modified root", "configuration", a.o.Name, "root", best.Dir, "error", c)
 	}

@@ -530,3 +530,15 @@ func TestManyAtOnce(t *testing.T) {
 		h.invariants()
 	})
 }
+
+func TestRollbackWithoutANameSaysThatThereIsNoEarlierRoot(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(1)
+		stop := h.serve()
+		_, _, err := h.agent.Rollback(t.Context(), "")
+		if !errors.Is(err, ErrNoRoot) || err.Error() != "cannot roll back: there is no earlier root" {
+			t.Errorf("Rollback = %v", err)
+		}
+		stop()
+	})
+}
