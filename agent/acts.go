@@ -96,8 +96,9 @@ func (a *Agent) retryNow() error {
 // forward again.
 //
 // A deployment that is under way is given up for it where that is possible, and
-// else ends first; without a name it is the one to take back. The error wraps
-// ErrNoRoot where there is no such root. It returns which root it is; the channel
+// else ends first; without a name it is the one to take back. One that was itself
+// begun by Rollback, and has not come to the switch, is not given up without a
+// name: who says it twice waits for it too. The error wraps ErrNoRoot where there is no such root. It returns which root it is; the channel
 // yields how it ended.
 func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-chan Result, err error) {
 	ended, err = a.await(ctx, waitsForRollback, func() error {
@@ -105,7 +106,10 @@ func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-c
 		if err != nil {
 			return err
 		}
-		a.rec.Wanted, root = back.Dir, back.Dir
+		if root = back.Dir; a.rollingBackTo(root) {
+			return nil
+		}
+		a.rec.Wanted = root
 		if err := a.save(); err != nil {
 			return err
 		}
@@ -114,6 +118,12 @@ func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-c
 		return nil
 	})
 	return root, ended, err
+}
+
+// rollingBackTo reports whether a person's rollback to the root is under way.
+func (a *Agent) rollingBackTo(dir string) bool {
+	d := a.rec.Deployment
+	return d != nil && d.ByHand && d.New.Dir == dir && a.rec.Wanted == "" && a.rec.State.among(Fetching, Committing)
 }
 
 // errNoEarlier is the ErrNoRoot of who names none.
@@ -130,6 +140,9 @@ func (a *Agent) backTo(ctx context.Context, to string) (*Root, error) {
 	live, under := a.rec.Live, a.rec.Deployment != nil
 	if to == "" {
 		back := a.rec.Back
+		if d := a.rec.Deployment; under && a.rec.State.preparing() && a.rollingBackTo(d.New.Dir) {
+			return &d.New, nil
+		}
 		if under {
 			back = live
 		}

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"deploytools/verify/spec"
@@ -148,6 +149,15 @@ func blocks(r *Record, p *present, link string) []Block {
 		add(BlockDrift, fmt.Sprintf("`current` names %q, and the record %s", link, r.Live.Dir), never, never)
 	}
 	return all
+}
+
+// giveUp is the verb that gives up what is under way. Without a name a rollback
+// joins one that waits.
+func (s *Status) giveUp(verb func(string) string) string {
+	if s.Under.ByHand && s.Live != nil && s.State.preparing() {
+		return verb("rollback") + " -to " + filepath.Base(s.Live.Root)
+	}
+	return verb("rollback")
 }
 
 func shown(r *Root) *Shown {
