@@ -104,8 +104,9 @@ func (a *Agent) retryNow() error {
 // forward again.
 //
 // A deployment that is under way is given up for it where that is possible, and
-// else ends first; without a name it is the one to take back. The error wraps
-// ErrNoRoot where there is no such root. It returns which root it is; the channel
+// else ends first; without a name it is the one to take back. One that was itself
+// begun by Rollback, and has not come to the switch, is not given up without a
+// name: who says it twice waits for it too. The error wraps ErrNoRoot where there is no such root. It returns which root it is; the channel
 // yields how it ended.
 func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-chan Result, err error) {
 	ended, err = a.await(ctx, waitsForRollback, func() error {
@@ -113,7 +114,10 @@ func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-c
 		if err != nil {
 			return err
 		}
-		a.rec.Wanted, root = back.Dir, back.Dir
+		if root = back.Dir; a.rollingBackTo(root) {
+			return nil
+		}
+		a.rec.Wanted = root
 		if err := a.save(); err != nil {
 			return err
 		}
@@ -124,16 +128,34 @@ func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-c
 	return root, ended, err
 }
 
+// rollingBackTo reports whether a person's rollback to the root is under way.
+func (a *Agent) rollingBackTo(dir string) bool {
+	d := a.rec.Deployment
+	return d != nil && d.ByHand && d.New.Dir == dir && a.rec.Wanted == "" && a.rec.State.among(Fetching, Committing)
+}
+
+// errNoEarlier is the ErrNoRoot of who names none.
+var errNoEarlier error = noEarlier{}
+
+type noEarlier struct{}
+
+func (noEarlier) Error() string { return "cannot roll back: there is no earlier root" }
+
+func (noEarlier) Is(target error) bool { return target == ErrNoRoot }
+
 // backTo returns the root to roll back to.
 func (a *Agent) backTo(ctx context.Context, to string) (*Root, error) {
 	live, under := a.rec.Live, a.rec.Deployment != nil
 	if to == "" {
 		back := a.rec.Back
+		if d := a.rec.Deployment; under && a.rec.State.preparing() && a.rollingBackTo(d.New.Dir) {
+			return &d.New, nil
+		}
 		if under {
 			back = live
 		}
 		if back == nil {
-			return nil, fmt.Errorf("cannot roll back: %w", ErrNoRoot)
+			return nil, errNoEarlier
 		}
 		if under {
 			return back, nil
@@ -172,7 +194,7 @@ func (a *Agent) backBest(ctx context.Context, back *Root) (*Root, error) {
 	case err != nil:
 		return nil, err
 	case best == nil:
-		return nil, fmt.Errorf("cannot roll back: %w", ErrNoRoot)
+		return nil, errNoEarlier
 	case !c.Whole():
 		a.log().Error("rollback to a modified root", "configuration", a.o.Name, "root", best.Dir, "error", c)
 	}

@@ -530,3 +530,63 @@ func TestManyAtOnce(t *testing.T) {
 		h.invariants()
 	})
 }
+
+func TestRollbackWithoutANameSaysThatThereIsNoEarlierRoot(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(1)
+		stop := h.serve()
+		_, _, err := h.agent.Rollback(t.Context(), "")
+		if !errors.Is(err, ErrNoRoot) || err.Error() != "cannot roll back: there is no earlier root" {
+			t.Errorf("Rollback = %v", err)
+		}
+		stop()
+	})
+}
+
+// The check script asked for patience, and the person said it again: that took
+// back the rollback itself.
+func TestRollbackSaidTwiceIsOneRollback(t *testing.T) {
+	for _, to := range []string{"", "1"} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.versions(2)
+			h.o.Hook.CheckScript = "./check.sh"
+			busy := true
+			h.hooks.exit = func(env map[string]string) int {
+				return map[bool]int{true: 75}[busy && env["DEPLOY_PHASE"] == "check"]
+			}
+			stop := h.serve()
+			defer stop()
+			first := <-h.rollback("")
+			if s := h.agent.Record().State; s != Checking || !errors.Is(first.Err, ErrNotNow) {
+				t.Fatalf("in %s: %v", s, first.Err)
+			}
+			second := h.rollback(to)
+			pass(time.Minute)
+			if r := h.agent.Record(); r.Deployment == nil || !r.Deployment.ByHand || r.Wanted != "" {
+				t.Errorf("rollback -to %q gave the rollback up: %+v", to, r.Last)
+			}
+			busy = false
+			pass(time.Hour)
+			if out := <-second; !errors.Is(out.Err, ErrNotNow) || h.live() != "v1" || h.agent.Record().Seq != 3 {
+				t.Errorf("%v, %q is live after %d deployments", out.Err, h.live(), h.agent.Record().Seq)
+			}
+		})
+	}
+}
+
+// Who wants a rollback given up that waits names the live root.
+func TestRollbackThatWaitsIsGivenUpByName(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(2)
+		gate := h.block(Checking)
+		defer gate()
+		stop := h.serve()
+		defer stop()
+		<-h.rollback("")
+		out := h.rollback("2")
+		pass(time.Minute)
+		if got := <-out; got.Err != nil || h.live() != "v2" || h.agent.Record().State != Idle || h.runs("rollback") != 0 {
+			t.Errorf("%v, %q is live in %s", got.Err, h.live(), h.agent.Record().State)
+		}
+	})
+}

@@ -24,7 +24,7 @@ var (
 	// ErrRolledBack: the configuration failed, in this Run or before, and what was
 	// there serves again.
 	ErrRolledBack = errors.New("rolled back")
-	// ErrBroken: neither root serves.
+	// ErrBroken: neither root serves, or did when the rollback failed as well.
 	ErrBroken = errors.New("broken: neither the new nor the old version works")
 	// ErrHeld: a hold keeps the registry's configuration from this host.
 	ErrHeld = errors.New("held")
@@ -278,7 +278,7 @@ func full(err error) bool {
 // outcome is how a Run in Mode.Once ends when it waits.
 func (a *Agent) outcome() error {
 	err := a.verdict()
-	if errors.Is(err, ErrBroken) || errors.Is(err, ErrHeld) {
+	if a.rec.State == Broken || errors.Is(err, ErrHeld) {
 		return err
 	}
 	if err := a.collect.now(a); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +76,11 @@ func TestOldRootThatDoesNotServeIsBroken(t *testing.T) {
 			t.Errorf("no alarm:\n%s", h.logged)
 		}
 		h.seam, failing = func(string) {}, false
-		h.want("v1", ErrRolledBack)
+		h.want("v1", ErrBroken)
+		if r := h.agent.Record(); r.State != Idle || r.Last.Outcome() != NotServing {
+			t.Errorf("in %s, the last one is %q", r.State, r.Last.Outcome())
+		}
+		h.want("v1", ErrRolledBack) // failed here before
 	})
 }
 
@@ -164,4 +169,32 @@ func (s hangingPoll) Poll(ctx context.Context, _ string) (wire.PollState, error)
 	}
 	<-ctx.Done()
 	return wire.PollState{}, context.Cause(ctx)
+}
+
+// The rollback's hook fails three times, and the checks of OLDROOT pass right
+// after it. Whoever waits hears the word that the history has.
+func TestClosedBrokenDeploymentIsToldAsBroken(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(2)
+		h.hooks.exit = func(env map[string]string) int {
+			if env["LAYER_0_VERSION"] == "v2" {
+				must(os.WriteFile(h.dir+"/serving", []byte(filepath.Base(env["NEWROOT"])), 0o644))
+			}
+			return 1
+		}
+		stop := h.serve()
+		out := h.rollback("1")
+		pass(time.Minute)
+		stop()
+		got, d := <-out, h.agent.Record().Last
+		if d == nil || d.Outcome() != NotServing {
+			t.Fatalf("last %+v\n%s", d, h.logged)
+		}
+		if !errors.Is(got.Err, ErrBroken) || errors.Is(got.Err, ErrRolledBack) || !strings.Contains(got.Err.Error(), "the rollback failed as well") || strings.Contains(got.Err.Error(), "neither") {
+			t.Errorf("whoever waits hears %v", got.Err)
+		}
+		if h.lines("ERROR", "configuration broken") != 1 || h.lines("", "configuration rolled back") != 0 {
+			t.Errorf("the log:\n%s", h.logged)
+		}
+	})
 }

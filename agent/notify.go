@@ -144,12 +144,13 @@ func (r *Record) troubles() map[string]trouble {
 	if d := r.Deployment; r.State == Broken {
 		all[eventBroken] = trouble{d.ID, d.ID, d.New.Configuration.Revision, d.Broken}
 	}
-	if d := r.Last; d != nil && d.Verdict != "" && d.Broken == "" {
+	if d := r.Last; d != nil && d.Verdict != "" {
 		revision := d.New.Configuration.Revision
 		switch {
 		case r.Live != nil && r.Live.Configuration.Revision > revision: // relabelled since: what is wanted serves
+		case d.Broken != "" && !r.failedHere(d.New.Configuration.Digest): // a person has it tried again
 		case d.Verdict == Bad:
-			all[eventRolledBack] = trouble{d.ID, d.ID, revision, d.Reason}
+			all[eventRolledBack] = trouble{d.ID, d.ID, revision, d.whyBad()}
 		default:
 			all[eventRolledBack] = trouble{}
 		}

@@ -144,10 +144,14 @@ func TestNotifyBrokenAndServingAgain(t *testing.T) {
 		n.want("broken 2")
 		broken.Store(false)
 		pass(time.Hour)
-		n.want("recovered")
+		n.want("rolled-back 2") // it serves again, and revision 2 still failed here
 		if s := h.agent.Record().State; s != Idle {
 			t.Errorf("in %s", s)
 		}
+		h.hooks.exit = nil
+		h.src.put("v3", one("3"))
+		pass(time.Hour)
+		n.want("recovered")
 		stop()
 	})
 }

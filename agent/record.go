@@ -149,15 +149,28 @@ func (r *Record) clone() *Record {
 // maxMarks bounds the record. The oldest go first.
 const maxMarks = 100
 
-// mark notes that the configuration failed definitely.
+// mark notes that the configuration failed definitely. A mark never goes down in
+// revision: what a person rolls back to may have the content of a later one that
+// failed, and that it fails as well is no word for the later one.
 func (r *Record) mark(c *wire.Configuration, reason string) {
+	revision := c.Revision
+	for _, m := range r.Marks {
+		if m.Digest == c.Digest {
+			revision = max(revision, m.Revision)
+		}
+	}
 	r.unmark(c.Digest)
-	r.Marks = append(r.Marks, Mark{c.Digest, c.Revision, now(), reason})
+	r.Marks = append(r.Marks, Mark{c.Digest, revision, now(), reason})
 	r.Marks = r.Marks[max(0, len(r.Marks)-maxMarks):]
 }
 
 func (r *Record) unmark(d digest.Digest) {
 	r.Marks = slices.DeleteFunc(r.Marks, func(m Mark) bool { return m.Digest == d })
+}
+
+// failedHere reports whether any revision of it is marked.
+func (r *Record) failedHere(d digest.Digest) bool {
+	return slices.ContainsFunc(r.Marks, func(m Mark) bool { return m.Digest == d })
 }
 
 // marked returns the mark of what the registry has, if that failed here. A later

@@ -50,10 +50,34 @@ func (d *Deployment) outcome() error {
 	case "", DryRun:
 		return nil
 	case Bad:
-		return fmt.Errorf("%w: %s", ErrRolledBack, d.Reason)
+		return d.failure()
 	}
 	return fmt.Errorf("%s: %s", d.Verdict, d.Reason)
 }
+
+// failure is how a closed deployment failed: in the same word as its Outcome.
+func (d *Deployment) failure() error {
+	if d.Broken != "" {
+		return wasBroken(d.whyBad())
+	}
+	return fmt.Errorf("%w: %s", ErrRolledBack, d.whyBad())
+}
+
+// whyBad is the reason of the verdict, and that of a rollback which failed as well.
+func (d *Deployment) whyBad() string {
+	if d.Broken == "" {
+		return d.Reason
+	}
+	return d.Reason + "; the rollback failed as well: " + d.Broken
+}
+
+// wasBroken is the ErrBroken of a deployment that is closed: what serves by now
+// is another question, so it does not say that neither version works.
+type wasBroken string
+
+func (e wasBroken) Error() string { return string(NotServing) + ": " + string(e) }
+
+func (wasBroken) Is(target error) bool { return target == ErrBroken }
 
 // settled tells those who wait for a rollback that there is none: the root is
 // live by now, or err.

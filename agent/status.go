@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"deploytools/verify/spec"
@@ -153,6 +154,15 @@ func blocks(r *Record, p *present, link string) []Block {
 	return all
 }
 
+// giveUp is the verb that gives up what is under way. Without a name a rollback
+// joins one that waits.
+func (s *Status) giveUp(verb func(string) string) string {
+	if s.Under.ByHand && s.Live != nil && s.State.preparing() {
+		return verb("rollback") + " -to " + filepath.Base(s.Live.Root)
+	}
+	return verb("rollback")
+}
+
 func shown(r *Root) *Shown {
 	if r == nil || r.Configuration == nil {
 		return nil
@@ -200,10 +210,7 @@ func (d *Deployment) Shown() *Deployed {
 	}
 	root := shown(&d.New)
 	out := &Deployed{ID: d.ID, Revision: root.Revision, Root: d.New.Dir, Layers: root.Layers, Outcome: d.Outcome(),
-		Verification: d.New.Verification, Reason: d.Reason, ByHand: d.ByHand, Started: d.Started, Ended: d.Ended, States: []Spent{}}
-	if d.Broken != "" {
-		out.Reason += "; the rollback failed as well: " + d.Broken
-	}
+		Verification: d.New.Verification, Reason: d.whyBad(), ByHand: d.ByHand, Started: d.Started, Ended: d.Ended, States: []Spent{}}
 	end := d.Ended
 	if end.IsZero() {
 		end = now()

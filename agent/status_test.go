@@ -46,6 +46,10 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 			h.hooks.unready = map[string]error{"./deploy.sh": errors.New("no such file")}
 			h.src.put("v3", one("3"))
 		}, Cause(BlockWaiting), []BlockKind{BlockWaiting}, "of revision 3 waits in Checking and is tried again at 2000", "VERB rollback gives it up"},
+		"a rollback waits": {func(h *host) {
+			h.hooks.unready = map[string]error{"./deploy.sh": errors.New("no such file")}
+			h.rollback("")
+		}, Cause(BlockWaiting), []BlockKind{BlockWaiting}, "of revision 1 waits in Checking", "VERB rollback -to 000002-0636c1846f35 gives it up"},
 		"under way": {func(h *host) {
 			h.o.Verify.Soak = 0
 			h.agent.o.Verify.Soak = time.Hour
@@ -81,7 +85,7 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 				if !s.Running || s.Live == nil || s.Back == nil || s.Newest == nil || s.Live.Checks[0] != "tcp 127.0.0.1:1" {
 					t.Errorf("status %+v", s)
 				}
-				if why.Newest != (name == "newest" || strings.HasPrefix(name, "a hold") || name == "the registry's hold" || strings.Contains(name, "away")) {
+				if why.Newest != (name == "newest" || name == "a rollback waits" || strings.HasPrefix(name, "a hold") || name == "the registry's hold" || strings.Contains(name, "away")) {
 					t.Errorf("newest is %t: %+v", why.Newest, s.Newest)
 				}
 			})

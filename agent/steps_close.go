@@ -46,7 +46,7 @@ func (a *Agent) discard(context.Context) error {
 		a.rec.Live, a.rec.Back = d.Back, nil
 	}
 	if d.Verdict == Bad {
-		a.result = fmt.Errorf("%w: %s", ErrRolledBack, d.Reason)
+		a.result = d.failure()
 	}
 	a.close(d)
 	return nil

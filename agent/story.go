@@ -32,11 +32,7 @@ func (a *Agent) logEnd(d *Deployment) {
 	case DryRun:
 		a.log().Info("dry run done", keys...)
 	case Bad:
-		reason := d.Reason
-		if d.Broken != "" {
-			reason += "; the rollback failed as well: " + d.Broken
-		}
-		a.log().Error("configuration rolled back", append(keys, "root", root, "error", reason)...)
+		a.log().Error("configuration "+string(d.Outcome()), append(keys, "root", root, "error", d.whyBad())...)
 	default:
 		a.log().Info("configuration "+string(d.Verdict), append(keys, "root", root, "error", d.Reason)...)
 	}

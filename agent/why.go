@@ -80,7 +80,7 @@ func (s *Status) cause(verb func(string) string) (cause Cause, says string, do [
 	if s.Under != nil && s.State != Broken {
 		if b := s.waiting(); b != nil {
 			return Cause(b.Kind), fmt.Sprintf("The deployment of revision %d waits in %s and is tried again at %s: %s.", s.Under.Revision, s.State, stamp(b.Until), b.Text),
-				[]string{"mend that; it goes on by itself", verb("run-once") + " tries at once", verb("rollback") + " gives it up"}
+				[]string{"mend that; it goes on by itself", verb("run-once") + " tries at once", s.giveUp(verb) + " gives it up"}
 		}
 		return CauseUnderWay, fmt.Sprintf("The deployment of revision %d is under way, in %s since %s.", s.Under.Revision, s.State, stamp(s.Since)), nil
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"deploytools/layers/digest"
 	"deploytools/registry"
 	"deploytools/registry/wire"
 )
@@ -133,5 +134,16 @@ func TestForget(t *testing.T) {
 		if _, stderr, status := d.run(line); status != want {
 			t.Errorf("%s: exit status %s, stderr %q, want %s", line, status, stderr, want)
 		}
+	}
+}
+
+func TestStatusSaysThatTheRollbackFailedAsWell(t *testing.T) {
+	d := newDesk(t).walk()
+	d.report("web1", func(r *wire.Report) {
+		r.Running.Digest = digest.Of([]byte("older"))
+		r.Deployment.Verdict, r.Deployment.Reason, r.Deployment.Broken = "bad", "exit status 1", "exit status 2"
+	})
+	if stdout, _, _ := d.run("status project1"); !strings.Contains(stdout, "exit status 1; the rollback failed as well: exit status 2") {
+		t.Errorf("%s", stdout)
 	}
 }

@@ -232,7 +232,7 @@ func matter(h registry.Host) string {
 		return ""
 	}
 	switch standing := h.Standing(); {
-	case standing == registry.Broken && rep.Deployment != nil:
+	case rep.Deployment != nil && (standing == registry.Broken || standing == registry.RolledBack && rep.Deployment.Broken != ""):
 		return Clean(rep.Deployment.Reason + "; the rollback failed as well: " + rep.Deployment.Broken)
 	case standing == registry.RolledBack:
 		return Clean(rep.Deployment.Reason)
