@@ -97,10 +97,19 @@ func mount(t *testing.T, image, dir string) {
 	do(t, "mount", "-o", "loop", image, dir)
 }
 
-// remount gives the power back.
+// remount gives the power back. The file system is gone when its loop device is:
+// while a process holds it in a mount namespace of its own, as one of another
+// test may, a mount would only be one more of the same that has lost its power.
 func remount(t *testing.T, image, dir string) {
 	t.Helper()
 	do(t, "umount", dir)
+	err := poll(func() (bool, error) {
+		out, err := exec.Command("losetup", "--associated", image).Output()
+		return len(out) == 0, err
+	})
+	if err != nil {
+		t.Fatalf("the loop device of %s is still there: %v", image, err)
+	}
 	mount(t, image, dir)
 }
 
