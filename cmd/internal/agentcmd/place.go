@@ -219,7 +219,7 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 	case err = <-ended:
 		giveUp()
 		<-answered
-		err = explain(err)
+		err = explainTo(err, p.call)
 	}
 	return err
 }

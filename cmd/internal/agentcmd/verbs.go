@@ -282,6 +282,9 @@ func (v *deployOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 }
 
 // call is how a verb is called for this place.
-func (p *place) call(verb string) string {
-	return fmt.Sprintf("deploy-agent %s -dir %s", verb, console.Join([]string{p.at.dir}))
+func (p *place) call(verb string) string { return call(verb, p.at.dir) }
+
+// call is how a verb is called for the agent of a directory.
+func call(verb, dir string) string {
+	return fmt.Sprintf("deploy-agent %s -dir %s", verb, console.Join([]string{dir}))
 }
