@@ -50,7 +50,12 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 			h.o.Verify.Soak = 0
 			h.agent.o.Verify.Soak = time.Hour
 			h.src.put("v3", one("3"))
-		}, CauseUnderWay, nil, "of revision 3 is under way, in Verifying since 2000", ""},
+		}, CauseUnderWay, nil, "of revision 3 is under way, in Verifying since 2000", "VERB rollback gives it up"},
+		"checks do not pass": {func(h *host) {
+			h.patience = 10 * time.Minute
+			h.src.put("v3", with(failVerify))
+		}, CauseUnderWay, nil, "these checks may pass: ", "VERB rollback gives it up"},
+		"live root gone": {func(h *host) { must(os.RemoveAll(h.agent.path(h.agent.Record().Live.Dir))) }, Cause(BlockHold), []BlockKind{BlockHold}, "is gone.", "VERB repair makes"},
 		"broken": {func(h *host) {
 			h.hooks.exit = func(env map[string]string) int { return map[bool]int{true: 1}[env["DEPLOY_ACTION"] == "rollback"] }
 			h.src.put("v3", with(failHook))
@@ -81,7 +86,7 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 				if !s.Running || s.Live == nil || s.Back == nil || s.Newest == nil || s.Live.Checks[0] != "tcp 127.0.0.1:1" {
 					t.Errorf("status %+v", s)
 				}
-				if why.Newest != (name == "newest" || strings.HasPrefix(name, "a hold") || name == "the registry's hold" || strings.Contains(name, "away")) {
+				if why.Newest != (name == "newest" || strings.HasPrefix(name, "a hold") || name == "the registry's hold" || name == "live root gone" || strings.Contains(name, "away")) {
 					t.Errorf("newest is %t: %+v", why.Newest, s.Newest)
 				}
 			})

@@ -176,6 +176,7 @@ func (p *place) deploy(ctx context.Context, o *cli.IO, verb string, r request) e
 		err = p.deployAlone(ctx, o, verb, r, &result)
 	}
 	if result.Name != "" {
+		result.kept = err != nil
 		err = errors.Join(err, p.show(o, result))
 	}
 	return err
