@@ -199,6 +199,11 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 		return cli.WithHint(cli.WithStatus(fmt.Errorf("no agent runs in %s", p.at.dir), wire.NotNow),
 			"start it and say it again; or give its settings before the verb, -script among them")
 	}
+	if live, err := agent.Look(p.viewing()); err == nil && verb != "rollback" && verb != "dry-run" {
+		if err := p.checked(live.Record().Live); err != nil {
+			return err
+		}
+	}
 	a, err := p.at.brief(o)
 	if err != nil {
 		return err
@@ -223,6 +228,16 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 		err = explainTo(err, p.call)
 	}
 	return err
+}
+
+// checked refuses to deploy without checks what takes the place of a root that was
+// looked at with checks, unless that was said.
+func (p *place) checked(live *agent.Root) error {
+	if live == nil || len(live.Spec.Checks) == 0 || p.at.given("verify") {
+		return nil
+	}
+	return cli.WithHint(cli.Usage("-verify should be set: what is live was deployed with checks"),
+		"give the agent's settings before the verb, by -settings FILE or one by one; -verify '' is none")
 }
 
 // into returns what takes an answer into result, the pointer of which it is.
