@@ -117,8 +117,12 @@ func TestLookNeedsNoAgent(t *testing.T) {
 		a, err := Look(Options{Dir: h.dir})
 		must(err)
 		s := a.Status()
-		if why := s.Why(func(v string) string { return v }); s.Running || s.Name != "web" || s.Live.Revision != 2 || why.Cause != CauseNotRunning {
+		if why := s.Why(func(v string) string { return v }); s.Running || s.Name != "web" || s.Live.Revision != 2 || why.Cause != CauseNotRunning || strings.Contains(why.Do[0], "systemctl") {
 			t.Errorf("%+v, %+v", s, why)
+		}
+		s.Dir = UnitDir + "/web"
+		if why := s.Why(func(v string) string { return v }); why.Do[0] != "systemctl start deploy-agent@web" || !strings.HasPrefix(why.Do[1], "run-once, with all of") {
+			t.Errorf("in the unit's directory: %+v", why)
 		}
 		if rows, err := a.History(0); err != nil || len(rows) != 2 || rows[0].Revision != 2 || rows[0].Outcome != Committed || len(rows[0].States) < 5 {
 			t.Errorf("History = %+v, %v", rows, err)

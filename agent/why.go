@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 )
 
@@ -17,6 +18,9 @@ type Why struct {
 
 // Cause is the reason in a word or two, for programs.
 type Cause string
+
+// UnitDir is where the units put the directories of agents, by configuration.
+const UnitDir = "/var/lib/deploy-agent"
 
 // The causes that are no BlockKind.
 const (
@@ -75,7 +79,11 @@ func (s *Status) cause(verb func(string) string) (cause Cause, says string, do [
 		if s.Under != nil {
 			says += fmt.Sprintf("; the deployment of revision %d stopped in %s and goes on at the next start", s.Under.Revision, s.State)
 		}
-		return CauseNotRunning, says + ".", []string{"systemctl start deploy-agent@" + s.Name, verb("run-once")}
+		start := "start the agent of this directory"
+		if s.Dir == filepath.Join(UnitDir, s.Name) {
+			start = "systemctl start deploy-agent@" + s.Name
+		}
+		return CauseNotRunning, says + ".", []string{start, verb("run-once") + ", with all of the agent's settings before run-once: -addr, -key, -script, -settings FILE and so on"}
 	}
 	if s.Under != nil && s.State != Broken {
 		if b := s.waiting(); b != nil {

@@ -21,9 +21,6 @@ import (
 	"deploytools/registry/wire"
 )
 
-// unitDir is where the unit puts the directories of agents, by configuration.
-const unitDir = "/var/lib/deploy-agent"
-
 // place is the directory that a verb is about, and how its result is shown.
 type place struct {
 	s         *settings // of the program
@@ -34,7 +31,7 @@ type place struct {
 
 func (p *place) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&p.dir, "dir", "", "`directory` of the agent; as -dir of the program when not given")
-	fs.StringVar(&p.name, "name", "", "`name` of the configuration, where the directory is that of the unit, "+unitDir+"/NAME")
+	fs.StringVar(&p.name, "name", "", "`name` of the configuration, where the directory is that of the unit, "+agent.UnitDir+"/NAME")
 	fs.BoolVar(&p.json, "json", false, "print one JSON object")
 	cli.FileFlag(fs, "dir")
 }
@@ -54,7 +51,7 @@ func (p *place) find() error {
 			return err
 		}
 	}
-	unit := filepath.Join(unitDir, p.at.name)
+	unit := filepath.Join(agent.UnitDir, p.at.name)
 	switch {
 	case p.dir != "":
 		p.at.dir = p.dir
@@ -62,7 +59,7 @@ func (p *place) find() error {
 	case p.at.name != "" && (worked(unit, p.at.name) || !p.at.given("dir") && !strings.Contains(text, "=")):
 		p.at.dir = unit
 	case p.at.name == "" && !p.at.given("dir"):
-		dirs, _ := filepath.Glob(filepath.Join(unitDir, "*", "journal.json")) // no error: the pattern is sound
+		dirs, _ := filepath.Glob(filepath.Join(agent.UnitDir, "*", "journal.json")) // no error: the pattern is sound
 		if len(dirs) > 1 {
 			return tooMany()
 		} else if len(dirs) == 1 {
