@@ -47,9 +47,8 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 			h.src.put("v3", one("3"))
 		}, Cause(BlockWaiting), []BlockKind{BlockWaiting}, "of revision 3 waits in Checking and is tried again at 2000", "VERB rollback gives it up"},
 		"under way": {func(h *host) {
-			h.o.Verify.Soak = 0
-			h.agent.o.Verify.Soak = time.Hour
-			h.src.put("v3", one("3"))
+			h.patience = 10 * time.Minute
+			h.src.put("v3", with(failVerify))
 		}, CauseUnderWay, nil, "of revision 3 is under way, in Verifying since 2000", "VERB rollback gives it up"},
 		"checks do not pass": {func(h *host) {
 			h.patience = 10 * time.Minute
