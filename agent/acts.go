@@ -232,6 +232,9 @@ func (a *Agent) await(ctx context.Context, what waitsFor, do func() error) (<-ch
 			return err
 		}
 		w.seq = a.rec.Seq
+		if a.rec.Deployment != nil {
+			w.seq-- // it is waited for too
+		}
 		a.waiters = append(a.waiters, w)
 		return nil
 	})

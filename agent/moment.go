@@ -8,16 +8,18 @@ import (
 
 // present is what a running agent knows and does not keep on record.
 type present struct {
-	started time.Time
-	next    time.Time // end of the wait; zero: a step runs
-	waiting string    // for what to go away; "": for the next poll
-	away    time.Time // since when the registry cannot be asked
-	newest  wire.PollState
-	polled  time.Time // when it said so
-	held    string    // the registry's hold in words
-	shut    string    // what waits for the window; "": nothing
-	opens   time.Time // when that opens
-	err     error     // why this agent does nothing
+	started  time.Time
+	next     time.Time // end of the wait; zero: a step runs
+	waiting  string    // for what to go away; "": for the next poll
+	away     time.Time // since when the registry cannot be asked
+	newest   wire.PollState
+	polled   time.Time // when it said so
+	held     string    // the registry's hold in words
+	shut     string    // what waits for the window; "": nothing
+	opens    time.Time // when that opens
+	missing  string    // checks that do not pass yet; "": none that we know of
+	patience time.Time // when that is a failure
+	err      error     // why this agent does nothing
 }
 
 // show changes what others see of the present.

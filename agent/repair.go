@@ -27,7 +27,7 @@ func (a *Agent) repairNow() error {
 	case d != nil && d.Repair:
 		return nil
 	case a.rec.State != Idle:
-		return fmt.Errorf("cannot repair: a deployment is under way, in %s", a.rec.State)
+		return fmt.Errorf("cannot repair: %w, in %s", ErrUnderWay, a.rec.State)
 	case a.rec.Live == nil:
 		return errors.New("cannot repair: nothing is deployed")
 	}

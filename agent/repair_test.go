@@ -131,7 +131,7 @@ func TestNothingToRepair(t *testing.T) {
 		h.hooks.exit = func(env map[string]string) int { return int(wire.NotNow) }
 		h.run()
 		h.o.Mode.Repair = true
-		if err := h.run(); err == nil || !strings.Contains(err.Error(), "under way, in Checking") {
+		if err := h.run(); !errors.Is(err, ErrUnderWay) || !strings.Contains(err.Error(), "under way, in Checking") {
 			t.Errorf("Run = %v", err)
 		}
 	})

@@ -22,6 +22,7 @@ type Status struct {
 	Back    *Shown    `json:"back,omitempty"`        // root that a rollback leads to
 	Under   *Deployed `json:"deployment,omitempty"`  // under way
 	Coming  *Progress `json:"fetching,omitempty"`    // layers that are on their way
+	Missing *Lacking  `json:"missing,omitempty"`     // checks that do not pass yet
 	Last    *Deployed `json:"last,omitempty"`        // ended last
 	Newest  *Newest   `json:"newest,omitempty"`      // at the registry, as of the last poll
 	Next    time.Time `json:"next_poll,omitzero"`    // or try
@@ -40,7 +41,14 @@ type Shown struct {
 	Layers       []string     `json:"layers"` // component:version, the lowest first
 	Committed    time.Time    `json:"committed"`
 	Verification Verification `json:"verification"`
-	Checks       []string     `json:"checks"` // with which it was looked at
+	Checks       []string     `json:"checks"`         // with which it was looked at
+	Gone         bool         `json:"gone,omitempty"` // somebody has deleted it
+}
+
+// Lacking is what the deployment under way lacks to be verified.
+type Lacking struct {
+	Checks string    `json:"checks"` // that fail, and how
+	Until  time.Time `json:"until"`  // when it is given up for that
 }
 
 // Newest is what the registry has.
@@ -98,6 +106,12 @@ func (a *Agent) Status() Status {
 		Live: shown(r.Live), Back: shown(r.Back), Under: r.Deployment.Shown(), Coming: a.Progress(), Last: r.Last.Shown(), Next: p.next, Wanted: r.Wanted,
 	}
 	s.Revocable = r.Removing != nil && !r.Removing.Left
+	if s.Live != nil {
+		s.Live.Gone = !a.there(s.Live.Root)
+	}
+	if p.missing != "" {
+		s.Missing = &Lacking{p.missing, p.patience.UTC()}
+	}
 	if r.State == Broken {
 		s.Broken = r.Deployment.Broken
 	}

@@ -51,10 +51,14 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 			h.rollback("")
 		}, Cause(BlockWaiting), []BlockKind{BlockWaiting}, "of revision 1 waits in Checking", "VERB rollback -to 000002-0636c1846f35 gives it up"},
 		"under way": {func(h *host) {
-			h.o.Verify.Soak = 0
-			h.agent.o.Verify.Soak = time.Hour
-			h.src.put("v3", one("3"))
-		}, CauseUnderWay, nil, "of revision 3 is under way, in Verifying since 2000", ""},
+			h.patience = 10 * time.Minute
+			h.src.put("v3", with(failVerify))
+		}, CauseUnderWay, nil, "of revision 3 is under way, in Verifying since 2000", "VERB rollback gives it up"},
+		"checks do not pass": {func(h *host) {
+			h.patience = 10 * time.Minute
+			h.src.put("v3", with(failVerify))
+		}, CauseUnderWay, nil, "these checks may pass: ", "VERB rollback gives it up"},
+		"live root gone": {func(h *host) { must(os.RemoveAll(h.agent.path(h.agent.Record().Live.Dir))) }, Cause(BlockHold), []BlockKind{BlockHold}, "is gone.", "VERB repair makes"},
 		"broken": {func(h *host) {
 			h.hooks.exit = func(env map[string]string) int { return map[bool]int{true: 1}[env["DEPLOY_ACTION"] == "rollback"] }
 			h.src.put("v3", with(failHook))
@@ -85,7 +89,7 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 				if !s.Running || s.Live == nil || s.Back == nil || s.Newest == nil || s.Live.Checks[0] != "tcp 127.0.0.1:1" {
 					t.Errorf("status %+v", s)
 				}
-				if why.Newest != (name == "newest" || name == "a rollback waits" || strings.HasPrefix(name, "a hold") || name == "the registry's hold" || strings.Contains(name, "away")) {
+				if why.Newest != (name == "newest" || name == "a rollback waits" || strings.HasPrefix(name, "a hold") || name == "the registry's hold" || name == "live root gone" || strings.Contains(name, "away")) {
 					t.Errorf("newest is %t: %+v", why.Newest, s.Newest)
 				}
 			})
@@ -116,8 +120,12 @@ func TestLookNeedsNoAgent(t *testing.T) {
 		a, err := Look(Options{Dir: h.dir})
 		must(err)
 		s := a.Status()
-		if why := s.Why(func(v string) string { return v }); s.Running || s.Name != "web" || s.Live.Revision != 2 || why.Cause != CauseNotRunning {
+		if why := s.Why(func(v string) string { return v }); s.Running || s.Name != "web" || s.Live.Revision != 2 || why.Cause != CauseNotRunning || strings.Contains(why.Do[0], "systemctl") {
 			t.Errorf("%+v, %+v", s, why)
+		}
+		s.Dir = UnitDir + "/web"
+		if why := s.Why(func(v string) string { return v }); why.Do[0] != "systemctl start deploy-agent@web" || !strings.HasPrefix(why.Do[1], "run-once, with all of") {
+			t.Errorf("in the unit's directory: %+v", why)
 		}
 		if rows, err := a.History(0); err != nil || len(rows) != 2 || rows[0].Revision != 2 || rows[0].Outcome != Committed || len(rows[0].States) < 5 {
 			t.Errorf("History = %+v, %v", rows, err)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 )
 
@@ -17,6 +18,9 @@ type Why struct {
 
 // Cause is the reason in a word or two, for programs.
 type Cause string
+
+// UnitDir is where the units put the directories of agents, by configuration.
+const UnitDir = "/var/lib/deploy-agent"
 
 // The causes that are no BlockKind.
 const (
@@ -75,14 +79,19 @@ func (s *Status) cause(verb func(string) string) (cause Cause, says string, do [
 		if s.Under != nil {
 			says += fmt.Sprintf("; the deployment of revision %d stopped in %s and goes on at the next start", s.Under.Revision, s.State)
 		}
-		return CauseNotRunning, says + ".", []string{"systemctl start deploy-agent@" + s.Name, verb("run-once")}
+		start := "start the agent of this directory"
+		if s.Dir == filepath.Join(UnitDir, s.Name) {
+			start = "systemctl start deploy-agent@" + s.Name
+		}
+		return CauseNotRunning, says + ".", []string{start, verb("run-once") + ", with all of the agent's settings before run-once: -addr, -key, -script, -settings FILE and so on"}
 	}
 	if s.Under != nil && s.State != Broken {
 		if b := s.waiting(); b != nil {
 			return Cause(b.Kind), fmt.Sprintf("The deployment of revision %d waits in %s and is tried again at %s: %s.", s.Under.Revision, s.State, stamp(b.Until), b.Text),
 				[]string{"mend that; it goes on by itself", verb("run-once") + " tries at once", s.giveUp(verb) + " gives it up"}
 		}
-		return CauseUnderWay, fmt.Sprintf("The deployment of revision %d is under way, in %s since %s.", s.Under.Revision, s.State, stamp(s.Since)), nil
+		says, do = s.underWay(verb)
+		return CauseUnderWay, says, do
 	}
 	if len(s.Blocks) > 0 {
 		b := &s.Blocks[0]
@@ -98,6 +107,18 @@ func (s *Status) cause(verb func(string) string) (cause Cause, says string, do [
 		return CauseNothing, fmt.Sprintf("The registry has no configuration %q; the host stays as it is.", s.Name), []string{"deployctl addconf -name " + s.Name + " ..."}
 	}
 	return CauseNext, "The next poll deploys it.", []string{verb("run-once") + " does it now"}
+}
+
+// underWay says how far the deployment is, and how to take it back.
+func (s *Status) underWay(verb func(string) string) (says string, do []string) {
+	says = fmt.Sprintf("The deployment of revision %d is under way, in %s since %s", s.Under.Revision, s.State, stamp(s.Since))
+	if m := s.Missing; m != nil {
+		says += fmt.Sprintf("; until %s these checks may pass: %s", stamp(m.Until), m.Checks)
+	}
+	if s.Live != nil && s.State.among(Fetching, Verifying) {
+		do = []string{verb("rollback") + " gives it up"}
+	}
+	return says + ".", do
 }
 
 // waiting returns what a step waits for.
@@ -121,7 +142,7 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		return "No agent works here since " + stamp(b.Since) + ": " + b.Text + ".", do
 	case BlockBroken:
 		return "Neither the new nor the old root works: " + b.Text + ".", []string{
-			"mend the host, or make a new revision at the registry", verb("retry") + " closes it", verb("rollback --to ROOT") + " makes another root live: " + verb("history") + " lists them"}
+			"mend the host, or make a new revision at the registry", verb("retry") + " closes it", verb("rollback") + " -to ROOT makes another root live: " + verb("history") + " lists them"}
 	case BlockHold:
 		until := "until somebody resumes"
 		if !b.Until.IsZero() {
@@ -129,7 +150,11 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		} else if b.Text == rolledBackReason {
 			until = "until the registry has a later revision"
 		}
-		return fmt.Sprintf("This host is held since %s, %s: %s.", stamp(b.Since), until, b.Text), []string{verb("resume") + " ends it"}
+		do := []string{verb("resume") + " ends it"}
+		if s.Live != nil && s.Live.Gone { // the next poll would set the hold again
+			do = []string{verb("repair") + " makes the live root anew", verb("rollback") + " makes the one before live"}
+		}
+		return fmt.Sprintf("This host is held since %s, %s: %s.", stamp(b.Since), until, b.Text), do
 	case BlockRegistryHold:
 		return "The registry holds the configuration: " + b.Text + ".", []string{"deployctl resume -name " + s.Name}
 	case BlockWindow:

@@ -240,7 +240,7 @@ func explain(err error) error {
 		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent history' and 'deploy-agent gc -explain' list the roots"},
 		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
 		{agent.ErrRemoving, wire.Conflict, removingHint},
-		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; give this one another -dir"},
+		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; to the one that runs there the verbs speak: deploy-agent status, run-once, retry"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
 		{wire.ErrUnreachable, wire.Unreachable, "the host keeps what it runs; check -addr, and whether deploy-registry runs there"},
 		{wire.ErrDenied, wire.Denied, ""},
@@ -256,6 +256,24 @@ func explain(err error) error {
 		return err
 	}
 	return cli.Unwritable(err)
+}
+
+// explainTo is explain for who has typed a verb: what ends the way that it is in
+// are verbs too. call is how they are called for the same directory.
+func explainTo(err error, call func(verb string) string) error {
+	for kind, hint := range map[error]string{ // no error is of two of them
+		agent.ErrBroken:     "the log says what failed; mend the host or change the configuration, then " + call("retry"),
+		agent.ErrRolledBack: "mend it, then " + call("retry") + "; a later revision is tried again by itself",
+		agent.ErrHeld:       call("resume") + " ends the hold",
+		agent.ErrOutside:    call("run-once") + " begins it now",
+		agent.ErrNoRoot:     call("history") + " and " + call("gc") + " -explain list the roots",
+		agent.ErrUnderWay:   call("status") + " shows how far it is",
+	} {
+		if errors.Is(err, kind) && cli.HintOf(err) == "" {
+			err = cli.WithHint(err, hint)
+		}
+	}
+	return explain(err)
 }
 
 // splitLines lets a variable of the environment hold several values.

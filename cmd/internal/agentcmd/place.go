@@ -21,9 +21,6 @@ import (
 	"deploytools/registry/wire"
 )
 
-// unitDir is where the unit puts the directories of agents, by configuration.
-const unitDir = "/var/lib/deploy-agent"
-
 // place is the directory that a verb is about, and how its result is shown.
 type place struct {
 	s         *settings // of the program
@@ -34,7 +31,7 @@ type place struct {
 
 func (p *place) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&p.dir, "dir", "", "`directory` of the agent; as -dir of the program when not given")
-	fs.StringVar(&p.name, "name", "", "`name` of the configuration, where the directory is that of the unit, "+unitDir+"/NAME")
+	fs.StringVar(&p.name, "name", "", "`name` of the configuration, where the directory is that of the unit, "+agent.UnitDir+"/NAME")
 	fs.BoolVar(&p.json, "json", false, "print one JSON object")
 	cli.FileFlag(fs, "dir")
 }
@@ -54,7 +51,7 @@ func (p *place) find() error {
 			return err
 		}
 	}
-	unit := filepath.Join(unitDir, p.at.name)
+	unit := filepath.Join(agent.UnitDir, p.at.name)
 	switch {
 	case p.dir != "":
 		p.at.dir = p.dir
@@ -62,7 +59,7 @@ func (p *place) find() error {
 	case p.at.name != "" && (worked(unit, p.at.name) || !p.at.given("dir") && !strings.Contains(text, "=")):
 		p.at.dir = unit
 	case p.at.name == "" && !p.at.given("dir"):
-		dirs, _ := filepath.Glob(filepath.Join(unitDir, "*", "journal.json")) // no error: the pattern is sound
+		dirs, _ := filepath.Glob(filepath.Join(agent.UnitDir, "*", "journal.json")) // no error: the pattern is sound
 		if len(dirs) > 1 {
 			return tooMany()
 		} else if len(dirs) == 1 {
@@ -180,6 +177,7 @@ func (p *place) deploy(ctx context.Context, o *cli.IO, verb string, r request) e
 		err = p.deployAlone(ctx, o, verb, r, &result)
 	}
 	if result.Name != "" {
+		result.kept = err != nil
 		err = errors.Join(err, p.show(o, result))
 	}
 	return err
@@ -202,6 +200,11 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 		return cli.WithHint(cli.WithStatus(fmt.Errorf("no agent runs in %s", p.at.dir), wire.NotNow),
 			"start it and say it again; or give its settings before the verb, -script among them")
 	}
+	if live, err := agent.Look(p.viewing()); err == nil && verb != "rollback" && verb != "dry-run" {
+		if err := p.checked(live.Record().Live); err != nil {
+			return err
+		}
+	}
 	a, err := p.at.brief(o)
 	if err != nil {
 		return err
@@ -223,9 +226,19 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 	case err = <-ended:
 		giveUp()
 		<-answered
-		err = explain(err)
+		err = explainTo(err, p.call)
 	}
 	return err
+}
+
+// checked refuses to deploy without checks what takes the place of a root that was
+// looked at with checks, unless that was said.
+func (p *place) checked(live *agent.Root) error {
+	if live == nil || len(live.Spec.Checks) == 0 || p.at.given("verify") {
+		return nil
+	}
+	return cli.WithHint(cli.Usage("-verify should be set: what is live was deployed with checks"),
+		"give the agent's settings before the verb, by -settings FILE or one by one; -verify '' is none")
 }
 
 // into returns what takes an answer into result, the pointer of which it is.

@@ -72,7 +72,14 @@ func (s statusResult) Text(w io.Writer) error {
 		f.root("previous", s.Back)
 	}
 	if d := s.Under; d != nil {
-		f.row("deployment", "%s: revision %d, since %s", d.ID, d.Revision, stamp(d.Started))
+		named := ""
+		if d.Root != "" && d.Root == s.Current {
+			named = "; `current` names its root"
+		}
+		f.row("deployment", "%s: revision %d, since %s, in %s%s", d.ID, d.Revision, stamp(d.Started), s.State, named)
+	}
+	if m := s.Missing; m != nil {
+		f.row("failing", "%s, tried until %s", m.Checks, stamp(m.Until))
 	}
 	if s.Coming != nil {
 		f.row("fetching", "%s", s.Coming)
@@ -94,7 +101,11 @@ func (s statusResult) Text(w io.Writer) error {
 }
 
 func (f facts) root(name string, r *agent.Shown) {
-	f.row(name, "revision %d, %s, since %s, in %s", r.Revision, r.Verification, stamp(r.Committed), r.Root)
+	gone := ""
+	if r.Gone {
+		gone = ", which is gone"
+	}
+	f.row(name, "revision %d, %s, since %s, in %s%s", r.Revision, r.Verification, stamp(r.Committed), r.Root, gone)
 }
 
 func (f facts) newest(n *agent.Newest) {
@@ -216,16 +227,18 @@ type checkResult struct {
 type actResult struct {
 	Schema     schema          `json:"schema"`
 	Name       string          `json:"name"`
-	Deployment *agent.Deployed `json:"deployment"` // null: there was nothing to do
+	Deployment *agent.Deployed `json:"deployment"` // null: there was nothing to do, or something is in the way
 	Live       *agent.Shown    `json:"live,omitempty"`
+	kept       bool            // something is in the way, as the error says
 }
 
 // Text is a line of what was done, and one of what is live.
 func (r actResult) Text(w io.Writer) error {
 	var b strings.Builder
-	if d := r.Deployment; d == nil {
+	switch d := r.Deployment; {
+	case d == nil && !r.kept:
 		b.WriteString("nothing to deploy\n")
-	} else {
+	case d != nil:
 		fmt.Fprintf(&b, "%s: revision %d %s in %s%s\n", d.ID, d.Revision, howEnded(d), took(d), cli.Clean(because(d)))
 	}
 	if r.Live != nil {

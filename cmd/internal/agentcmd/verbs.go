@@ -66,9 +66,9 @@ changes nothing. Without an agent that runs, -keep counts as it is given here.`,
 		{
 			Name: "hold", Short: "keep new deployments from this host",
 			Long: `Until resume, or until a time. A deployment that is under way goes on, and a rollback
-on the host is done all the same. -until takes a time, which follows the clock, or how
-long it lasts, which no change of the clock makes shorter as long as the host is up.
-It shows the status as it is then.`,
+on the host is done all the same. -reason has to be given. -until takes a time in UTC,
+or with a zone as in 2026-12-24T18:00:00+01:00, which follows the clock, or how long it
+lasts, which no change of the clock makes shorter as long as the host is up. It shows the status as it is then.`,
 			Examples: []string{"deploy-agent hold -name web -reason 'sale until Monday'", "deploy-agent hold -name web -reason 'disk is exchanged' -until 2h"},
 			Statuses: acting, New: func() cli.Op { return &holdOp{place: place{s: s}} },
 		},
@@ -92,7 +92,8 @@ closed. A hold stays. The registry is asked at once. It shows the status as it i
 		{
 			Name: "rollback", Short: "make an earlier root live again, without the registry",
 			Long: `The one before, or with -to any committed root that is kept, by its name or its revision;
-history and gc -explain list them. A deployment that is under way is taken back for it.
+history and gc -explain list them. A number alone is a revision, and never that of a
+deployment, as log and evidence take it. A deployment that is under way is taken back for it.
 The root is verified as it was then, and comes off again when that fails. The host then
 stays until the registry has a later revision, or somebody resumes.
 
@@ -112,7 +113,8 @@ It is on record before anything is done, and goes on when you leave.` + aloneTex
 		{
 			Name: "run-once", Short: "ask the registry now, and wait for what comes of it",
 			Long: `The exit status is as that of -once: 0 when the newest revision is live, or how the
-deployment ended, or what is in the way.` + aloneText,
+deployment ended, or what is in the way. A person asks for it: it does not wait for a
+-window, as -once does.` + aloneText,
 			Examples: []string{"deploy-agent run-once -name web"},
 			Statuses: deploying, New: func() cli.Op { return &deployOp{place: place{s: s}, verb: "run-once"} },
 		},
@@ -130,7 +132,8 @@ the deployment that may follow.` + aloneText,
 const aloneText = `
 
 Where no agent runs, one runs for as long as this takes, with the settings that are
-given before the verb or as variables; -script has to be among them.`
+given before the verb or as variables; -script has to be among them, and so has -verify
+for a repair or run-once where what is live was deployed with checks.`
 
 // showOp is a verb that only shows.
 type showOp struct {
@@ -231,8 +234,8 @@ type holdOp struct {
 
 func (v *holdOp) Flags(fs *pflag.FlagSet) {
 	v.place.flags(fs)
-	fs.StringVar(&v.reason, "reason", "", "`text` that says why")
-	fs.StringVar(&v.until, "until", "", "`time` when it ends by itself, or how long it lasts, such as 2h; without it, when somebody resumes")
+	fs.StringVar(&v.reason, "reason", "", "`text` that says why; has to be given")
+	fs.StringVar(&v.until, "until", "", "`time` in UTC when it ends by itself, or how long it lasts, such as 2h; without it, when somebody resumes")
 }
 
 func (v *holdOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
@@ -285,6 +288,9 @@ func (v *deployOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 }
 
 // call is how a verb is called for this place.
-func (p *place) call(verb string) string {
-	return fmt.Sprintf("deploy-agent %s -dir %s", verb, console.Join([]string{p.at.dir}))
+func (p *place) call(verb string) string { return call(verb, p.at.dir) }
+
+// call is how a verb is called for the agent of a directory.
+func call(verb, dir string) string {
+	return fmt.Sprintf("deploy-agent %s -dir %s", verb, console.Join([]string{dir}))
 }

@@ -133,12 +133,15 @@ func (p *Program) call(ctx context.Context, o *IO, own *pflag.FlagSet, c Command
 	if errors.Is(err, pflag.ErrHelp) {
 		return p.commandPage(c).Text(o.Stdout)
 	}
+	name, hint := p.Name+" "+c.Name, ""
 	if err == nil && c.Args == "" && !c.Raw && len(rest) > 0 {
 		err = fmt.Errorf("unexpected argument %q", rest[0])
+		if f := fs.Lookup("name"); f != nil && !f.Changed {
+			hint = "if it is a name: -name " + console.Join(rest[:1])
+		}
 	}
-	name := p.Name + " " + c.Name
 	if err != nil {
-		return p.usage(name, &Error{Status: wire.Usage, Err: err})
+		return p.usage(name, &Error{Status: wire.Usage, Hint: hint, Err: err})
 	}
 	if !c.builtin {
 		if err := fromEnv(own, p.prefix(), o.Env); err != nil {

@@ -101,7 +101,7 @@ func TestCommandLines(t *testing.T) {
 		{"\x1b[31m", wire.Usage, "", "error: unknown command \"\\x1b[31m\"\nhint: run 'test-tool -h'\n"},
 		{"-adr x echo", wire.Usage, "", "error: unknown flag \"-adr\", the nearest is -addr\nhint: run 'test-tool -h'\n"},
 		{"echo -nmae x", wire.Usage, "", "error: unknown flag \"-nmae\", the nearest is -name\nhint: run 'test-tool echo -h'\n"},
-		{"bare x", wire.Usage, "", "error: unexpected argument \"x\"\nhint: run 'test-tool bare -h'\n"},
+		{"bare x", wire.Usage, "", "error: unexpected argument \"x\"\nhint: if it is a name: -name x\n"},
 		{"silent", wire.Conflict, "", ""},
 		{"lost", wire.NotFound, "", "error: no \\x1b[31mred\\nerror: forged\nhint: run 'test-tool echo'\n"},
 		{"help nothing", wire.Usage, "", "error: unknown command \"nothing\"\nhint: run 'test-tool help -h'\n"},

@@ -1,0 +1,32 @@
+package agentcmd
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"deploytools/agent"
+	"deploytools/atomic"
+	"deploytools/cmd/internal/cli"
+	"deploytools/registry/wire"
+)
+
+// Typed beside an agent that runs, -once is refused by its lock.
+func TestHintsOfVerbsNameVerbs(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		status wire.Status
+		hint   string
+	}{
+		{agent.ErrHeld, wire.NotNow, "deploy-agent resume -dir '/srv/the web' ends the hold"},
+		{agent.ErrRolledBack, wire.RolledBack, "mend it, then deploy-agent retry -dir '/srv/the web'; "},
+		{agent.ErrBroken, wire.Broken, ", then deploy-agent retry -dir '/srv/the web'"},
+		{agent.ErrNoRoot, wire.NotFound, "deploy-agent gc -dir '/srv/the web' -explain list the roots"},
+		{atomic.ErrLocked, wire.Conflict, "to the one that runs there the verbs speak: "},
+	} {
+		err := explainTo(fmt.Errorf("x: %w", test.err), func(verb string) string { return call(verb, "/srv/the web") })
+		if hint := cli.HintOf(err); cli.StatusOf(err) != test.status || !strings.Contains(hint, test.hint) || strings.Contains(hint, " -once") || strings.Contains(hint, "another -dir") {
+			t.Errorf("%v: status %d, hint %q", test.err, cli.StatusOf(err), hint)
+		}
+	}
+}
