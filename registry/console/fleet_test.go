@@ -57,7 +57,11 @@ func TestStatusOfEveryStanding(t *testing.T) {
 	if status != wire.Failed || stderr != "error: 8 of 10 hosts do not run what is wanted\n" {
 		t.Errorf("exit status %s, stderr %q", status, stderr)
 	}
-	golden(t, "status.txt", stdout+d.must("hosts"))
+	tables := stdout + d.must("hosts")
+	golden(t, "status.txt", tables)
+	if strings.Contains(tables, " \n") {
+		t.Errorf("blanks at the ends of lines:\n%s", tables)
+	}
 	stdout, stderr, status = d.run("status -json")
 	if status != wire.Failed || !strings.Contains(stdout, `"differing":8,"silent":7`) || !strings.Contains(stderr, `"status":1`) {
 		t.Errorf("status -json: exit status %s, stderr %q, stdout %s", status, stderr, stdout)
