@@ -122,7 +122,7 @@ func TestLogOfAHost(t *testing.T) {
 func TestForget(t *testing.T) {
 	d := newDesk(t).fleet()
 	before := d.state()
-	if out := d.must("forget f-moved -dry-run"); out != "dry run, nothing was changed: forgot 1 agents\n" || d.state() != before {
+	if out := d.must("forget f-moved -dry-run"); out != "dry run, nothing was changed: forgot 1 records of agents\n" || d.state() != before {
 		t.Errorf("dry run: %q", out)
 	}
 	d.must("forget f-moved -note 'its disk died'")
@@ -130,7 +130,7 @@ func TestForget(t *testing.T) {
 		t.Errorf("it is still there:\n%s", out)
 	}
 	e := d.entries()
-	if last := e[len(e)-1]; last.Name != "f-moved" || last.Result != "forgot 1 agents" || last.Note != "its disk died" {
+	if last := e[len(e)-1]; last.Name != "f-moved" || last.Result != "forgot 1 records of agents" || last.Note != "its disk died" {
 		t.Errorf("on record: %+v", last)
 	}
 	for line, want := range map[string]wire.Status{"forget f-moved": wire.NotFound, "forget": wire.Usage, "forget a b": wire.Usage, "forget -host a-same -instance none": wire.NotFound} {
