@@ -28,7 +28,7 @@ func (a *Agent) poll(ctx context.Context) error {
 		return err
 	}
 	a.heed(st)
-	a.waitForWindow("", time.Time{})
+	a.waitForWindow("", "", time.Time{})
 	if err := a.watchLink(st); err != nil {
 		return err
 	}

@@ -44,7 +44,10 @@ func ParseWindow(text string) (Window, error) {
 	if len(words) == 0 || len(words) > 2 {
 		return w, fmt.Errorf("should be [DAYS] HH:MM-HH:MM [ZONE], such as Mon-Fri 22:00-04:00")
 	}
-	from, to, _ := strings.Cut(words[0], "-")
+	from, to, ranged := strings.Cut(words[0], "-")
+	if !ranged {
+		return w, fmt.Errorf("%s has no end: should be such as %s-04:00", from, from)
+	}
 	var ok, ok2 bool
 	if w.from, ok = minutes(from); !ok || w.from == 24*60 {
 		return w, fmt.Errorf("%q should be a time from 00:00 to 23:59", from)
@@ -176,7 +179,7 @@ func (a *Agent) shut(c *wire.Configuration) (bool, error) {
 		a.asked = true
 		return false, nil
 	}
-	a.waitForWindow(fmt.Sprintf("revision %d waits: %v", c.Revision, err), until)
+	a.waitForWindow(fmt.Sprintf("revision %d waits: %v", c.Revision, err), fmt.Sprintf("revision %d waits: %v", c.Revision, ErrOutside), until)
 	a.say("want", "waits for its window", err.Error(), "revision", c.Revision, "reason", err.Error())
 	if a.result == nil {
 		a.result = fmt.Errorf("configuration %q, revision %d: %w", a.o.Name, c.Revision, err)
@@ -184,8 +187,9 @@ func (a *Agent) shut(c *wire.Configuration) (bool, error) {
 	return true, nil
 }
 
-// waitForWindow notes what waits, for those who look; "": nothing.
-func (a *Agent) waitForWindow(text string, until time.Time) {
+// waitForWindow notes what waits, for those who look; "": nothing. short is the
+// same for where the time is told besides.
+func (a *Agent) waitForWindow(text, short string, until time.Time) {
 	a.shutTo = text
-	a.show(func(p *present) { p.shut, p.opens = text, until.UTC() })
+	a.show(func(p *present) { p.shut, p.opens = short, until.UTC() })
 }

@@ -24,6 +24,13 @@ func TestParseWindowRefuses(t *testing.T) {
 	}
 }
 
+func TestWindowWithoutAnEndIsSaid(t *testing.T) {
+	_, err := ParseWindow("Mon-Fri 09:00")
+	if err == nil || err.Error() != "09:00 has no end: should be such as 09:00-04:00" {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestWindowIsOpen(t *testing.T) {
 	at := func(text string) time.Time {
 		when, err := time.Parse("2006-01-02 15:04:05 -0700", text)
@@ -127,6 +134,11 @@ func TestNothingNewBeginsOutsideOfTheWindow(t *testing.T) {
 		pass(time.Minute)
 		if want := "revision 2 waits: outside of the window until Sat 2000-01-01 22:00 UTC"; !strings.Contains(status(), want) {
 			t.Errorf("status %q, want %q in it", status(), want)
+		}
+		for _, b := range h.agent.Status().Blocks {
+			if b.Kind == BlockWindow && (b.Text != "revision 2 waits: outside of the window" || b.Until.IsZero()) {
+				t.Errorf("%+v: the time should be told once", b)
+			}
 		}
 		pass(11*time.Hour + 57*time.Minute)
 		h.wantLive("v1")

@@ -24,7 +24,8 @@ func TestDocsCommandLine(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Command line\n\nGenerated from the programs: run `" + mend + "`.\n\n" +
 		"A flag has one dash or two, and its value follows as `-name value` or `-name=value`; `--` ends the flags.\n" +
-		"An environment variable sets a flag that the command line does not. Results go to stdout, `error:` and `hint:` lines to stderr.\n\n" +
+		"An environment variable sets a flag that the command line does not; one without a value is as good as none,\n" +
+		"but where the flag says what empty means. Results go to stdout, `error:` and `hint:` lines to stderr.\n\n" +
 		statusTable() + "\n")
 	for _, p := range programs() {
 		if err := p.Markdown(&b); err != nil {

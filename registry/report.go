@@ -191,9 +191,9 @@ func (r *Registry) Forget(ctx context.Context, a Act, host, configuration, insta
 			}
 			now := found[:min(len(found), forgetPerUpdate)]
 			left = len(found) - len(now)
-			did := done{name: host, what: fmt.Sprintf("forgot %d agents", len(found))}
+			did := done{name: host, what: fmt.Sprintf("forgot %d records of agents", len(found))}
 			if left > 0 && !a.DryRun { // later steps would be like this one
-				did.what = fmt.Sprintf("forgot %d of %d agents", len(now), len(found))
+				did.what = fmt.Sprintf("forgot %d of %d records of agents", len(now), len(found))
 			}
 			return did, errors.Join(forget(tx, now), unsee(tx, host, now))
 		})

@@ -290,7 +290,7 @@ func TestForgetIsOnRecord(t *testing.T) {
 	dry := act
 	dry.DryRun = true
 	before := w.records(t)
-	if what, err := r.Forget(t.Context(), dry, "web1", "", ""); err != nil || what != "forgot 73 agents" || fmt.Sprint(w.records(t)) != fmt.Sprint(before) {
+	if what, err := r.Forget(t.Context(), dry, "web1", "", ""); err != nil || what != "forgot 73 records of agents" || fmt.Sprint(w.records(t)) != fmt.Sprint(before) {
 		t.Errorf("dry run: %q, %v", what, err)
 	}
 	narrow := act
@@ -305,7 +305,7 @@ func TestForgetIsOnRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := audit(t, r, registry.AuditFilter{})[entries:]
-	if len(made) != 3 || made[0].Result != "forgot 30 of 70 agents" || made[2].Result != "forgot 10 agents" || made[0].Name != "web1" {
+	if len(made) != 3 || made[0].Result != "forgot 30 of 70 records of agents" || made[2].Result != "forgot 10 records of agents" || made[0].Name != "web1" {
 		t.Errorf("on record: %+v", made)
 	}
 	if got := stand(hosts(t, r, "", "")); got != "web1/db/i1:same web10/db/i1:same" {

@@ -168,7 +168,7 @@ func TestNotesAreShown(t *testing.T) {
 	d := newDesk(t).walk()
 	d.must("addver -name code -version v02 -hash " + d.upload("x").String() + " -meta commit=1f3a9c7 -meta ci='build 812' -note 'logins work again'")
 	d.must("bumpconf -name project1 -component code -note 'as planned'")
-	if got, want := d.must("history -name project1"), "   code v01 -> v02   as planned   \n"; !strings.Contains(got, want) {
+	if got, want := d.must("history -name project1"), "   code v01 -> v02   as planned\n"; !strings.Contains(got, want) {
 		t.Errorf("history: got\n%s\nwant in it %q", got, want)
 	}
 	if got, want := d.must("showconf -name project1 -v"), "\nNote:\tas planned\n\n"; !strings.Contains(got, want) {

@@ -23,6 +23,37 @@ func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // behind the last: as the original tool set did.
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 3, ' ', 0) }
 
+// ownTable is table for what the original tool set did not have: nothing stands
+// behind the last cell of a line.
+func ownTable(w io.Writer) *tabwriter.Writer { return table(&trimmed{w: w}) }
+
+// trimmed writes without the blanks at the ends of lines.
+type trimmed struct {
+	w      io.Writer
+	blanks int // that came and were not written yet
+}
+
+func (t *trimmed) Write(p []byte) (int, error) {
+	var out []byte
+	for _, c := range p {
+		switch c {
+		case ' ':
+			t.blanks++
+			continue
+		case '\n':
+			t.blanks = 0
+		}
+		for ; t.blanks > 0; t.blanks-- {
+			out = append(out, ' ')
+		}
+		out = append(out, c)
+	}
+	if _, err := t.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // nameList is a list of names, one a line.
 type nameList struct {
 	Schema Schema   `json:"schema"`

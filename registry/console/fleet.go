@@ -52,7 +52,7 @@ What a host says is its own word: a key speaks for its own host and configuratio
 		{
 			Name: "forget", Short: "forget a host that is gone", Args: "[HOST]", Role: registry.Admin, Reach: OwnConfigurations, Mutates: true,
 			Long: `Drops what the host's agents have told, about all configurations that your key may change, or
-about one. A host whose agent still runs is back within a minute. To keep it out, take its key out
+about one: a record for each agent and configuration. A host whose agent still runs is back within a minute. To keep it out, take its key out
 of the file of keys.`,
 			Examples: []string{"forget web1"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(forgetOp) },

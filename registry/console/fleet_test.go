@@ -58,7 +58,11 @@ func TestStatusOfEveryStanding(t *testing.T) {
 	if status != wire.Failed || stderr != "error: 8 of 10 hosts do not run what is wanted\n" {
 		t.Errorf("exit status %s, stderr %q", status, stderr)
 	}
-	golden(t, "status.txt", stdout+d.must("hosts"))
+	tables := stdout + d.must("hosts")
+	golden(t, "status.txt", tables)
+	if strings.Contains(tables, " \n") {
+		t.Errorf("blanks at the ends of lines:\n%s", tables)
+	}
 	stdout, stderr, status = d.run("status -json")
 	if status != wire.Failed || !strings.Contains(stdout, `"differing":8,"silent":7`) || !strings.Contains(stderr, `"status":1`) {
 		t.Errorf("status -json: exit status %s, stderr %q, stdout %s", status, stderr, stdout)
@@ -119,7 +123,7 @@ func TestLogOfAHost(t *testing.T) {
 func TestForget(t *testing.T) {
 	d := newDesk(t).fleet()
 	before := d.state()
-	if out := d.must("forget f-moved -dry-run"); out != "dry run, nothing was changed: forgot 1 agents\n" || d.state() != before {
+	if out := d.must("forget f-moved -dry-run"); out != "dry run, nothing was changed: forgot 1 records of agents\n" || d.state() != before {
 		t.Errorf("dry run: %q", out)
 	}
 	d.must("forget f-moved -note 'its disk died'")
@@ -127,7 +131,7 @@ func TestForget(t *testing.T) {
 		t.Errorf("it is still there:\n%s", out)
 	}
 	e := d.entries()
-	if last := e[len(e)-1]; last.Name != "f-moved" || last.Result != "forgot 1 agents" || last.Note != "its disk died" {
+	if last := e[len(e)-1]; last.Name != "f-moved" || last.Result != "forgot 1 records of agents" || last.Note != "its disk died" {
 		t.Errorf("on record: %+v", last)
 	}
 	for line, want := range map[string]wire.Status{"forget f-moved": wire.NotFound, "forget": wire.Usage, "forget a b": wire.Usage, "forget -host a-same -instance none": wire.NotFound} {

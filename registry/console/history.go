@@ -34,7 +34,7 @@ type revisionRow struct {
 }
 
 func (h history) Text(w io.Writer) error {
-	t := table(w)
+	t := ownTable(w)
 	for _, r := range h.Revisions {
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t", r.Revision, timeText(r.Changed), r.By, r.What)
 		if r.Note != "" {

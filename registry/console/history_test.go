@@ -21,12 +21,12 @@ func (d *desk) story() *desk {
 
 func TestHistory(t *testing.T) {
 	d := newDesk(t).story()
-	const want = "6   2026-11-21T18:11:00Z   ann@desk   rolled back to revision 4                    \n" +
-		"5   2026-11-21T18:10:00Z   ann@desk   deleted                                      \n" +
-		"4   2026-11-21T18:09:00Z   ann@desk   replaced                                     \n" +
-		"3   2026-11-21T18:08:00Z   ann@desk   replaced                                     \n" +
-		"2   2026-11-21T18:07:00Z   ann@desk   code v01 -> v00, config v01 -> v02           \n" +
-		"1   2026-11-21T18:06:00Z   ann@desk   created                                      \n"
+	const want = "6   2026-11-21T18:11:00Z   ann@desk   rolled back to revision 4\n" +
+		"5   2026-11-21T18:10:00Z   ann@desk   deleted\n" +
+		"4   2026-11-21T18:09:00Z   ann@desk   replaced\n" +
+		"3   2026-11-21T18:08:00Z   ann@desk   replaced\n" +
+		"2   2026-11-21T18:07:00Z   ann@desk   code v01 -> v00, config v01 -> v02\n" +
+		"1   2026-11-21T18:06:00Z   ann@desk   created\n"
 	if got := d.must("history -name project1"); squeeze(got) != squeeze(want) {
 		t.Errorf("history: got\n%s\nwant\n%s", got, want)
 	}

@@ -99,7 +99,7 @@ func (r *hostRow) add(h registry.Host, now time.Time) {
 
 // Text shows an agent on a line.
 func (l hostList) Text(w io.Writer) error {
-	t := table(w)
+	t := ownTable(w)
 	for _, h := range l.Hosts {
 		var all []string
 		for _, c := range h.Configurations {
@@ -250,7 +250,7 @@ func matter(h registry.Host) string {
 
 // Text shows a host on a line.
 func (f fleetStatus) Text(w io.Writer) error {
-	t := table(w)
+	t := ownTable(w)
 	for _, r := range f.Hosts {
 		since := "-"
 		if !r.Since.IsZero() {

@@ -104,6 +104,9 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 		if deploysItself(c.Dir) {
 			all[i].Hook.Rescue = s.args
 		}
+		if path := c.Hook.NotifyScript; path != "" && agent.CheckProgram(path) != nil {
+			log.Warn("program of -notify cannot be started", "configuration", c.Name, "error", agent.CheckProgram(path), "hint", notifyHint)
+		}
 	}
 	members := assemble(ctx, all, connection, log)
 	for _, m := range members {

@@ -3,6 +3,7 @@ package agentcmd
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,10 +76,13 @@ func (s *settings) part(text string) (*settings, error) {
 	if err != nil {
 		return nil, cli.Usage("-settings %s: %w", file, err)
 	}
+	if unknown := cli.UnknownVariables(s.set, envPrefix, maps.Keys(vars)); len(unknown) > 0 {
+		return nil, cli.Usage("-settings %s: %w", file, errors.Join(unknown...))
+	}
 	var part settings
 	set := pflag.NewFlagSet(s.set.Name(), pflag.ContinueOnError)
 	part.flags(set)
-	err = cli.Overlay(set, s.set, envPrefix, func(v string) string { return vars[v] }, ofTheAgent...)
+	err = cli.Overlay(set, s.set, envPrefix, lookup(vars), ofTheAgent...)
 	if err == nil {
 		err = cli.ExpandFiles(set, nameHere, name)
 	}
@@ -100,6 +104,11 @@ func (s *settings) part(text string) (*settings, error) {
 
 // envPrefix begins the names of our variables.
 const envPrefix = "DEPLOY_AGENT"
+
+// lookup returns what asks for one of the variables.
+func lookup(vars map[string]string) func(name string) (value string, set bool) {
+	return func(name string) (string, bool) { value, set := vars[name]; return value, set }
+}
 
 // readEnvironment reads the variables of one configuration. It may have none.
 func readEnvironment(file string) (map[string]string, error) {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/pflag"
@@ -94,7 +96,7 @@ func (d *diagnosis) Text(w io.Writer) error {
 
 func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	d := &diagnosis{}
-	s, err := v.settings()
+	s, vars, err := v.settings()
 	var all []agent.Options
 	if err == nil {
 		all, err = s.configurations()
@@ -103,6 +105,7 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		d.fail("settings", cmp.Or(cli.HintOf(err), "give what the agent is given; -env reads the variables of a unit"), "%v", err)
 	} else {
 		d.ok("settings", "configurations: %d", len(all))
+		d.variables(s, vars, o)
 		d.clock()
 		d.registry(ctx, s, all, o)
 		for _, c := range all {
@@ -119,24 +122,36 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	return nil
 }
 
-// settings returns those of the program, with the variables of -env.
-func (v *doctorOp) settings() (*settings, error) {
+// settings returns those of the program, with the variables of -env, and those.
+func (v *doctorOp) settings() (*settings, map[string]string, error) {
 	vars := map[string]string{}
 	for _, file := range v.env {
 		b, err := os.ReadFile(file)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		more, err := parseEnvironment(string(b))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return nil, nil, fmt.Errorf("%s: %w", file, err)
 		}
-		for name, value := range more {
-			vars[name] = value
-		}
+		maps.Copy(vars, more)
 	}
 	s := &settings{}
 	fs := pflag.NewFlagSet(v.s.set.Name(), pflag.ContinueOnError)
 	s.flags(fs)
-	return s, cli.Overlay(fs, v.s.set, envPrefix, func(name string) string { return vars[name] })
+	return s, vars, cli.Overlay(fs, v.s.set, envPrefix, lookup(vars))
+}
+
+// variables looks for those that nothing reads, of -env and of the environment.
+func (d *diagnosis) variables(s *settings, vars map[string]string, o *cli.IO) {
+	all := maps.Clone(vars)
+	if o.Environ != nil {
+		for _, v := range o.Environ() {
+			name, value, _ := strings.Cut(v, "=")
+			all[name] = value
+		}
+	}
+	for _, err := range cli.UnknownVariables(s.set, envPrefix, maps.Keys(all)) {
+		d.warn("settings", "mend its name, or take it out: the agent does not read it", "%v", err)
+	}
 }

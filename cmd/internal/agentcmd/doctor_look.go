@@ -16,6 +16,7 @@ import (
 
 	"deploytools/agent"
 	"deploytools/cmd/internal/cli"
+	"deploytools/cmd/internal/ops"
 	"deploytools/registry/wire"
 )
 
@@ -107,7 +108,7 @@ func (d *diagnosis) host(ctx context.Context, o agent.Options) {
 		d.abilities(o.Name, dir)
 	}
 	for _, p := range []struct{ flag, path string }{
-		{"-script", o.Hook.Script}, {"-check-script", o.Hook.CheckScript}, {"-remove-script", o.Hook.RemoveScript}, {"-notify", o.Hook.NotifyScript},
+		{"-script", o.Hook.Script}, {"-check-script", o.Hook.CheckScript}, {"-remove-script", o.Hook.RemoveScript},
 	} {
 		if p.path == "" {
 			continue
@@ -117,6 +118,13 @@ func (d *diagnosis) host(ctx context.Context, o agent.Options) {
 			continue
 		}
 		d.ok(o.Name, "%s %s", p.flag, p.path)
+	}
+	if path := o.Hook.NotifyScript; path != "" {
+		if err := agent.CheckProgram(path); err != nil {
+			d.warn(o.Name, notifyHint, "-notify %v", err)
+		} else {
+			d.ok(o.Name, "-notify %s", path)
+		}
 	}
 	if n := len(o.Verify.Checks); n == 0 {
 		d.warn(o.Name, "give -verify: a version that does not work is found out and taken back", "no checks: what is deployed is never verified")
@@ -187,7 +195,14 @@ func (d *diagnosis) unit(ctx context.Context, name string) {
 	}
 }
 
+// notifyHint says what to do about a program of -notify that cannot be started.
+const notifyHint = "mend it: nobody is told until then"
+
 func (d *diagnosis) http(addr string) {
+	if err := ops.CheckLocal(addr); addr != "" && err != nil {
+		d.fail("-http", "give localhost:port or the path of a socket: the agent does not start with this", "%s: %v", addr, err)
+		return
+	}
 	if strings.HasPrefix(addr, "/") && len(addr) > len(unix.RawSockaddrUnix{}.Path)-1 {
 		d.fail("-http", "choose a shorter path", "%s: a socket's path has at most %d bytes", addr, len(unix.RawSockaddrUnix{}.Path)-1)
 	}

@@ -84,11 +84,11 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&s.repair, "repair", false, "with -once: deploy what is live once more, into a fresh root, as when somebody has modified it")
 	fs.BoolVar(&s.dryRun, "dry-run", false, "fetch, unpack and check what is new, but do not switch")
 	fs.StringVar(&s.script, "script", "./deploy.sh", "`program` that makes a root live; empty is none: switching the link is enough")
-	fs.StringVar(&s.checkScript, "check-script", "", "`program` that looks at a root before the switch; exit status 75 means not now")
-	fs.StringVar(&s.removeScript, "remove-script", "", "`program` that takes a first deployment off the host when it fails")
-	fs.StringVar(&s.notify, "notify", "", "`program` that tells a person when something is wrong here, and when it is over; it has a minute, and nothing waits for it")
+	fs.StringVar(&s.checkScript, "check-script", "", "`program` that looks at a root before the switch; exit status 75 means not now; empty is none")
+	fs.StringVar(&s.removeScript, "remove-script", "", "`program` that takes a first deployment off the host when it fails; empty is none")
+	fs.StringVar(&s.notify, "notify", "", "`program` that tells a person when something is wrong here, and when it is over; it has a minute, and nothing waits for it; empty is none")
 	fs.DurationVar(&s.hookTimeout, "hook-timeout", 10*time.Minute, "`time` that a program may take")
-	fs.StringVar(&s.hookUser, "hook-user", "", "`user[:group]` that the programs run as, with nothing that this user has not; needs root")
+	fs.StringVar(&s.hookUser, "hook-user", "", "`user[:group]` that the programs run as, with nothing that this user has not; needs root; empty is none")
 	fs.StringArrayVar(&s.checks, "verify", nil, "`check` after a deployment, such as type=tls,addr=localhost:443,cert=etc/site.pem; may be repeated, one a line in the variable")
 	fs.IntVar(&s.successes, "successes", spec.DefaultSuccesses, "`number` of times in a row that every check has to pass")
 	fs.DurationVar(&s.total, "verify-total", spec.DefaultTotal, "`time` that the checks have until they pass")
@@ -104,11 +104,14 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&s.links, "link", nil, "`component` whose files nobody ever writes to, on this host: roots share those that have not changed by hard links; may be repeated, or be several with commas")
 	layerflags.Define(fs, &s.layers)
 	fs.StringVar(&s.http, "http", "", "`address` to show health, version and metrics on, over HTTP without authorization: localhost:port or the path of a socket; empty is nowhere")
-	fs.StringVar(&s.metricsFile, "metrics-file", "", "`file` to write the metrics to, for node_exporter's textfile collector: its name should end with .prom")
+	fs.StringVar(&s.metricsFile, "metrics-file", "", "`file` to write the metrics to, for node_exporter's textfile collector: its name should end with .prom; empty is none")
 	fs.StringVar(&s.logFormat, "log-format", cli.LogText, "`format` of the log: text or json")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log more")
 	for _, name := range []string{"known-hosts", "key", "dir", "settings", "state", "script", "check-script", "remove-script", "notify", "metrics-file"} {
 		cli.FileFlag(fs, name)
+	}
+	for _, name := range []string{"state", "script", "check-script", "remove-script", "notify", "hook-user", "max-bytes", "min-free", "http", "metrics-file"} {
+		cli.EmptyFlag(fs, name)
 	}
 	cli.EnvAlias(fs, "fp", "DEPLOY_AGENT_FINGERPRINT")
 }

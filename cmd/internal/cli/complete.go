@@ -183,7 +183,7 @@ func (p *Program) suggest(ctx context.Context, o *IO, u unfinished) []string {
 		return nil
 	}
 	own := p.flagSet()
-	if console.ParseFlags(own, u.words[:u.at], false) != nil || fromEnv(own, p.prefix(), o.Env) != nil {
+	if console.ParseFlags(own, u.words[:u.at], false) != nil || fromEnv(own, p.prefix(), o.lookup) != nil {
 		return nil
 	}
 	return lines(u.word, p.Suggest(ctx, o, u.words[u.at:], u.word), false)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -69,7 +70,7 @@ func (h *helpOp) Run(_ context.Context, o *IO, args []string) error {
 	}
 	word := strings.Join(args, " ")
 	if near := console.Nearest(word, h.p.names()); near != "" {
-		return Usage("unknown command %q, the nearest is %s", word, near)
+		return WithHint(Usage("unknown command %q, the nearest is %s", word, near), fmt.Sprintf("run '%s help %s'", h.p.Name, near))
 	}
-	return Usage("unknown command %q", word)
+	return WithHint(Usage("unknown command %q", word), fmt.Sprintf("run '%s help'", h.p.Name))
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"golang.org/x/term"
@@ -16,11 +17,20 @@ type IO struct {
 	Stdout, Stderr io.Writer
 	// Env returns an environment variable, or nothing when it is not set.
 	Env func(name string) string
+	// Environ returns all variables, as NAME=VALUE. It may be nil: then a
+	// variable without a value is as one that is not set.
+	Environ func() []string
 }
 
 // OS returns the streams and the environment of this process.
 func OS() *IO {
-	return &IO{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Getenv}
+	return &IO{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Getenv, Environ: os.Environ}
+}
+
+// lookup returns an environment variable, and whether it is set.
+func (o *IO) lookup(name string) (value string, set bool) {
+	value = o.Env(name)
+	return value, value != "" || o.Environ != nil && slices.Contains(o.Environ(), name+"=")
 }
 
 // Exit runs main with the arguments, streams and signals of this process and

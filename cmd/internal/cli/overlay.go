@@ -10,7 +10,7 @@ import (
 // have the same flags; those of base are set already. What the command line said
 // counts most, then variables as env has them for this part, then the rest of
 // base. Flags of own are the whole program's: a variable for one is an error.
-func Overlay(fs, base *pflag.FlagSet, prefix string, env func(string) string, own ...string) error {
+func Overlay(fs, base *pflag.FlagSet, prefix string, env func(string) (string, bool), own ...string) error {
 	var err error
 	take := func(f *pflag.Flag, wanted bool) {
 		to := fs.Lookup(f.Name)
@@ -21,7 +21,7 @@ func Overlay(fs, base *pflag.FlagSet, prefix string, env func(string) string, ow
 	base.VisitAll(func(f *pflag.Flag) { take(f, f.Annotations[annotationSet] == nil) })
 	for _, name := range own {
 		for _, v := range variables(prefix, base.Lookup(name)) {
-			if env(v) != "" {
+			if value, _ := env(v); value != "" {
 				return Usage("variable %s: is for the whole program, not for a part of it", v)
 			}
 		}

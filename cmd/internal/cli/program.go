@@ -95,7 +95,7 @@ func (p *Program) run(ctx context.Context, args []string, o *IO) error {
 	if err := p.refuse(words); err != nil {
 		return p.usage(p.Name, err)
 	}
-	if err := fromEnv(fs, p.prefix(), o.Env); err != nil {
+	if err := fromEnv(fs, p.prefix(), o.lookup); err != nil {
 		return p.usage(p.Name, err)
 	}
 	return p.usage(p.Name, p.Run(ctx, o, words))
@@ -144,7 +144,7 @@ func (p *Program) call(ctx context.Context, o *IO, own *pflag.FlagSet, c Command
 		return p.usage(name, &Error{Status: wire.Usage, Hint: hint, Err: err})
 	}
 	if !c.builtin {
-		if err := fromEnv(own, p.prefix(), o.Env); err != nil {
+		if err := fromEnv(own, p.prefix(), o.lookup); err != nil {
 			return p.usage(p.Name, err)
 		}
 	}

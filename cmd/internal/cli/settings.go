@@ -1,16 +1,21 @@
 package cli
 
 import (
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"deploytools/registry/console"
 )
 
 // Annotations that this package puts on flags.
 const (
-	annotationEnv  = "cli:env"  // further environment variables
-	annotationFile = "cli:file" // the value is a file name
-	annotationSet  = "cli:set"  // the value comes from an environment variable
+	annotationEnv   = "cli:env"   // further environment variables
+	annotationFile  = "cli:file"  // the value is a file name
+	annotationSet   = "cli:set"   // the value comes from an environment variable
+	annotationEmpty = "cli:empty" // a variable without a value counts
 )
 
 // EnvAlias names further environment variables that set the flag, for those
@@ -22,6 +27,12 @@ func EnvAlias(fs *pflag.FlagSet, flag string, names ...string) {
 // FileFlag says that the flag's value is the name of a file, for completion.
 func FileFlag(fs *pflag.FlagSet, flag string) {
 	annotate(fs, flag, annotationFile, []string{"true"})
+}
+
+// EmptyFlag says that the empty value of the flag has a meaning of its own, so
+// that a variable without a value gives it. Its text should say which.
+func EmptyFlag(fs *pflag.FlagSet, flag string) {
+	annotate(fs, flag, annotationEmpty, []string{"true"})
 }
 
 func annotate(fs *pflag.FlagSet, flag, key string, values []string) {
@@ -39,16 +50,16 @@ func variables(prefix string, f *pflag.Flag) []string {
 
 // fromEnv sets each flag that the command line left alone from its environment
 // variables: flag, then variable, then default. A variable without a value is
-// as good as none.
-func fromEnv(fs *pflag.FlagSet, prefix string, env func(string) string) error {
+// as good as none, but for an EmptyFlag.
+func fromEnv(fs *pflag.FlagSet, prefix string, env func(string) (string, bool)) error {
 	var err error
 	fs.VisitAll(func(f *pflag.Flag) {
 		if f.Changed || err != nil {
 			return
 		}
 		for _, name := range variables(prefix, f) {
-			value := env(name)
-			if value == "" {
+			value, set := env(name)
+			if !set || value == "" && f.Annotations[annotationEmpty] == nil {
 				continue
 			}
 			if e := f.Value.Set(value); e != nil {
@@ -60,4 +71,28 @@ func fromEnv(fs *pflag.FlagSet, prefix string, env func(string) string) error {
 		}
 	})
 	return err
+}
+
+// UnknownVariables returns what is wrong with each of the names that begins as
+// the variables of fs do, and is none of them.
+func UnknownVariables(fs *pflag.FlagSet, prefix string, names iter.Seq[string]) []error {
+	var known []string
+	fs.VisitAll(func(f *pflag.Flag) { known = append(known, variables(prefix, f)...) })
+	var errs []error
+	for _, name := range slices.Sorted(names) {
+		if !strings.HasPrefix(name, prefix+"_") || slices.Contains(known, name) {
+			continue
+		}
+		short := make([]string, len(known)) // what all have in common makes none alike
+		for i, k := range known {
+			short[i] = strings.TrimPrefix(k, prefix+"_")
+		}
+		near := console.Nearest(strings.TrimPrefix(name, prefix+"_"), short)
+		if near == "" {
+			errs = append(errs, Usage("variable %s: there is no such setting", name))
+			continue
+		}
+		errs = append(errs, Usage("variable %s: there is no such setting, the nearest is %s_%s", name, prefix, near))
+	}
+	return errs
 }

@@ -179,7 +179,9 @@ func (p *put) upload(ctx context.Context, check *checking, d digest.Digest) erro
 // file was written meanwhile; nobody else has hashed what was sent.
 func (p *put) add(ctx context.Context, line string) error {
 	var stdout, stderr head
-	status, err := p.c.Exec(ctx, line, nil, io.MultiWriter(p.o.Stdout, &stdout), io.MultiWriter(p.o.Stderr, &stderr))
+	status, err := ordered(p.o, func(out, errs io.Writer) (wire.Status, error) {
+		return p.c.Exec(ctx, line, nil, io.MultiWriter(out, &stdout), io.MultiWriter(errs, &stderr))
+	})
 	if err == nil && status != wire.OK && lacks(stdout, stderr) {
 		return p.changed()
 	}

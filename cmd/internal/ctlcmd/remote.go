@@ -76,7 +76,9 @@ func (r *remote) run(ctx context.Context, o *cli.IO, words []string, stdin io.Re
 		return err
 	}
 	defer c.Close()
-	return r.ended(c.Exec(ctx, console.Join(words), stdin, o.Stdout, o.Stderr))
+	return r.ended(ordered(o, func(stdout, stderr io.Writer) (wire.Status, error) {
+		return c.Exec(ctx, console.Join(words), stdin, stdout, stderr)
+	}))
 }
 
 // ended turns the end of a command into an error. The command itself has told
