@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,7 @@ func TestHookThatRestartsNothingIsTakenBack(t *testing.T) {
 	if err := h.runReal(t.Context()); err != nil || h.agent.Record().Live.Verification != Verified {
 		t.Fatalf("Run = %v\n%s", err, h.logged)
 	}
+	time.Sleep(50 * time.Millisecond) // the kernel tells when a process began in steps of 10 ms
 	must(os.WriteFile(h.dir+"/lazy", nil, 0o600))
 	h.src.put("v2", service("2"))
 	if err := h.runReal(t.Context()); !errors.Is(err, ErrRolledBack) || h.live() != "v1" {
