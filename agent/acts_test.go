@@ -550,9 +550,10 @@ func TestRollbackSaidTwiceIsOneRollback(t *testing.T) {
 		bubble(t, func(t *testing.T, h *host) {
 			h.versions(2)
 			h.o.Hook.CheckScript = "./check.sh"
-			busy := true
+			var busy atomic.Bool
+			busy.Store(true)
 			h.hooks.exit = func(env map[string]string) int {
-				return map[bool]int{true: 75}[busy && env["DEPLOY_PHASE"] == "check"]
+				return map[bool]int{true: 75}[busy.Load() && env["DEPLOY_PHASE"] == "check"]
 			}
 			stop := h.serve()
 			defer stop()
@@ -565,7 +566,7 @@ func TestRollbackSaidTwiceIsOneRollback(t *testing.T) {
 			if r := h.agent.Record(); r.Deployment == nil || !r.Deployment.ByHand || r.Wanted != "" {
 				t.Errorf("rollback -to %q gave the rollback up: %+v", to, r.Last)
 			}
-			busy = false
+			busy.Store(false)
 			pass(time.Hour)
 			if out := <-second; !errors.Is(out.Err, ErrNotNow) || h.live() != "v1" || h.agent.Record().Seq != 3 {
 				t.Errorf("%v, %q is live after %d deployments", out.Err, h.live(), h.agent.Record().Seq)
