@@ -67,13 +67,7 @@ func TestUnpackingGoesOnOverACut(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		layer := large()
 		h.src.put("v1", layer)
-		h.src.fetch = func(_ digest.Digest, offset int64, w io.Writer) error {
-			end := min(offset+1<<20, int64(len(layer)))
-			if _, err := w.Write(layer[offset:end]); err != nil || end == int64(len(layer)) {
-				return err
-			}
-			return wire.ErrUnreachable
-		}
+		h.src.fetch = inParts(layer, 1<<20)
 		stop := h.serve()
 		pass(time.Hour)
 		stop()
@@ -231,9 +225,7 @@ func TestDamagedPartOfALayerIsFetchedAnew(t *testing.T) {
 // There is room for the layer and its root, but not for a second root: what was
 // unpacked before a cut is not in the way of the next try.
 func TestRoomTakenAheadIsNotCountedTwice(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	needsRoot(t)
 	bubble(t, func(t *testing.T, h *host) {
 		h.dir = t.TempDir()
 		h.o.Dir = h.dir
@@ -243,13 +235,7 @@ func TestRoomTakenAheadIsNotCountedTwice(t *testing.T) {
 		c := h.src.put("v1", layer)
 		c.Layers[0].Unpacked, c.Layers[0].Entries = 4<<20, 3
 		h.src.announce(c)
-		h.src.fetch = func(_ digest.Digest, offset int64, w io.Writer) error {
-			end := min(offset+3<<20, int64(len(layer)))
-			if _, err := w.Write(layer[offset:end]); err != nil || end == int64(len(layer)) {
-				return err
-			}
-			return wire.ErrUnreachable
-		}
+		h.src.fetch = inParts(layer, 3<<20)
 		stop := h.serve()
 		pass(time.Hour)
 		stop()
@@ -257,4 +243,15 @@ func TestRoomTakenAheadIsNotCountedTwice(t *testing.T) {
 			t.Errorf("%q is live\n%s", h.live(), h.logged)
 		}
 	})
+}
+
+// inParts is a line that is cut after so many bytes of the layer.
+func inParts(layer []byte, step int64) func(digest.Digest, int64, io.Writer) error {
+	return func(_ digest.Digest, offset int64, w io.Writer) error {
+		end := min(offset+step, int64(len(layer)))
+		if _, err := w.Write(layer[offset:end]); err != nil || end == int64(len(layer)) {
+			return err
+		}
+		return wire.ErrUnreachable
+	}
 }

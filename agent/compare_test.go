@@ -96,9 +96,7 @@ func TestCompareNamesWhatDiffers(t *testing.T) {
 }
 
 func TestCompareOwner(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("changing an owner needs root")
-	}
+	needsRoot(t)
 	dir, m := tree(t)
 	must(os.Lchown(dir+"/link", 12, 34))
 	if got := compared(t, dir, m, How{}); got != nil {

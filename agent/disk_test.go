@@ -267,9 +267,7 @@ func (h *host) copiedOptions() *Agent {
 }
 
 func TestFullDiskStaysAndLeavesNoTree(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	needsRoot(t)
 	h := newHost(t, newFakeRegistry())
 	h.dir = t.TempDir()
 	h.o.Dir, h.o.Poll = h.dir, Poll{Interval: time.Millisecond, MaxWait: time.Millisecond}

@@ -59,9 +59,7 @@ func TestUserIsWhatTheFilesSay(t *testing.T) {
 // stranger is nobody's user, in two groups.
 func stranger(t *testing.T) *User {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	needsRoot(t)
 	return &User{Name: "stranger", Home: "/nowhere", Shell: "/bin/false", UID: 54321, GID: 54322, Groups: []uint32{54322, 54323}}
 }
 

@@ -222,3 +222,15 @@ func bubble(t *testing.T, f func(t *testing.T, h *host)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { f(t, newHost(t, newFakeRegistry())) })
 }
+
+// needsRoot skips the test for whoever is not root. CI is, and fails.
+func needsRoot(t testing.TB) {
+	t.Helper()
+	switch {
+	case os.Geteuid() == 0:
+	case os.Getenv("CI") != "":
+		t.Fatal("CI should run this as root")
+	default:
+		t.Skip("needs root")
+	}
+}

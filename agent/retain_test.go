@@ -197,9 +197,7 @@ func TestLimitsOfSpace(t *testing.T) {
 }
 
 func TestFreeSpaceIsKept(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	needsRoot(t)
 	h := newHost(t, newFakeRegistry())
 	h.dir = t.TempDir()
 	h.o.Dir, h.o.Poll = h.dir, Poll{Interval: time.Millisecond}
@@ -263,9 +261,7 @@ func TestProcessesThatUseARoot(t *testing.T) {
 // A root that was bound elsewhere, or that only a process with mounts of its own
 // sees, is in use.
 func TestMountsUseARoot(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	needsRoot(t)
 	const id = "000001-0123456789ab"
 	for how, script := range map[string]string{
 		"itself bound":    "mount --bind roots/" + id + " mnt && echo bound && exec sleep 1000",

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -51,9 +50,7 @@ func TestRoomIsLookedForBeforeAnythingIsWritten(t *testing.T) {
 }
 
 func TestRoomForRealFiles(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	needsRoot(t)
 	for what, options := range map[string]string{"bytes": "size=1m", "inodes": "size=64m,nr_inodes=40"} {
 		h := newHost(t, newFakeRegistry())
 		h.dir = t.TempDir()

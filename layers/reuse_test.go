@@ -19,9 +19,7 @@ import (
 // onImage mounts a new file system and returns its directory.
 func onImage(t testing.TB, kind, size string) string {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	needsRoot(t)
 	dir, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
 	for _, argv := range [][]string{{"truncate", "-s", size, image}, {"mkfs." + kind, "-q", image}, {"mount", "-o", "loop", image, dir}} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
