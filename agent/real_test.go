@@ -104,14 +104,7 @@ func TestRealHookOutlivesTheAgent(t *testing.T) {
 	must(unix.Mkfifo(h.dir+"/go", 0o600))
 	must(unix.Mkfifo(h.dir+"/began", 0o600))
 	h.src.put("v1", one("1"))
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- h.runReal(ctx) }()
-	if b, err := os.ReadFile(h.dir + "/began"); string(b) != "started\n" { // waits for the script
-		t.Fatalf("%q, %v", b, err)
-	}
-	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
+	if err := h.stoppedInHook(); !errors.Is(err, context.Canceled) {
 		t.Errorf("Run = %v", err)
 	}
 	if s := h.agent.Record().State; s != Hooking {
@@ -228,18 +221,26 @@ if test $DEPLOY_ACTION$LAYER_0_VERSION = deployv2; then touch running; echo star
 		must(h.runReal(t.Context()))
 		must(unix.Mkfifo(h.dir+"/began", 0o600))
 		h.src.put("v2", one("2"))
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- h.runReal(ctx) }()
-		if b, err := os.ReadFile(h.dir + "/began"); string(b) != "started\n" { // waits for the script
-			t.Fatalf("%q, %v", b, err)
-		}
-		cancel()
-		<-ended
+		h.stoppedInHook()
 		goBack(h, h.agent.Record().Live.Dir)
 		err := h.runReal(t.Context())
 		if got := h.calledAs(); !errors.Is(err, ErrRolledBack) || got != "deploy v1 1, deploy v2 1, rollback v1 1" {
 			t.Errorf("%s: Run = %v, the script was called as %q", name, err, got)
 		}
 	}
+}
+
+// stoppedInHook runs an agent until the script writes "started" into the fifo
+// began, stops it there, and returns how it ended.
+func (h *host) stoppedInHook() error {
+	h.Helper()
+	ctx, cancel := context.WithCancel(h.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- h.runReal(ctx) }()
+	if b, err := os.ReadFile(h.dir + "/began"); string(b) != "started\n" { // waits for the script
+		h.Fatalf("%q, %v", b, err)
+	}
+	cancel()
+	return <-ended
 }
