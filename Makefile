@@ -9,8 +9,10 @@ FLAGS :=
 PARALLEL := -parallel 4
 TIME := 30s
 FUZZ := .
+# Recipes to try: all, some with commas, or sample.
+RECIPES := all
 
-.PHONY: build demo test race fuzz nightly bench check cover clean
+.PHONY: build demo test race fuzz recipes nightly bench check cover clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/...
@@ -28,6 +30,12 @@ race:
 
 fuzz:
 	scripts/fuzz.sh $(TIME) '$(FUZZ)'
+
+# Runs the recipes of docs/recipes with the real servers, and writes the matrix
+# there; CI only looks.
+recipes:
+	scripts/deps.sh --recipes
+	DEPLOY_TEST_RECIPES=$(RECIPES) go test -count=1 -timeout 30m $(FLAGS) -run '^Test(Docs)?Recipes$$' ./cmd $(if $(CI),,-update)
 
 # What takes nights: every fault at every system call that changes files, a whole
 # stream of 10 GiB, the power cut in the agent's own seams, and an hour for each

@@ -1,7 +1,8 @@
 #!/bin/bash
-# deps.sh [COMMAND...] installs the Debian packages that the tests need, or only
-# those that have these commands. It says nothing when they are there. Without
-# the right to install them it prints the command.
+# deps.sh [--recipes] [COMMAND...] installs the Debian packages that the tests
+# need, with the servers of the recipes or without, or only those that have these
+# commands. It says nothing when they are there. Without the right to install them
+# it prints the command.
 set -eu
 
 # Command or file, and package that has it. The race detector links with the C
@@ -30,6 +31,18 @@ puttygen        putty-tools
 /usr/lib/python3/dist-packages/asyncssh          python3-asyncssh
 /usr/share/perl5/Net/SFTP/Foreign.pm             libnet-sftp-foreign-perl
 '
+
+# A package that brings a server may start it.
+servers='
+nginx           nginx-light
+apache2         apache2-bin
+haproxy         haproxy
+caddy           caddy
+'
+if [[ ${1-} == --recipes ]]; then
+	needed+=$servers
+	shift
+fi
 
 PATH=$PATH:/usr/sbin:/sbin
 packages=()
