@@ -23,6 +23,7 @@ func (a *Agent) commit(context.Context) error {
 	}
 	d.New = root
 	a.rec.Live, a.rec.Back = &root, d.Back
+	a.watchNew(d)
 	a.rec.unmark(root.Configuration.Digest)
 	if d.ByHand {
 		a.rec.Hold = a.rec.Hold.rolledBack()

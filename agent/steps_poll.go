@@ -19,6 +19,7 @@ func (a *Agent) poll(ctx context.Context) error {
 	}
 	if !a.o.Mode.Once {
 		a.collect.start(a, a.o.Keep.Delay)
+		a.onPatrol()
 	}
 	if opened, err := a.wanted(); opened || err != nil {
 		return err
@@ -57,7 +58,7 @@ func (a *Agent) poll(ctx context.Context) error {
 		if a.dry {
 			return errStay
 		}
-		return a.relabel(c)
+		return a.relabel(ctx, c)
 	}
 	if shut, err := a.shut(c); shut || err != nil {
 		return cmp.Or(err, errStay)
@@ -122,10 +123,19 @@ func (a *Agent) letGo(st wire.PollState) error {
 }
 
 // relabel takes over a configuration of the same content, so that the record
-// and the state file have its names. The root and the hook are not concerned.
-func (a *Agent) relabel(c *wire.Configuration) error {
+// and the state file have its names. The root and the hook are not concerned; what
+// is live is looked at where the checks are others.
+func (a *Agent) relabel(ctx context.Context, c *wire.Configuration) error {
 	live := *a.rec.Live
+	others := !a.o.Checks.HostOnly && !sameChecks(live.Configuration, c)
 	live.Configuration = c
+	if others {
+		if err := a.relook(ctx, &live); isDefinite(err) {
+			return a.refuseChecks(c, err)
+		} else if err != nil {
+			return err
+		}
+	}
 	if err := a.writeRoot(&live); err != nil {
 		return err
 	}
@@ -192,6 +202,7 @@ func (a *Agent) open(root Root) error {
 		return err
 	}
 	a.collect.stop()
+	a.patrol.stop()
 	r := a.rec
 	r.Seq++
 	d := &Deployment{ID: id(r.Seq, root.Configuration), Started: now(), New: root, From: r.Live, Back: r.Live, Link: link}

@@ -51,6 +51,8 @@ func (s *Status) Why(verb func(string) string) Why {
 			w.Says = append(w.Says, fmt.Sprintf("Besides, %s: %s.", b.Kind, b.Text))
 		}
 	}
+	seen, help := s.Watched.says(verb)
+	w.Says, w.Do = append(w.Says, seen...), append(w.Do, help...)
 	return w
 }
 

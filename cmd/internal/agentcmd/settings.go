@@ -52,6 +52,12 @@ type settings struct {
 	baseline  string
 	windows   []string
 
+	verifySource string
+	allowExec    bool
+	verifyEvery  time.Duration
+	warnExpiry   time.Duration
+	checkEvery   time.Duration
+
 	keep              int
 	evidence          int
 	cleanOld          bool
@@ -94,6 +100,11 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.total, "verify-total", spec.DefaultTotal, "`time` that the checks have until they pass")
 	fs.DurationVar(&s.soak, "soak", 0, "`time` that the checks go on after that, before the deployment counts")
 	fs.StringVar(&s.baseline, "baseline", baselineEnvironment, "what a check is worth that failed on the old root already: `policy` environment commits as unverified, strict rolls back")
+	fs.StringVar(&s.verifySource, "verify-source", sourceAll, "whose checks count: `source` all is those of these flags, of the revision at the registry and of .deploy/verify in the root; host is those of these flags only")
+	fs.BoolVar(&s.allowExec, "allow-exec-checks", false, "let exec and process checks come from the registry and the root too: whoever writes these then runs programs here")
+	fs.DurationVar(&s.verifyEvery, "verify-every", 0, "`time` between two looks at what is live, such as 5m: what fails is told, and nothing goes back by itself; 0 is no look")
+	fs.DurationVar(&s.warnExpiry, "warn-expiry", 21*24*time.Hour, "`time` that a certificate that a check sees should still be valid: less is told, once a day by -notify; 0 is whatever")
+	fs.DurationVar(&s.checkEvery, "check-every", 24*time.Hour, "`time` between two comparisons of what is live with what was unpacked, every byte, slowly and in the background: what is modified is told; 0 is none")
 	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for")
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
 	fs.IntVar(&s.evidence, "keep-evidence", 20, "`number` of deployments whose evidence to keep; that of what serves stays in any case")
@@ -122,6 +133,12 @@ const (
 	baselineStrict      = "strict"
 )
 
+// The values of -verify-source.
+const (
+	sourceAll  = "all"
+	sourceHost = "host"
+)
+
 // options turns the flags into what the machine takes.
 func (s *settings) options() (agent.Options, error) {
 	o := agent.Options{
@@ -146,6 +163,9 @@ func (s *settings) options() (agent.Options, error) {
 		return o, cli.Usage("-keep-evidence should be at least 1")
 	case s.baseline != baselineEnvironment && s.baseline != baselineStrict:
 		return o, cli.Usage("-baseline %q: should be %s or %s", s.baseline, baselineEnvironment, baselineStrict)
+	}
+	if err := s.checksOptions(&o.Checks); err != nil {
+		return o, err
 	}
 	if s.poll < 0 { // as in the original tool set
 		o.Poll.Interval = 15 * time.Second
@@ -187,13 +207,32 @@ func (s *settings) options() (agent.Options, error) {
 		}
 		o.Verify.Checks = append(o.Verify.Checks, c)
 	}
-	if len(o.Verify.Checks) == 0 && s.soak > 0 {
+	if len(o.Verify.Checks) == 0 && s.soak > 0 && o.Checks.HostOnly {
 		return o, cli.Usage("-soak needs something to look at: give -verify")
 	}
 	if err := o.Verify.Validate(spec.FromHost); err != nil {
 		return o, cli.Usage("-verify: %w", err)
 	}
 	return o, nil
+}
+
+// leastVerifyEvery keeps a slip of the keyboard from looking all the time.
+const leastVerifyEvery = time.Second
+
+// checksOptions turns the flags about checks besides -verify into what the machine takes.
+func (s *settings) checksOptions(c *agent.Checks) error {
+	switch {
+	case s.verifySource != sourceAll && s.verifySource != sourceHost:
+		return cli.Usage("-verify-source %q: should be %s or %s", s.verifySource, sourceAll, sourceHost)
+	case s.verifySource == sourceHost && s.allowExec:
+		return cli.Usage("-allow-exec-checks says nothing with -verify-source host")
+	case s.verifyEvery != 0 && s.verifyEvery < leastVerifyEvery:
+		return cli.Usage("-verify-every should be at least %v, or 0", leastVerifyEvery)
+	case s.warnExpiry < 0 || s.checkEvery < 0:
+		return cli.Usage("-warn-expiry and -check-every should not be negative")
+	}
+	*c = agent.Checks{HostOnly: s.verifySource == sourceHost, AllowExec: s.allowExec, Every: s.verifyEvery, WarnExpiry: s.warnExpiry, Inspect: s.checkEvery}
+	return nil
 }
 
 // retention turns the flags about what stays into what the machine takes.
