@@ -107,7 +107,7 @@ func (n *notifier) settle(r *Record) {
 		return // what comes of it is not decided
 	}
 	n.mu.Lock()
-	n.settled, n.known, n.watch = r.troubles(), true, r.watch()
+	n.settled, n.known, n.watch = r.troubles(), true, r.Seen()
 	n.mu.Unlock()
 	n.wake()
 }
@@ -159,10 +159,10 @@ func (r *Record) troubles() map[string]trouble {
 			all[eventRolledBack] = trouble{}
 		}
 	}
-	if w := r.watch(); !w.Failing.IsZero() && r.State != Broken {
+	if w := r.Seen(); !w.Failing.IsZero() && r.State != Broken {
 		all[eventFailing] = trouble{key: w.Failing.Format(time.RFC3339Nano), reason: "since " + stamp(w.Failing) + " the live root fails: " + w.Checks}
 	}
-	if w := r.watch(); !w.Altered.IsZero() {
+	if w := r.Seen(); !w.Altered.IsZero() {
 		all[eventModified] = trouble{key: w.Altered.Format(time.RFC3339Nano), reason: w.Difference}
 	}
 	if h := r.Hold; h != nil {

@@ -108,6 +108,9 @@ type Mode struct {
 type Observe struct {
 	Log   *slog.Logger
 	Enter func(State) // after a state's record is durable; called by Run
+	// Unchanged is called by Run for a revision of what is live already, which is
+	// no deployment.
+	Unchanged func()
 	// Locked is called by Run when the directory is its own, and what it returns
 	// before it no longer is.
 	Locked func(*Agent) (unlock func())

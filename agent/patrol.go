@@ -27,7 +27,7 @@ func (a *Agent) onPatrol() {
 		return // it could not look, or was stopped
 	}
 	last := live.Committed
-	if at := a.rec.watch().Inspected; at.After(last) {
+	if at := a.rec.Seen().Inspected; at.After(last) {
 		last = at
 	}
 	if age := now().Sub(last); age < a.o.Checks.Inspect && age >= 0 { // else the clock was set
@@ -84,7 +84,7 @@ func (p *patrol) stop() {
 // What was added to the root is let be: services leave things in it, and none of
 // what was unpacked is another for it.
 func (a *Agent) inspected(c *Condition) {
-	w := a.rec.watch()
+	w := a.rec.Seen()
 	if w.Root != c.Root {
 		return
 	}

@@ -31,7 +31,7 @@ type Record struct {
 	Unproven   []*Deployment `json:",omitempty"` // closed before Last, perhaps without their evidence
 	Marks      []Mark        `json:",omitempty"` // newest last
 	Hold       *Hold         `json:",omitempty"`
-	Watch      Watch         `json:",omitzero"`  // of Live; see Record.watch
+	Watch      Watch         `json:",omitzero"`  // of Live; see Record.Seen
 	Wanted     string        `json:",omitzero"`  // root that a person wants live: Root.Dir
 	Removing   *Removing     `json:",omitempty"` // it is being taken off the host
 }

@@ -39,7 +39,7 @@ func (a *Agent) report(h heard) wire.Report {
 	if link, err := a.link(); err == nil && rec.State == Idle && rec.Live != nil && link != rec.Live.Dir {
 		r.Moved = reportText(cmp.Or(link, "nothing"))
 	}
-	w := rec.watch()
+	w := rec.Seen()
 	if !w.Failing.IsZero() {
 		r.Failing, r.FailingSince = reportText(w.Checks), w.Failing
 	}

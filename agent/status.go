@@ -125,7 +125,7 @@ func (a *Agent) Status() Status {
 	for _, m := range r.Marks {
 		s.Failed = append(s.Failed, Failed{m.Revision, m.Digest.String(), m.At, m.Reason})
 	}
-	s.Watched = a.watched(r.watch())
+	s.Watched = a.watched(r.Seen())
 	s.Blocks = blocks(r, &p, link)
 	return s
 }

@@ -143,6 +143,9 @@ func (a *Agent) relabel(ctx context.Context, c *wire.Configuration) error {
 	if err := a.save(); err != nil {
 		return err
 	}
+	if a.o.Observe.Unchanged != nil {
+		a.o.Observe.Unchanged()
+	}
 	a.log().Info("configuration relabelled", "configuration", c.Name, "revision", c.Revision)
 	a.derive()
 	return errStay

@@ -36,8 +36,8 @@ const (
 	failingEvery = 5 * time.Minute
 )
 
-// watch returns what was seen of the live root.
-func (r *Record) watch() Watch {
+// Seen returns what was seen of the live root.
+func (r *Record) Seen() Watch {
 	switch {
 	case r.Live == nil:
 		return Watch{}
@@ -106,7 +106,7 @@ func (a *Agent) lookEvery() time.Duration {
 	switch {
 	case live == nil || a.rec.State != Idle || a.o.Mode.Once || len(live.Spec.Checks) == 0 || a.rec.Removing != nil:
 		return 0
-	case a.o.Checks.Every == 0 && !a.rec.watch().Failing.IsZero():
+	case a.o.Checks.Every == 0 && !a.rec.Seen().Failing.IsZero():
 		return failingEvery
 	}
 	return a.o.Checks.Every
@@ -168,7 +168,7 @@ func (a *Agent) glance(ctx context.Context) error {
 
 // saw takes what was found, and says what is new.
 func (a *Agent) saw(r verify.Report) {
-	before := a.rec.watch()
+	before := a.rec.Seen()
 	w := before
 	w.see(r)
 	a.rec.Watch = w
@@ -185,7 +185,7 @@ func (a *Agent) saw(r verify.Report) {
 
 // warnExpiry says once a day that a certificate ends soon.
 func (a *Agent) warnExpiry() {
-	w := a.rec.watch()
+	w := a.rec.Seen()
 	text := w.expiring(a.o.Checks.WarnExpiry, now())
 	if text == "" {
 		a.unsay("expiry")
