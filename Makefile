@@ -31,11 +31,9 @@ race:
 fuzz:
 	scripts/fuzz.sh $(TIME) '$(FUZZ)'
 
-# Runs the recipes of docs/recipes with the real servers, and writes the matrix
-# there; CI only looks.
+# Tries the recipes with the real servers, and writes their matrix.
 recipes:
-	scripts/deps.sh --recipes
-	DEPLOY_TEST_RECIPES=$(RECIPES) go test -count=1 -timeout 30m $(FLAGS) -run '^Test(Docs)?Recipes$$' ./cmd $(if $(CI),,-update)
+	scripts/recipes.sh $(RECIPES) $(FLAGS)
 
 # What takes nights: every fault at every system call that changes files, a whole
 # stream of 10 GiB, the power cut in the agent's own seams, and an hour for each

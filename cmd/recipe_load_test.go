@@ -98,6 +98,7 @@ func (l *load) get(rt http.RoundTripper, path string, pause time.Duration) error
 	if err != nil {
 		return err
 	}
+	req.Host = "site.test"
 	resp, err := rt.RoundTrip(req)
 	l.again.Add(max(conns-1, 0))
 	if err != nil {
@@ -108,7 +109,7 @@ func (l *load) get(rt http.RoundTripper, path string, pause time.Duration) error
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
 	size, err := readSlowly(resp.Body, pause)
-	if err == nil && (size < resp.ContentLength || path == "/index.html" && size < textSize) {
+	if err == nil && (size == 0 || size < resp.ContentLength || path == "/index.html" && size < textSize) {
 		err = fmt.Errorf("%d bytes of %d came: %w", size, resp.ContentLength, io.ErrUnexpectedEOF)
 	}
 	return err

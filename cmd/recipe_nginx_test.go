@@ -21,7 +21,7 @@ fi
 
 // nginxConf returns settings with this certificate, and something more.
 func nginxConf(cert, more string) string {
-	return `user root;
+	return `user www-data;
 worker_processes 2;
 pid {dir}/run/pid;
 error_log {dir}/run/error.log;

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,7 +26,7 @@ type place struct {
 	s        *site
 	dir      string
 	addr     string // of the server
-	busy     string // an address that is taken
+	behind   string // of an HTTP server, for servers that pass requests on; also a port that is taken
 	versions map[string]*tried
 	live     string // version that serves, as it should be
 }
@@ -45,12 +47,11 @@ func newPlace(t *testing.T, r *recipe) *place {
 	if p.addr, err = freeAddr(); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(freeHost(), "0"))
-	if err != nil {
+	p.behind = listenBehind(t)
+	// Servers read what is in roots as a user of their own.
+	if err := os.Chmod(filepath.Dir(p.dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	p.busy = l.Addr().String()
 	if err := os.Mkdir(p.file("run"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +63,27 @@ func newPlace(t *testing.T, r *recipe) *place {
 		p.kill(t)
 	})
 	return p
+}
+
+// listenBehind starts an HTTP server that has what a root has in html, and returns
+// its address.
+func listenBehind(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(freeHost(), "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		size := 10
+		if r.URL.Path == "/index.html" {
+			size = textSize
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		w.Write(make([]byte, size))
+	})}
+	go s.Serve(l) // until it is closed
+	t.Cleanup(func() { s.Close() })
+	return l.Addr().String()
 }
 
 func (p *place) file(name string) string { return filepath.Join(p.dir, name) }
@@ -84,13 +106,13 @@ func (p *place) logs() string {
 }
 
 // fill returns a template with its places filled: {dir}, {addr}, {host}, {port}
-// and {busy} of the place, {current}; {name}, {cert}, {key} and {text} of the
-// version, if there is one, and {othercert} and {otherkey} of another one.
+// and {current} of the place, {behind}, an HTTP server, and {busy}, an address that
+// is taken; {name}, {cert}, {key} and {text} of the version, if there is one, and
+// {othercert} and {otherkey} of another one.
 func (p *place) fill(template string, v *tried) string {
 	host, port, _ := net.SplitHostPort(p.addr)
-	busyHost, busyPort, _ := net.SplitHostPort(p.busy)
 	pairs := []string{"{dir}", p.dir, "{addr}", p.addr, "{host}", host, "{port}", port, "{current}", p.file("agent/current"),
-		"{busy}", p.busy, "{busyhost}", busyHost, "{busyport}", busyPort}
+		"{behind}", p.behind, "{busy}", p.behind}
 	if v != nil {
 		pairs = append(pairs, "{name}", v.name, "{cert}", v.cert, "{key}", v.key, "{text}", v.text)
 	}
@@ -109,7 +131,7 @@ func (p *place) writeScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vars := append([]string{"RELOAD={dir}/reload", "REMOVE=kill $(cat {dir}/run/pid)", "PIDFILE={dir}/run/pid", "WAIT=5"}, p.vars...)
+	vars := append([]string{"RELOAD={dir}/reload", "STOP=kill $(cat {dir}/run/pid)", "PIDFILE={dir}/run/pid", "WAIT=5"}, p.vars...)
 	hook := "#!/bin/sh\ncd {dir}\n"
 	for _, v := range vars {
 		name, value, _ := strings.Cut(v, "=")
@@ -123,8 +145,8 @@ if [ -e refuse ] || [ -e "$NEWROOT/refuse" ]; then
 	echo 'error: the reload is refused'
 	exit 1
 fi
-if [ -e "$NEWROOT/slow" ] && [ $# = 0 ]; then
-	{ sleep 1.5; exec ./reload now; } >>run/late.log 2>&1 &
+if [ -e "$NEWROOT/slow" ] && [ "${1-}" != late ]; then
+	{ sleep 1.5; exec ./reload late; } >>run/late.log 2>&1 &
 	exit
 fi
 # alive: whether the server runs.
@@ -202,7 +224,7 @@ func (p *place) agent(t *testing.T, flags ...string) (wire.Status, string) {
 	}
 	hook := p.file("hook")
 	cmd := exec.Command("deploy-agent", "-name", p.name, "-once", "-script", hook, "-check-script", hook, "-remove-script", hook,
-		"-verify-total", "4s", "-v")
+		"-verify-total", "20s", "-v")
 	for _, check := range checks {
 		cmd.Args = append(cmd.Args, "-verify", p.fill(check, nil))
 	}
@@ -276,4 +298,31 @@ func (p *place) kill(t *testing.T) {
 func readText(name string) string {
 	b, _ := os.ReadFile(name)
 	return string(b)
+}
+
+// keepsKeys: no private key is in anything that was logged or recorded.
+func (p *place) keepsKeys(t *testing.T) {
+	t.Helper()
+	read := 0
+	for _, dir := range []string{"run", "agent/deployments"} {
+		err := filepath.WalkDir(p.file(dir), func(path string, d os.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			read++
+			text := readText(path)
+			for _, v := range p.versions {
+				if strings.Contains(text, strings.Split(v.key, "\n")[1]) {
+					t.Errorf("%s has the private key of %s", path, v.name)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if read == 0 {
+		t.Error("nothing was logged or recorded")
+	}
 }

@@ -20,7 +20,7 @@ type recipe struct {
 	root    map[string]string // files of a good version
 	spoiled map[string]files  // by trial, what its version has otherwise; "" in place of a text: not that file
 	reload  string            // shell commands in place of `systemctl reload-or-restart`: in the directory {dir}
-	vars    []string          // NAME=VALUE of the hook, besides RELOAD, REMOVE, PIDFILE and WAIT
+	vars    []string          // NAME=VALUE of the hook, besides RELOAD, STOP, PIDFILE and WAIT
 	checks  []string          // of -verify; none: that the certificate of the root is served
 	refused string            // what the check script says of the version of validateFails
 
@@ -28,7 +28,7 @@ type recipe struct {
 	// certificate over TLS. And one request on a new connection; nil: over HTTPS.
 	served func(p *place) (string, error)
 	ask    func(p *place) error
-	drops  bool // that requests fail during a switch is known, and in the matrix
+	drops  bool // it is known that some requests fail in a switch, less than one in a hundred
 	// Trials that make no sense with this server, and what the matrix says instead.
 	without map[string]string
 }
@@ -36,19 +36,25 @@ type recipe struct {
 type files = map[string]string
 
 // recipes are all that docs/recipes has, but for untried.
-var recipes = []recipe{nginxRecipe}
+var recipes = []recipe{nginxRecipe, apacheRecipe, haproxyRecipe, caddyRecipe}
 
-// untried are recipes whose server cannot be run here, and what was run in its
-// place.
-var untried = map[string]string{}
+// untried are servers that cannot be run here, and what was run in their place.
+var untried = []struct{ name, why string }{
+	{"traefik", "not tried: Debian has no package of it. No stand-in was run"},
+	{"envoy", "not tried: Debian has no package of it. No stand-in was run"},
+}
 
-// recipesVar names the variable that has the recipes run, all or those that it
-// lists, with commas; "sample" is nginx and another one for each commit.
+// recipesVar names the variable that has recipes tried: those that it lists, with
+// commas. See scripts/recipes.sh.
 const recipesVar = "DEPLOY_TEST_RECIPES"
 
 // TestRecipes tries each recipe on the real server.
 func TestRecipes(t *testing.T) {
-	for _, r := range chosen(t, os.Getenv(recipesVar)) {
+	chosen := chosen(t, os.Getenv(recipesVar))
+	if len(chosen) > 0 && os.Geteuid() != 0 {
+		t.Fatal("recipes are tried as root: their servers become other users")
+	}
+	for _, r := range chosen {
 		t.Run(r.name, func(t *testing.T) {
 			p := newPlace(t, &r)
 			verdicts := map[string]string{}
@@ -62,6 +68,7 @@ func TestRecipes(t *testing.T) {
 					t.FailNow() // the next one begins with what this one has left
 				}
 			}
+			p.keepsKeys(t)
 			if *update {
 				updateMatrix(t, &r, verdicts)
 			}
@@ -72,13 +79,8 @@ func TestRecipes(t *testing.T) {
 // chosen returns the recipes that the variable names.
 func chosen(t *testing.T, names string) []recipe {
 	t.Helper()
-	switch names {
-	case "":
+	if names == "" {
 		return nil
-	case "all":
-		return recipes
-	case "sample":
-		return []recipe{recipes[0], recipes[1+commit()%(len(recipes)-1)]}
 	}
 	var out []recipe
 	for name := range strings.SplitSeq(names, ",") {
@@ -109,14 +111,15 @@ func TestDocsRecipes(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkDocument(t, "../docs/recipes/"+name+".md", "<!-- script -->", "<!-- /script -->", "```sh\n"+string(text)+"```\n")
-		if untried[name] == "" && !slices.ContainsFunc(recipes, func(r recipe) bool { return r.name == name }) {
+		if !slices.ContainsFunc(recipes, func(r recipe) bool { return r.name == name }) {
 			t.Errorf("%s is not tried", script)
 		}
 	}
+	checkDocument(t, matrixFile, "", "", matrix(rows))
 	for _, r := range recipes {
 		cells := rows[r.name]
 		if len(cells) != len(trials)+1 || slices.Contains(cells, "") {
-			t.Errorf("%s: %q is in matrix.md, want a version and %d verdicts: run `make recipes RECIPES=%[1]s`", r.name, cells, len(trials))
+			t.Errorf("%s: %q is in matrix.md, want a version and %d verdicts: run `make recipes RECIPES=%s`", r.name, cells, len(trials), r.name)
 		}
 		if _, err := os.Stat("../scripts/hooks/" + r.name + ".sh"); err != nil {
 			t.Error(err)
@@ -168,6 +171,10 @@ func matrix(rows map[string][]string) string {
 		if cells := rows[r.name]; cells != nil {
 			fmt.Fprintf(&b, "| %s | %s |\n", r.name, strings.Join(cells, " | "))
 		}
+	}
+	b.WriteString("\n| server | |\n|---|---|\n")
+	for _, server := range untried {
+		fmt.Fprintf(&b, "| %s | %s |\n", server.name, server.why)
 	}
 	b.WriteString("\n| trial | |\n|---|---|\n")
 	for _, trial := range trials {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# deps.sh [--recipes] [COMMAND...] installs the Debian packages that the tests
-# need, with the servers of the recipes or without, or only those that have these
+# deps.sh [--recipes NAME,...] [COMMAND...] installs the Debian packages that the
+# tests need, with the servers of these recipes, or only those that have these
 # commands. It says nothing when they are there. Without the right to install them
 # it prints the command.
 set -eu
@@ -32,16 +32,20 @@ puttygen        putty-tools
 /usr/share/perl5/Net/SFTP/Foreign.pm             libnet-sftp-foreign-perl
 '
 
-# A package that brings a server may start it.
+# Recipe, command or file, and package. A package that brings a server may start
+# it, so they are installed for the recipes that are to be tried only.
 servers='
-nginx           nginx-light
-apache2         apache2-bin
-haproxy         haproxy
-caddy           caddy
+nginx           nginx           nginx-light
+apache          apache2         apache2-bin
+apache          openssl         openssl
+haproxy         haproxy         haproxy
+caddy           caddy           caddy
 '
 if [[ ${1-} == --recipes ]]; then
-	needed+=$servers
-	shift
+	while read -r recipe server; do
+		[[ ,$2, != *,$recipe,* ]] || needed+=$server$'\n'
+	done <<<"$servers"
+	shift 2
 fi
 
 PATH=$PATH:/usr/sbin:/sbin

@@ -6,12 +6,12 @@ set -eu
 # Where these differ, a script that sets them executes this one.
 : "${PIDFILE:=/run/nginx.pid}"
 : "${RELOAD:=systemctl reload-or-restart nginx}"
-: "${REMOVE:=systemctl stop nginx}"
+: "${STOP:=systemctl stop nginx}"
 : "${WAIT:=30}" # seconds
 
 case $DEPLOY_PHASE in
 check) exec nginx -q -t -p "$NEWROOT/" -c nginx.conf ;;
-remove) exec sh -c "$REMOVE" ;;
+remove) exec sh -c "$STOP" ;;
 esac
 
 # workers prints the processes that accept connections. Those that only end what
