@@ -1,0 +1,5 @@
+//go:build systemd
+
+package systemd
+
+func greeter() {}
