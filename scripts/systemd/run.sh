@@ -36,7 +36,7 @@ CGO_ENABLED=0 go test -c -tags systemd -o "$work/deploytest/guest" ./scripts/sys
 cp -r deploy docs "$work/deploytest/"
 cp -r scripts/hooks "$work/deploytest/scripts/"
 # The words of a unit's command line may be quoted.
-printf -v flags ' "%s"' -test.v -test.timeout=10m "$@"
+printf -v flags ' "%s"' -test.v -test.timeout=10m -test.parallel=16 "$@"
 cat >"$work/deploytest.service" <<UNIT
 [Unit]
 Description=Tests

@@ -199,3 +199,56 @@ func TestSeveralUnderOneUnit(t *testing.T) {
 		t.Errorf("status names not both: %s", got)
 	}
 }
+
+// A start that takes longer than the unit allows asks for more time: here the
+// lock of the directory is slow.
+func TestSlowStartGetsItsTime(t *testing.T) {
+	t.Parallel()
+	const name = "late"
+	publish(t, name, "v1", map[string]string{"index": "v1"})
+	configure(t, name, "v1")
+	dropIn(t, unitOf(name), "[Service]\nTimeoutStartSec=5s\nExecStart=\nExecStart=/usr/bin/strace -D -f -qq -o /dev/null -e trace=flock "+
+		"-e inject=flock:delay_enter=8s:when=1 /usr/bin/deploy-agent -name %i -dir /var/lib/deploy-agent/%i\n")
+	began := time.Now()
+	unit := start(t, name, "DEPLOY_AGENT_SCRIPT=\n")
+	if took := time.Since(began); took < 6*time.Second {
+		t.Errorf("the start was not slow: %v", took)
+	}
+	awaitLive(t, name, "v1")
+	if n := property(t, unit, "NRestarts"); n != "0" {
+		t.Errorf("restarts: %s", n)
+	}
+}
+
+// What runs may end when the registry is stopped.
+func TestStoppedRegistryEndsTransfers(t *testing.T) {
+	const unit = "deploy-registry.service"
+	file := t.TempDir() + "/layer.tar.gz"
+	run(t, "sh", "-c", "mkdir -p /root/big && head -c 800000 /dev/urandom >/root/big/noise && tar -C /root/big -czf "+file+" .")
+	run(t, "sh", "-c", "ssh-keyscan -p 2022 127.0.0.1 >/root/known 2>/dev/null")
+	cmd := exec.Command("sftp", "-q", "-b", "-", "-l", "1600", "-i", "/root/operator", "-o", "UserKnownHostsFile=/root/known", "-P", "2022", "127.0.0.1")
+	cmd.Stdin = strings.NewReader("put " + file + "\n")
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, unit, 20*time.Second, "upload begun", func() bool { return strings.Contains(run(t, "deployctl", "uploads"), "layer") })
+	stopping := exec.Command("systemctl", "stop", unit)
+	if err := stopping.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the upload: %v\n%s", err, out.String())
+	}
+	if err := stopping.Wait(); err != nil {
+		t.Error(err)
+	}
+	if result := property(t, unit, "Result"); result != "success" {
+		t.Errorf("stopped with %s", result)
+	}
+	run(t, "systemctl", "start", unit)
+	if got := run(t, "deployctl", "uploads"); !strings.Contains(got, "layer") {
+		t.Errorf("the upload is not there: %s", got)
+	}
+}
