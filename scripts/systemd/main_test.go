@@ -15,8 +15,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "greeter" {
-		greeter()
+	if root := inRoot(); root != "" {
+		if err := greeter(root); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	if strings.TrimSpace(read("/run/systemd/container")) != "systemd-nspawn" {
@@ -80,7 +83,8 @@ func install() error {
 // heading.
 func blocks(doc, heading string) []string {
 	_, section, _ := strings.Cut(doc, "\n"+heading+"\n")
-	section, _, _ = strings.Cut(section, "\n#")
+	section, _, _ = strings.Cut(section, "\n## ")
+	section, _, _ = strings.Cut(section, "\n### ")
 	var all []string
 	for i, part := range strings.Split(section, "```") {
 		if i%2 == 1 {
