@@ -94,7 +94,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.total, "verify-total", spec.DefaultTotal, "`time` that the checks have until they pass")
 	fs.DurationVar(&s.soak, "soak", 0, "`time` that the checks go on after that, before the deployment counts")
 	fs.StringVar(&s.baseline, "baseline", baselineEnvironment, "what a check is worth that failed on the old root already: `policy` environment commits as unverified, strict rolls back")
-	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for")
+	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for, nor a revision with the content of a root that is kept here; once that is collected it is new")
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
 	fs.IntVar(&s.evidence, "keep-evidence", 20, "`number` of deployments whose evidence to keep; that of what serves stays in any case")
 	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
