@@ -61,6 +61,11 @@ func TestOneProgramAtATime(t *testing.T) {
 	if status, err := o.supervise(); status != superviseDone || err != nil {
 		t.Errorf("another supervisor: %d, %v, want it to do nothing", status, err)
 	}
+	waiting, cancel := context.WithTimeout(t.Context(), 2*hookTick)
+	defer cancel()
+	if err := two.h.awaitFree(waiting, &c, new(tail)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("awaitFree = %v, want it to wait", err)
+	}
 	two.wantRuns(0)
 	one.goOn()
 	first()
