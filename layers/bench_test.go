@@ -103,7 +103,7 @@ func unpackers(b *testing.B, file string) []rival {
 	all := []rival{{"tar", func(dir string) { run(b, dir, nil, "tar", "xzf", file) }}}
 	for name, argv := range map[string][]string{"pigz": {"tar", "-I", "pigz", "-xf", file}, "igzip": {"tar", "-I", "igzip -d", "-xf", file}, "bsdtar": {"bsdtar", "-xf", file}} {
 		if _, err := exec.LookPath(name); err == nil {
-			all = append(all, rival{name, func(dir string) { run(b, dir, nil, argv[0], argv[1:]...) }})
+			all = append(all, rival{name, func(dir string) { run(b, dir, nil, argv...) }})
 		}
 	}
 	return all
