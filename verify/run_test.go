@@ -59,7 +59,9 @@ func named(names ...string) spec.Spec {
 // repeat is list n times over.
 func repeat(n int, list ...Kind) []Kind { return slices.Repeat(list, n) }
 
-func TestPausesDoubleUpTo16SecondsUntilTheTotalIsOver(t *testing.T) {
+// V-04: looks ended after three seconds, long before their longest pause, and no
+// budget said when they would.
+func TestV04PausesDoubleUpTo16SecondsUntilTheTotalIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newScript(map[string][]Kind{"a": {Dial}})
 		r := run(t.Context(), named("a"), Vars{}, nil, p.probe)
