@@ -66,7 +66,7 @@ func tlsHost(t *testing.T, script string) *host {
 			}()
 		}
 	}()
-	h.o.Verify.Checks = []spec.Check{{Type: spec.TLS, Addr: l.Addr().String(), Cert: "site.pem"}}
+	h.o.Verify.Checks = []spec.Check{{Type: spec.TLS, Addr: l.Addr().String(), Cert: "site.pem", Warn: 24 * time.Hour}}
 	return h
 }
 
@@ -82,6 +82,9 @@ true
 	h.src.put("v1", certificate(t, nil))
 	if err := h.runReal(t.Context()); err != nil || h.live() != "v1" || h.agent.Record().Live.Verification != Verified {
 		t.Fatalf("v1: %v, %q is live\n%s", err, h.live(), h.logged)
+	}
+	if h.lines("WARN", "the certificate expires on") != 1 {
+		t.Errorf("v1: the log does not warn of its end once\n%s", h.logged)
 	}
 
 	h.src.put("v2", certificate(t, files{"reload-forgotten": ""}))

@@ -243,6 +243,23 @@ func TestAnAddressThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+func TestPatienceIsForAddressesThatMayBeAway(t *testing.T) {
+	names(t, "127.0.0.1", "127.0.0.2")
+	for what, row := range map[string]struct {
+		addr, addresses string
+		want            time.Duration
+	}{
+		"each that answers": {"pool.example.:1", "", maxPatience},
+		"all of them":       {"pool.example.:1", spec.AllAddresses, 0},
+		"an address":        {"127.0.0.1:1", "", 0},
+	} {
+		places, err := resolve(t.Context(), spec.Check{Addresses: row.addresses}, row.addr)
+		if err != nil || len(places) == 0 || places[0].patience != row.want {
+			t.Errorf("%s: resolve = %+v, %v, want patience %v", what, places, err, row.want)
+		}
+	}
+}
+
 func TestFailingAtAnotherAddressIsWorse(t *testing.T) {
 	report := func(addresses ...string) Report {
 		return Report{Findings: []Finding{{Check: "a", Type: spec.TLS, Target: "t", Kind: WrongCert, Addresses: addresses}}}

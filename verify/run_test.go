@@ -257,6 +257,10 @@ func TestFindingIsOneLine(t *testing.T) {
 	if got, want := f.String(), `web (tls a:1): exit: x\ny`; got != want {
 		t.Errorf("String() = %q, want %q", got, want)
 	}
+	f = Finding{Check: "web", Type: spec.TLS, Target: "a:1", OK: true, Warning: "x\ny"}
+	if got, want := f.String(), `web (tls a:1): ok; warning: x\ny`; got != want {
+		t.Errorf("String() = %q, want %q", got, want)
+	}
 }
 
 func TestCleanEscapesWhatDoesNotPrint(t *testing.T) {
