@@ -18,11 +18,12 @@ type trial struct {
 	run         func(t *testing.T, p *place) string
 }
 
-// Trials whose versions a recipe spoils.
+// Trials that recipes name.
 const (
 	validateFails = "validate fails"
 	reloadFails   = "reload fails"
 	wrong         = "wrong certificate"
+	edited        = "edited by hand"
 )
 
 var trials = []trial{
@@ -34,7 +35,7 @@ var trials = []trial{
 	{wrong, "All goes well, but what is served is not the root's certificate.", tryWrong},
 	{"slow reload", "The command for the reload returns long before the server has done it.", trySlow},
 	{"not running", "The server has crashed before the deployment.", tryNotRunning},
-	{"edited by hand", "Somebody has put something else into the live root and reloaded the server. A repair puts it right.", tryEdited},
+	{edited, "Somebody has put something else into the live root and reloaded the server. A repair puts it right.", tryEdited},
 	{"20 switches", "Requests that failed while two versions took turns, on new connections, kept ones, and ones that read slowly.", trySwitches},
 }
 
