@@ -38,6 +38,8 @@ servers='
 nginx           nginx           nginx-light
 apache          apache2         apache2-bin
 apache          openssl         openssl
+traefik         openssl         openssl
+envoy           openssl         openssl
 haproxy         haproxy         haproxy
 caddy           caddy           caddy
 '
