@@ -42,7 +42,7 @@ func (a *Agent) recover(ctx context.Context) (*Record, error) {
 	}
 	r.rebuild(roots, link)
 	if d := r.Deployment; d != nil && d.Back != nil {
-		back, _, err := a.best(ctx, d.Back, d.New.Dir)
+		back, _, err := a.best(ctx, d.Back, d.New.Dir, a.examine)
 		if err != nil {
 			return nil, err
 		}

@@ -35,9 +35,12 @@ func (a *Agent) commit(context.Context) error {
 
 // discard is the step of Discarding. It makes sure that `current` names what
 // the record says that serves: in Broken that may have been impossible.
-func (a *Agent) discard(context.Context) error {
+func (a *Agent) discard(ctx context.Context) error {
 	a.dropAhead()
 	d := a.rec.Deployment
+	if err := a.endCheckScript(ctx, d); err != nil {
+		return err
+	}
 	if d.Switched {
 		if err := a.pointAt(d.target()); err != nil {
 			return err
@@ -51,6 +54,21 @@ func (a *Agent) discard(context.Context) error {
 	}
 	a.close(d)
 	return nil
+}
+
+// endCheckScript ends the check script that nobody waits for any more: it is not
+// to run beside the programs of the next deployment. One that cannot be ended keeps
+// these waiting by its lock.
+func (a *Agent) endCheckScript(ctx context.Context, d *Deployment) error {
+	if d.Switched { // it had ended before
+		return nil
+	}
+	err := a.during(ctx, "", func(ctx context.Context) error { return a.hooks.end(ctx, a.evidence(d), "check") })
+	if err != nil && ctx.Err() == nil {
+		a.sayError("check script", "check script not ended", err)
+		return nil
+	}
+	return err
 }
 
 func (a *Agent) close(d *Deployment) {

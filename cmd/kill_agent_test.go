@@ -90,6 +90,7 @@ type host struct {
 	dir  string
 	name string   // of the configuration
 	more []string // flags
+	open bool     // other users may come to its directory
 }
 
 // write makes the host's programs.
@@ -113,7 +114,10 @@ func (h *host) copy(t *testing.T) *host {
 	if out, err := exec.Command("cp", "-a", h.dir, dir).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
-	return &host{s: h.s, dir: dir, name: h.name, more: h.more}
+	if h.open {
+		do(t, "chmod", "0711", filepath.Dir(dir), filepath.Dir(filepath.Dir(dir)))
+	}
+	return &host{s: h.s, dir: dir, name: h.name, more: h.more, open: h.open}
 }
 
 // run runs the agent until nothing is left to do, or it dies.
