@@ -89,12 +89,12 @@ func (set *Set) clear(ctx context.Context, id string) error {
 		return fmt.Errorf("%w: it is %s", ErrUnfinished, j.State)
 	}
 	old := &Set{store: set.store, journal: j, record: p}
-	if old.folders, err = set.store.disk.folders(ctx, j.directories()); err != nil {
+	if old.folders, err = set.store.disk.folders(ctx, j.directories(), true); err != nil {
 		return sentinel(err)
 	}
 	defer closeFolders(old.folders)
 	if j.State == Finished {
-		err = old.tidyUp()
+		err = old.finish()
 	} else {
 		err = old.discard()
 	}
@@ -124,7 +124,7 @@ func (set *Set) plan(ctx context.Context, p Plan) error {
 		j.Items = append(j.Items, item{Given: t.Path, Path: path})
 	}
 	var err error
-	if set.folders, err = set.store.disk.folders(ctx, j.directories()); err != nil {
+	if set.folders, err = set.store.disk.folders(ctx, j.directories(), false); err != nil {
 		return err
 	}
 	for i := range j.Items {

@@ -183,7 +183,8 @@ func (s site) wanted(p Plan) []string {
 	return want
 }
 
-// tidy checks that nothing is left of a set but what the record names.
+// tidy checks that nothing is left of a set but what the record names, and that
+// the record is right.
 func (s site) tidy(t *testing.T) {
 	t.Helper()
 	entries, err := os.ReadDir(s.etc)
@@ -192,6 +193,9 @@ func (s site) tidy(t *testing.T) {
 		if strings.HasPrefix(e.Name(), ".") {
 			t.Errorf("%s is left", e.Name())
 		}
+	}
+	if d, err := s.Drift(t.Context()); err != nil || len(d) > 0 {
+		t.Errorf("the record says otherwise of %v, %v", d, err)
 	}
 	all, err := s.Published()
 	must(err)
