@@ -133,6 +133,7 @@ func crashes(t *testing.T, actions []string, once bool, run func(t *testing.T, s
 // A crash is what the set must survive anywhere: all old or all new, and whoever
 // reads the files has been told of what they are.
 func TestSetCrashAtEveryCallOfApply(t *testing.T) {
+	t.Parallel()
 	for _, actions := range sizes {
 		crashes(t, actions, false, func(t *testing.T, s site, p Plan, c *crashing) {
 			old := s.reader()
@@ -219,6 +220,7 @@ func (s site) tidy(t *testing.T) {
 
 // A call that fails is told under one sentinel, which is true.
 func TestSetErrorAtEveryCallOfApply(t *testing.T) {
+	t.Parallel()
 	for _, actions := range sizes {
 		crashes(t, actions, true, func(t *testing.T, s site, p Plan, c *crashing) {
 			old := s.reader()
@@ -269,6 +271,7 @@ func countSentinels(err error) int {
 // The steps of a set are one by one in the hands of a machine with a record of
 // its own. Wherever it dies, it calls the same step again.
 func TestSetStepsCanBeCalledAgain(t *testing.T) {
+	t.Parallel()
 	forward := []func(context.Context, *Set) error{
 		func(ctx context.Context, set *Set) error { return set.Commit(ctx) },
 		func(ctx context.Context, set *Set) error { return set.Finish(ctx) },

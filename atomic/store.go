@@ -38,14 +38,16 @@ func OpenStore(dir string) (*Store, error) { return disk{}.openStore(dir) }
 
 func (d disk) openStore(dir string) (*Store, error) {
 	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = d.mkdirAll(filepath.Join(dir, keptName), 0o700)
+	}
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir) // no destination may lie in it
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open store: %w", err)
 	}
-	s := &Store{disk: d, dir: dir}
-	if err := d.mkdirAll(s.path(keptName), 0o700); err != nil {
-		return nil, fmt.Errorf("cannot open store: %w", err)
-	}
-	return s, nil
+	return &Store{disk: d, dir: dir}, nil
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
