@@ -95,6 +95,11 @@ func blocks(doc, heading string) []string {
 	return all
 }
 
+// outdent takes the indentation of a list off a block.
+func outdent(block, indent string) string {
+	return strings.ReplaceAll("\n"+block, "\n"+indent, "\n")[1:]
+}
+
 // run runs a command and returns what it has printed.
 func run(t *testing.T, words ...string) string {
 	t.Helper()
