@@ -199,20 +199,6 @@ func awaitLive(t *testing.T, name, version string) {
 	})
 }
 
-// awaitRefused waits until a deployment was taken back, and returns why.
-func awaitRefused(t *testing.T, name string, d time.Duration) (reason string) {
-	t.Helper()
-	await(t, unitOf(name), d, name+": a version taken back", func() bool {
-		s := statusOf(name)
-		if s.Running && s.State == "Idle" && len(s.Failed) > 0 {
-			reason = s.Failed[len(s.Failed)-1].Reason
-			return true
-		}
-		return false
-	})
-	return reason
-}
-
 func unitOf(name string) string { return "deploy-agent@" + name + ".service" }
 
 // start starts the unit of an agent with these settings.
