@@ -271,7 +271,7 @@ func (p *place) takenBack(t *testing.T, mode string) string {
 
 func slowStart(t *testing.T, p *place) string {
 	if !p.late {
-		return "is not"
+		return "not tried"
 	}
 	began := time.Now()
 	p.deploy(t, late)
