@@ -105,7 +105,7 @@ func TestDocsRecipes(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkDocument(t, "../docs/recipes/"+name+".md", "<!-- script -->", "<!-- /script -->", "```sh\n"+string(text)+"```\n")
-		if !slices.ContainsFunc(recipes, func(r recipe) bool { return r.name == name }) {
+		if !slices.Contains(underSystemd, name) && !slices.ContainsFunc(recipes, func(r recipe) bool { return r.name == name }) {
 			t.Errorf("%s is not tried", script)
 		}
 	}
@@ -156,7 +156,7 @@ func updateMatrix(t *testing.T, r *recipe, verdicts map[string]string) {
 // matrix returns the document.
 func matrix(rows map[string][]string) string {
 	var b strings.Builder
-	b.WriteString("# Matrix\n\nWritten by `make recipes`, which runs each recipe with the real server on loopback.\n\n| recipe | version |")
+	b.WriteString("# Matrix\n\nWritten by `make recipes`, which runs each recipe with the real server on loopback, without a systemd. What was run under one: [matrix-systemd.md](matrix-systemd.md).\n\n| recipe | version |")
 	for _, trial := range trials {
 		fmt.Fprintf(&b, " %s |", trial.name)
 	}

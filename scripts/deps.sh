@@ -66,6 +66,14 @@ elif [[ ${1-} == --programs ]]; then
 elif [[ -n ${CI-} ]]; then
 	needed+=$programs
 fi
+containers='
+mmdebstrap      mmdebstrap
+systemd-nspawn  systemd-container
+'
+if [[ ${1-} == --containers ]]; then
+	needed=$containers
+	shift
+fi
 
 PATH=$PATH:/usr/sbin:/sbin
 packages=()
