@@ -1,0 +1,135 @@
+package cmd_test
+
+import (
+	"os"
+	"testing"
+)
+
+var jvmRecipe = recipe{
+	name:    "jvm",
+	version: `java -version 2>&1 | sed -n 's,.*"\(.*\)".*,OpenJDK \1,p'`,
+	root:    files{"html/health.json": `{"ok": true}`}, // and app.jar
+	spoiled: map[string]files{
+		validateFails: {"app.jar": "PK no more"},
+		reloadFails:   {"fails": "as soon as it is started"},
+		wrong:         {"html/health.json": `{"ok": false}`},
+	},
+	refused: "Invalid or corrupt jarfile",
+	prepare: func(t *testing.T, p *place) {
+		hostCertificate(t, p)
+		writeFile(t, p, "run/nginx.conf", jvmProxy)
+		writeFile(t, p, "run/App.java", jvmApp)
+		writeFile(t, p, "run/systemctl", jvmSystemctl)
+		runShell(t, p, "chmod +x run/systemctl && cd run && javac App.java && jar --create --file app.jar --main-class App App*.class")
+		jar, err := os.ReadFile(p.file("run/app.jar"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.root["app.jar"] = string(jar)
+	},
+	vars: []string{
+		"SYSTEMCTL={dir}/run/systemctl", "PORTS=18081 18082", "WAIT=20",
+		"READY=curl -fs -o /dev/null http://{host}:$port/ready",
+	},
+	checks: []string{
+		"type=http,url=https://{addr}/deployed,insecure=true,body={newroot}",
+		"type=http,url=https://{addr}/health.json,insecure=true,json=/ok,equals=true",
+	},
+	served: servedText,
+}
+
+// jvmSystemctl is of systemctl what jvm.sh says, for instances of the unit of
+// docs/recipes/jvm.md, of which no job succeeds while there is a file refuse. It
+// also starts the proxy.
+const jvmSystemctl = `#!/bin/sh
+set -eu
+if [ -e refuse ]; then
+	echo 'error: the reload is refused' >&2
+	exit 1
+fi
+[ -s run/nginx.pid ] && [ -e "/proc/$(cat run/nginx.pid)/exe" ] || nginx -c {dir}/run/nginx.conf
+for unit; do :; done
+port=${unit#app@}
+pid=$(cat run/$port.main 2>/dev/null) && [ -e "/proc/$pid/exe" ] || pid=0
+case $* in
+'show --property=MainPID --value app@'*)
+	echo $pid
+	;;
+'enable --now app@'*)
+	[ $pid = 0 ] || exit 0
+	cd -P {current}
+	java -Xmx64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -jar app.jar {host} $port >>{dir}/run/java.log 2>&1 &
+	echo $! >{dir}/run/$port.main
+	;;
+'disable --now app@'*)
+	[ $pid != 0 ] || exit 0
+	kill $pid
+	while [ -e "/proc/$pid/exe" ]; do sleep 0.1; done
+	;;
+*)
+	echo "systemctl $*: not here" >&2
+	exit 1
+	;;
+esac
+cat {dir}/run/nginx.pid {dir}/run/*.main >{dir}/run/pid
+`
+
+const jvmProxy = `user root;
+worker_processes 2;
+pid {dir}/run/nginx.pid;
+error_log {dir}/run/error.log;
+events {
+}
+http {
+	access_log off;
+	client_body_temp_path {dir}/run/body;
+	proxy_temp_path {dir}/run/proxy;
+	fastcgi_temp_path {dir}/run/fastcgi;
+	uwsgi_temp_path {dir}/run/uwsgi;
+	scgi_temp_path {dir}/run/scgi;
+	upstream app {
+		server {host}:18081 max_fails=0;
+		server {host}:18082 max_fails=0;
+	}
+	server {
+		listen {addr} ssl;
+		ssl_certificate {dir}/run/host.pem;
+		ssl_certificate_key {dir}/run/host.pem;
+		location / {
+			proxy_pass http://app;
+			proxy_next_upstream error timeout http_503;
+		}
+	}
+}
+`
+
+// jvmApp answers with the files of html/, when it is ready.
+const jvmApp = `
+import com.sun.net.httpserver.HttpServer;
+import java.net.InetSocketAddress;
+import java.nio.file.*;
+import java.util.concurrent.Executors;
+
+public class App {
+	public static void main(String[] args) throws Exception {
+		Path root = Path.of("").toAbsolutePath();
+		if (Files.exists(root.resolve("fails"))) throw new IllegalStateException("cannot start");
+		Thread.sleep(Files.exists(root.resolve("slow")) ? 5000 : 500);
+		HttpServer server = HttpServer.create(new InetSocketAddress(args[0], Integer.parseInt(args[1])), 0);
+		server.setExecutor(Executors.newFixedThreadPool(8));
+		server.createContext("/", exchange -> {
+			String name = exchange.getRequestURI().getPath();
+			byte[] body = switch (name) {
+				case "/ready" -> new byte[] {'\n'};
+				case "/deployed" -> root.toString().getBytes();
+				default -> Files.readAllBytes(root.resolve("html" + name));
+			};
+			exchange.sendResponseHeaders(200, body.length);
+			exchange.getResponseBody().write(body);
+			exchange.close();
+		});
+		Runtime.getRuntime().addShutdownHook(new Thread(() -> server.stop(1)));
+		server.start();
+	}
+}
+`
