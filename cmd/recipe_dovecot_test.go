@@ -44,7 +44,7 @@ fi
 		leaf, err := imap(p)
 		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf})), err
 	},
-	drops: true, // a login in the moment of a reload
+	drops: 100, // a login in the moment of a reload
 	ask: func(p *place) error {
 		_, err := imap(p)
 		return err

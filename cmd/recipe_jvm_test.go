@@ -2,6 +2,10 @@ package cmd_test
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -18,14 +22,10 @@ var jvmRecipe = recipe{
 	prepare: func(t *testing.T, p *place) {
 		hostCertificate(t, p)
 		writeFile(t, p, "run/nginx.conf", jvmProxy)
-		writeFile(t, p, "run/App.java", jvmApp)
 		writeFile(t, p, "run/systemctl", jvmSystemctl)
-		runShell(t, p, "chmod +x run/systemctl && cd run && javac App.java && jar --create --file app.jar --main-class App App*.class")
-		jar, err := os.ReadFile(p.file("run/app.jar"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.root["app.jar"] = string(jar)
+		runShell(t, p, "chmod +x run/systemctl")
+		buildJar(t, p.file("run"))
+		p.root["app.jar"] = p.text("run/app.jar")
 	},
 	vars: []string{
 		"SYSTEMCTL={dir}/run/systemctl", "PORTS=18081 18082", "WAIT=20",
@@ -36,6 +36,49 @@ var jvmRecipe = recipe{
 		"type=http,url=https://{addr}/health.json,insecure=true,json=/ok,equals=true",
 	},
 	served: servedText,
+}
+
+// buildJar makes app.jar in a directory.
+func buildJar(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "App.java"), []byte(jvmApp), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shell(t, dir, "javac App.java && jar --create --file app.jar --main-class App App*.class")
+}
+
+// TestRecipesKeystore: the check opens the keystore of the root with the host's
+// password.
+func TestRecipesKeystore(t *testing.T) {
+	if !slices.ContainsFunc(chosen(t, os.Getenv(recipesVar)), func(r recipe) bool { return r.name == "jvm" }) {
+		return
+	}
+	script, err := filepath.Abs("../scripts/hooks/jvm.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	buildJar(t, dir)
+	shell(t, dir, `echo -n correct1 >password
+keytool -genkeypair -keystore site.p12 -storepass:file password -alias site -keyalg EC -dname CN=site.test
+head -c 400 site.p12 >damaged.p12
+echo -n another1 >wrong`)
+	for name, c := range map[string]struct{ vars, says string }{
+		"good":             {"KEYSTORE=site.p12 PASSWORD=password", ""},
+		"none":             {"PASSWORD=missing", ""},
+		"damaged":          {"KEYSTORE=damaged.p12 PASSWORD=password", "keytool error"},
+		"not in the root":  {"KEYSTORE=nowhere.p12 PASSWORD=password", "does not exist"},
+		"another password": {"KEYSTORE=site.p12 PASSWORD=wrong", "password was incorrect"},
+	} {
+		cmd := exec.Command(script)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "DEPLOY_PHASE=check", "NEWROOT="+dir)
+		cmd.Env = append(cmd.Env, strings.Fields(c.vars)...)
+		out, err := cmd.CombinedOutput()
+		if (err == nil) != (c.says == "") || !strings.Contains(string(out), c.says) || strings.Contains(string(out), "correct1") {
+			t.Errorf("%s: %v, %q; want %q", name, err, out, c.says)
+		}
+	}
 }
 
 // jvmSystemctl is of systemctl what jvm.sh says, for instances of the unit of

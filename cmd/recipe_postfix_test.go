@@ -118,8 +118,14 @@ tlsmgr    unix  -       -       n       1000?   1       tlsmgr
 // runShell runs shell commands in the place.
 func runShell(t *testing.T, p *place, commands string) {
 	t.Helper()
-	cmd := exec.Command("sh", "-euc", p.fill(commands, nil))
-	cmd.Dir = p.dir
+	shell(t, p.dir, p.fill(commands, nil))
+}
+
+// shell runs shell commands in a directory.
+func shell(t *testing.T, dir, commands string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-euc", commands)
+	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", commands, err, out)
 	}

@@ -152,11 +152,7 @@ func trySwitches(t *testing.T, p *place) string {
 	}
 	l.end()
 	t.Log(l)
-	allowed := int64(0)
-	if p.drops {
-		allowed = l.asked.Load() / 100
-	}
-	if l.dropped.Load() > allowed {
+	if l.dropped.Load() > l.asked.Load()*int64(p.drops)/1000 {
 		t.Errorf("requests failed: %v", l.failures())
 	}
 	return l.String()

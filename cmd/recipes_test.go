@@ -29,7 +29,7 @@ type recipe struct {
 	// certificate over TLS. And one request on a new connection; nil: over HTTPS.
 	served func(p *place) (string, error)
 	ask    func(p *place) error
-	drops  bool // it is known that some requests fail in a switch, less than one in a hundred
+	drops  int // that many of a thousand requests may fail, as is known, where switches follow on each other
 	// Trials that make no sense with this server, and what the matrix says instead.
 	without map[string]string
 }

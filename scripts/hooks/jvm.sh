@@ -17,7 +17,10 @@ set -eu
 
 case $DEPLOY_PHASE in
 check)
-	[ -z "$KEYSTORE" ] || keytool -list -keystore "$NEWROOT/$KEYSTORE" -storepass:file "$PASSWORD" >/dev/null
+	[ -z "$KEYSTORE" ] || said=$(keytool -list -keystore "$NEWROOT/$KEYSTORE" -storepass:file "$PASSWORD" 2>&1) || {
+		echo "error: cannot open $KEYSTORE: $said" >&2
+		exit 1
+	}
 	exec java --dry-run -jar "$NEWROOT/$JAR"
 	;;
 remove)
