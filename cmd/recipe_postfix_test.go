@@ -12,7 +12,7 @@ import (
 
 var postfixRecipe = recipe{
 	name:    "postfix",
-	version: `postconf -h mail_version`,
+	version: `postconf -d -h mail_version`,
 	root: files{
 		"certs/mail.pem":    "{key}{cert}",
 		"postfix/main.cf":   postfixMain("mail"),
