@@ -117,20 +117,7 @@ esac
 cat {dir}/run/nginx.pid {dir}/run/*.main >{dir}/run/pid
 `
 
-const jvmProxy = `user root;
-worker_processes 2;
-pid {dir}/run/nginx.pid;
-error_log {dir}/run/error.log;
-events {
-}
-http {
-	access_log off;
-	client_body_temp_path {dir}/run/body;
-	proxy_temp_path {dir}/run/proxy;
-	fastcgi_temp_path {dir}/run/fastcgi;
-	uwsgi_temp_path {dir}/run/uwsgi;
-	scgi_temp_path {dir}/run/scgi;
-	upstream app {
+var jvmProxy = nginxSettings("nginx.pid", `	upstream app {
 		server {host}:18081 max_fails=0;
 		server {host}:18082 max_fails=0;
 	}
@@ -143,8 +130,7 @@ http {
 			proxy_next_upstream error timeout http_503;
 		}
 	}
-}
-`
+`)
 
 // jvmApp answers with the files of html/, when it is ready.
 const jvmApp = `

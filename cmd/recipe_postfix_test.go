@@ -27,7 +27,7 @@ var postfixRecipe = recipe{
 	},
 	refused: "the key in certs/mail.pem is not that of the certificate",
 	prepare: func(t *testing.T, p *place) {
-		runShell(t, p, "mkdir run/queue run/data && chown postfix run/data && chmod 711 . ..")
+		runShell(t, p, "mkdir run/queue run/data && chown postfix run/data")
 	},
 	reload: `if alive; then
 	postfix -c {current}/postfix reload

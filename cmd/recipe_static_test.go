@@ -35,20 +35,7 @@ var staticRecipe = recipe{
 	served: servedText,
 }
 
-const staticConf = `user root;
-worker_processes 2;
-pid {dir}/run/pid;
-error_log {dir}/run/error.log;
-events {
-}
-http {
-	access_log off;
-	client_body_temp_path {dir}/run/body;
-	proxy_temp_path {dir}/run/proxy;
-	fastcgi_temp_path {dir}/run/fastcgi;
-	uwsgi_temp_path {dir}/run/uwsgi;
-	scgi_temp_path {dir}/run/scgi;
-	server {
+var staticConf = nginxSettings("pid", `	server {
 		listen {addr} ssl;
 		ssl_certificate {dir}/run/host.pem;
 		ssl_certificate_key {dir}/run/host.pem;
@@ -57,8 +44,7 @@ http {
 			return 200 "$realpath_root\n";
 		}
 	}
-}
-`
+`)
 
 // hostCertificate gives the host a certificate that comes from no root.
 func hostCertificate(t *testing.T, p *place) {

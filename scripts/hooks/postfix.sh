@@ -36,4 +36,7 @@ sh -c "$RELOAD"
 # What it cannot use, a port that is taken for instance, ends all of Postfix, a
 # moment after it was asked. A reload-or-restart starts it again on the way back.
 sleep 1
-exec postfix -c "$DEPLOY_CURRENT/postfix" status
+postfix -c "$DEPLOY_CURRENT/postfix" status || {
+	echo 'error: Postfix has ended: the log of mail says why' >&2
+	exit 1
+}
