@@ -27,7 +27,8 @@ var ofTheAgent = []string{"addr", "fp", "known-hosts", "key", "instance", "max-r
 // and observers are left to the caller.
 func (s *settings) configurations() ([]agent.Options, error) {
 	var all []agent.Options
-	dirs, states := map[string]string{}, map[string]string{}
+	var places []string
+	dirs, states, destinations := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, text := range splitLines(s.names) {
 		part, err := s.part(text)
 		if err != nil {
@@ -54,7 +55,16 @@ func (s *settings) configurations() ([]agent.Options, error) {
 			}
 			states[real(o.StateFile)] = o.Name
 		}
-		all = append(all, o)
+		for _, m := range o.Publish.Files {
+			if other, taken := destinations[real(m.To)]; taken {
+				return nil, cli.Usage("configurations %s and %s cannot both publish to %s", other, o.Name, m.To)
+			}
+			destinations[real(m.To)] = o.Name
+		}
+		all, places = append(all, o), append(places, o.Dir)
+	}
+	for i := range all {
+		all[i].Publish.Agents = places
 	}
 	if len(all) == 0 {
 		return nil, cli.Usage("-name should be set: the configuration to deploy")

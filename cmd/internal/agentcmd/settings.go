@@ -52,6 +52,9 @@ type settings struct {
 	baseline  string
 	windows   []string
 
+	publish      []string
+	publishAllow []string
+
 	keep              int
 	evidence          int
 	cleanOld          bool
@@ -95,6 +98,8 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.soak, "soak", 0, "`time` that the checks go on after that, before the deployment counts")
 	fs.StringVar(&s.baseline, "baseline", baselineEnvironment, "what a check is worth that failed on the old root already: `policy` environment commits as unverified, strict rolls back")
 	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for")
+	fs.StringArrayVar(&s.publish, "publish", nil, "`file` of the root that lies at a fixed path as well while the root is live, such as etc/site.pem=/etc/nginx/site.pem,mode=0640,group=www-data; may be repeated, one a line in the variable")
+	fs.StringArrayVar(&s.publishAllow, "publish-allow", nil, "`directory` below which files are published and nowhere else, also those that the root itself names in .deploy/publish, which is not read without it; may be repeated, one a line in the variable")
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
 	fs.IntVar(&s.evidence, "keep-evidence", 20, "`number` of deployments whose evidence to keep; that of what serves stays in any case")
 	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
@@ -179,6 +184,9 @@ func (s *settings) options() (agent.Options, error) {
 		}
 		o.Window = append(o.Window, w)
 	}
+	if o.Publish, err = s.published(); err != nil {
+		return o, err
+	}
 	o.Verify = spec.Spec{Successes: s.successes, Total: s.total, Soak: s.soak}
 	for _, text := range splitLines(s.checks) {
 		c, err := spec.Parse(text, spec.FromHost)
@@ -194,6 +202,22 @@ func (s *settings) options() (agent.Options, error) {
 		return o, cli.Usage("-verify: %w", err)
 	}
 	return o, nil
+}
+
+// published turns the flags about fixed paths into what the machine takes.
+func (s *settings) published() (agent.Publish, error) {
+	p := agent.Publish{Allow: splitLines(s.publishAllow)}
+	for _, text := range splitLines(s.publish) {
+		m, err := agent.ParseMapping(text)
+		if err != nil {
+			return p, cli.Usage("-publish %q: %w", text, err)
+		}
+		p.Files = append(p.Files, m)
+	}
+	if err := p.Check(); err != nil {
+		return p, cli.Usage("-publish: %w", err)
+	}
+	return p, nil
 }
 
 // retention turns the flags about what stays into what the machine takes.
