@@ -16,12 +16,12 @@ import (
 // A Mapping says that a file of the root is published: that it lies at a fixed
 // path as well, as long as the root is live. docs/published-files.md has its text form.
 type Mapping struct {
-	From     string       // relative to the root
-	To       string       // absolute
-	Mode     *fs.FileMode `json:",omitempty"` // permission bits; nil: as the file there has them, or else the one in the root
-	Owner    []string     `json:",omitempty"` // candidates, the first that the host knows; none: as the file there has it, or else ours
-	Group    []string     `json:",omitempty"`
-	Optional bool         `json:",omitzero"` // the root may lack it
+	From     string      // relative to the root
+	To       string      // absolute
+	Mode     fs.FileMode `json:",omitzero"`  // permission bits; 0: as the file there has them, or else the one in the root
+	Owner    []string    `json:",omitempty"` // candidates, the first that the host knows; none: as the file there has it, or else ours
+	Group    []string    `json:",omitempty"`
+	Optional bool        `json:",omitzero"` // the root may lack it
 }
 
 // mappingKeys are what may follow FROM=TO.
@@ -34,11 +34,10 @@ var mappingKeys = map[string]func(*Mapping, string) error{
 
 func setMode(m *Mapping, v string) error {
 	n, err := strconv.ParseUint(v, 8, 16)
-	if err != nil || n > 0o777 {
+	if err != nil || n == 0 || n > 0o777 {
 		return fmt.Errorf("%q: should be permissions such as 0640", v)
 	}
-	mode := fs.FileMode(n)
-	m.Mode = &mode
+	m.Mode = fs.FileMode(n)
 	return nil
 }
 
@@ -114,8 +113,8 @@ func (m Mapping) String() string {
 		b.WriteString("," + name + "=" + value)
 	}
 	pair(m.From, m.To)
-	if m.Mode != nil {
-		pair("mode", fmt.Sprintf("%04o", *m.Mode))
+	if m.Mode != 0 {
+		pair("mode", fmt.Sprintf("%04o", uint32(m.Mode)))
 	}
 	for _, k := range []struct {
 		name string

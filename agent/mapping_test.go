@@ -51,6 +51,7 @@ func TestMappingRefused(t *testing.T) {
 		"x=/etc/x\x00":             "control characters",
 		"x\n=/etc/x":               "control characters",
 		"x=/etc/x,mode=4755":       "permissions",
+		"x=/etc/x,mode=0":          "permissions",
 		"x=/etc/x,mode=rw":         "permissions",
 		"x=/etc/x,mode=":           "permissions",
 		"x=/etc/x,owner=":          "name or number",

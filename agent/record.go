@@ -102,6 +102,8 @@ type Deployment struct {
 	Soak        *verify.Report `json:",omitempty"`
 	Restored    *verify.Report `json:",omitempty"` // Back's checks on Back, after the rollback
 
+	Publishing *Publishing `json:",omitempty"` // what it does at fixed paths; nil: nothing
+
 	Verdict Verdict `json:",omitzero"` // empty: committed, or not decided
 	Reason  string  `json:",omitzero"` // of the verdict
 	Broken  string  `json:",omitzero"` // why the rollback failed as well

@@ -194,6 +194,7 @@ func (a *Agent) open(root Root) error {
 	a.collect.stop()
 	r := a.rec
 	r.Seq++
+	root.Set, root.Published = "", nil
 	d := &Deployment{ID: id(r.Seq, root.Configuration), Started: now(), New: root, From: r.Live, Back: r.Live, Link: link}
 	if r.Live != nil && r.Live.Verification == Environment && r.Back != nil {
 		d.Back = r.Back
