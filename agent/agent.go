@@ -62,6 +62,7 @@ type Agent struct {
 	collect  collector
 	ahead    *ahead // nil: nothing is being unpacked
 	arrival  arrival
+	staged   string    // what the check script can look at: see Publish
 	notifier *notifier // nil: nobody is to be notified
 
 	asked    bool      // a person wants what is new now, whatever the window says

@@ -156,7 +156,7 @@ func (a *Agent) failed(s State, err error) error {
 	d := a.rec.Deployment
 	// Of what the step wrote only what it saw is kept: that is evidence.
 	if seen != nil {
-		d.Checks, d.Soak, d.Restored = seen.Checks, seen.Soak, seen.Restored
+		d.Checks, d.Soak, d.Restored, d.Publishing = seen.Checks, seen.Soak, seen.Restored, seen.Publishing
 	}
 	verdict := Bad
 	if definite, ok := errors.AsType[*definite](err); ok {

@@ -56,7 +56,8 @@ func (a *Agent) store() (*atomic.Store, error) { return atomic.OpenStore(a.path(
 // stage prepares the set of a deployment. What an earlier try of Checking has
 // prepared goes first. The record names the set before anything of it is there.
 func (a *Agent) stage(ctx context.Context, d *Deployment) error {
-	if err := a.dropStaged(ctx, d); err != nil {
+	a.staged = ""
+	if err := a.undoSet(ctx, d.New.Set, true); err != nil {
 		return err
 	}
 	files, err := a.publishes(d)
@@ -83,14 +84,6 @@ func (a *Agent) stage(ctx context.Context, d *Deployment) error {
 	}
 	a.crash("set prepared")
 	return a.writeRoot(&d.New)
-}
-
-// dropStaged removes what was prepared for the deployment.
-func (a *Agent) dropStaged(ctx context.Context, d *Deployment) error {
-	if d.New.Set == "" {
-		return nil
-	}
-	return a.undoSet(ctx, d.New.Set, true)
 }
 
 // targets is what has to be done that the files lie at their paths, and those
@@ -131,6 +124,11 @@ func (a *Agent) prepare(ctx context.Context, d *Deployment, targets []atomic.Tar
 		return err
 	}
 	defer set.Close()
+	preview, err := set.Staged()
+	if err != nil {
+		return err
+	}
+	a.staged = preview.Dir
 	d.Publishing = &Publishing{Warnings: set.Warnings()}
 	for _, path := range set.Changed() {
 		c := Change{Path: path, Does: Removed}
@@ -177,15 +175,15 @@ func (a *Agent) withSet(ctx context.Context, id string, do func(context.Context,
 	return do(ctx, set)
 }
 
-// commitSet puts the files of a deployment in their places. Where somebody has
-// changed one of them since Checking, that is no version's fault.
+// commitSet puts the files of a deployment in their places. That somebody has
+// changed one of them since Checking is no version's fault.
 func (a *Agent) commitSet(ctx context.Context, id string) error {
 	if id == "" {
 		return nil
 	}
 	return a.withSet(ctx, id, func(ctx context.Context, set *atomic.Set) error {
 		err := set.Commit(ctx)
-		if errors.Is(err, atomic.ErrChanged) {
+		if errors.Is(err, atomic.ErrChanged) || errors.Is(err, atomic.ErrBusy) {
 			return &definite{verdict: Withdrawn, err: err}
 		}
 		return err
