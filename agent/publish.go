@@ -195,9 +195,10 @@ func (a *Agent) unclaimed(files []Published) error {
 		return nil
 	}
 	for _, dir := range a.neighbours() {
-		r, err := readRecord(filepath.Join(dir, "journal.json"))
-		if err != nil || r == nil {
-			continue // not ours to judge
+		b, err := os.ReadFile(filepath.Join(dir, "journal.json"))
+		r := new(Record)
+		if err != nil || decode(b, r) != nil {
+			continue // no agent's, or not ours to judge
 		}
 		theirs := slices.Clone(r.Published)
 		if d := r.Deployment; d != nil {

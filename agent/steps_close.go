@@ -25,6 +25,7 @@ func (a *Agent) commit(ctx context.Context) error {
 	if err := a.finishSet(ctx, root.Set); err != nil {
 		return err
 	}
+	a.keptAside(d)
 	d.New = root
 	a.rec.Live, a.rec.Back, a.rec.Published = &root, d.Back, root.Published
 	a.rec.unmark(root.Configuration.Digest)

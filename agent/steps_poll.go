@@ -14,6 +14,7 @@ import (
 // something to deploy.
 func (a *Agent) poll(ctx context.Context) error {
 	a.derive()
+	a.watchPublished(ctx)
 	if err := a.endHold(); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -50,6 +51,14 @@ func (s *Status) Why(verb func(string) string) Why {
 		if Cause(b.Kind) != cause {
 			w.Says = append(w.Says, fmt.Sprintf("Besides, %s: %s.", b.Kind, b.Text))
 		}
+	}
+	for _, p := range s.Files {
+		if p.Differs != "" {
+			w.Says = append(w.Says, fmt.Sprintf("Besides, somebody else has changed %s, which is published here: %s.", p.Path, p.Differs))
+		}
+	}
+	if slices.ContainsFunc(s.Files, func(p PublishedFile) bool { return p.Differs != "" }) {
+		w.Do = append(w.Do, "leave it, or "+verb("repair")+" puts back what was published, and keeps the other version")
 	}
 	return w
 }
