@@ -9,8 +9,10 @@ FLAGS :=
 PARALLEL := -parallel 4
 TIME := 30s
 FUZZ := .
+# Recipes to try: all, some with commas, or sample.
+RECIPES := all
 
-.PHONY: build demo test race fuzz nightly bench check cover clean
+.PHONY: build demo test race fuzz recipes nightly bench check cover clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/...
@@ -28,6 +30,10 @@ race:
 
 fuzz:
 	scripts/fuzz.sh $(TIME) '$(FUZZ)'
+
+# Tries the recipes with the real servers, and writes their matrix.
+recipes:
+	scripts/recipes.sh $(RECIPES) $(FLAGS)
 
 # What takes nights: every fault at every system call that changes files, a whole
 # stream of 10 GiB, the power cut in the agent's own seams, and an hour for each

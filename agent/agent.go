@@ -64,6 +64,8 @@ type Agent struct {
 	arrival  arrival
 	staged   string    // what the check script can look at: see Publish
 	notifier *notifier // nil: nobody is to be notified
+	glanced  time.Time // when the live root was last looked at, or this process began to
+	patrol   patrol
 
 	asked    bool      // a person wants what is new now, whatever the window says
 	shutTo   string    // what waits for the window, as of the last poll; "": nothing
@@ -103,6 +105,7 @@ func newAgent(o Options, workDir string) *Agent {
 		crash:    func(string) {},
 		waits:    newBackoff(o.Poll, o.Name),
 		pulse:    pulse{since: time.Now()},
+		glanced:  time.Now(),
 		said:     map[string]string{},
 		commands: make(chan func()),
 		hurry:    make(chan struct{}),
@@ -135,6 +138,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.show(func(p *present) { p.started = now() })
 	defer a.collect.stop()
+	defer a.patrol.stop()
 	defer a.dropAhead()
 	defer a.o.Source.Close()
 	a.notifier.start(ctx)
@@ -249,7 +253,7 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 		if a.o.Mode.Once {
 			return true, a.outcome()
 		}
-		a.wait(ctx, a.waits.poll())
+		a.waitWatching(ctx, a.waits.poll())
 		return false, nil
 	case a.o.Mode.Once:
 		a.rest(err)
@@ -263,7 +267,7 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	}
 	a.rest(err)
 	a.show(func(p *present) { p.waiting = line(err) })
-	a.wait(ctx, wait)
+	a.waitWatching(ctx, wait)
 	a.show(func(p *present) { p.waiting = "" })
 	if a.rec.State != Idle {
 		a.collect.stop()
@@ -300,18 +304,24 @@ func (a *Agent) verdict() error {
 }
 
 // wait waits for d, for ctx, or for what a person wants.
-func (a *Agent) wait(ctx context.Context, d time.Duration) {
+func (a *Agent) wait(ctx context.Context, d time.Duration) { a.waitFor(ctx, d, now().Add(d)) }
+
+// waitFor is wait; what is shown as waited for comes at next. It reports whether
+// a person ended it.
+func (a *Agent) waitFor(ctx context.Context, d time.Duration, next time.Time) (asked bool) {
 	a.pulse.within(d)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	a.show(func(p *present) { p.next = now().Add(d) })
+	a.show(func(p *present) { p.next = next })
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	case do := <-a.commands:
 		do()
+		asked = true
 	}
 	a.show(func(p *present) { p.next = time.Time{} })
+	return asked
 }
 
 // Record returns what the machine last made durable. The caller must not

@@ -52,6 +52,9 @@ type How struct {
 	// system's own, no clock's. So nobody's writing can hide, but for one that
 	// happened while the clock was set back; a disk that loses bits can.
 	Since time.Time
+	// Gentle makes the comparison rest three times as long as it reads, for what
+	// nobody waits for.
+	Gentle bool
 }
 
 // Compare yields in what the tree below dir differs from the manifest text m, by
@@ -83,7 +86,11 @@ type comparison struct {
 	pull  func() (manifest.Entry, error, bool)
 	next  *manifest.Entry // not yet come to in the tree; nil: none is left
 	buf   []byte
+	tired time.Duration // what is left to rest
 }
+
+// gentleRest is the shortest rest of a gentle comparison: a sleep has its price.
+const gentleRest = 20 * time.Millisecond
 
 func (c *comparison) all(dir string) error {
 	root, err := os.OpenRoot(dir)
@@ -274,10 +281,18 @@ func (c *comparison) content(root *os.Root, name string, st *syscall.Stat_t, e m
 	defer f.Close()
 	w := digest.NewWriter()
 	for {
+		began := time.Now()
 		n, err := f.Read(c.buf)
 		w.Write(c.buf[:n])
 		if err == io.EOF {
 			break
+		}
+		if c.how.Gentle {
+			c.tired += 3 * time.Since(began)
+		}
+		if c.tired >= gentleRest {
+			sleep(c.ctx, c.tired)
+			c.tired = 0
 		}
 		if err != nil {
 			return "cannot be read: " + reason(err), nil

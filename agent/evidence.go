@@ -42,6 +42,19 @@ func (d *Deployment) Outcome() Outcome {
 	return Outcome(d.Verdict)
 }
 
+// EndedIn returns the state in which it was decided that the deployment is not
+// committed: the last one before the way back. "": it is not decided, or committed.
+func (d *Deployment) EndedIn() State {
+	var last State
+	for _, e := range d.Events {
+		if e.State.returning() || e.State == Discarding {
+			return last
+		}
+		last = e.State
+	}
+	return ""
+}
+
 // Evidence is the recorded proof of one deployment, as evidence.json holds it.
 // It is derived from the record and from the files of the host's programs.
 type Evidence struct {

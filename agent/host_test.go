@@ -27,6 +27,7 @@ type host struct {
 	hooks    *fakeHooks
 	up       func() time.Duration // since the boot; nil: of the real host
 	env      func() bool          // the environment fails: no look passes
+	notAfter time.Time            // what checks see of certificates
 	patience time.Duration        // with checks that fail, after the hook
 	calls    []map[string]string
 	logged   *bytes.Buffer
@@ -104,7 +105,7 @@ func (h *host) run() error {
 func (h *host) look(ctx context.Context, s spec.Spec, v verify.Vars) verify.Report {
 	r := verify.Report{OK: true}
 	for _, c := range s.WithDefaults().Checks {
-		f := verify.Finding{Check: c.Name, Type: c.Type, Target: c.Target(), OK: true}
+		f := verify.Finding{Check: c.Name, Type: c.Type, Target: c.Target(), OK: true, NotAfter: h.notAfter}
 		serving, _ := os.ReadFile(h.dir + "/serving")
 		switch {
 		case ctx.Err() != nil:

@@ -156,10 +156,11 @@ func provedFile(f *os.File, d digest.Digest) error {
 // Inspection says what Inspect looks at. The zero value: every byte of the live
 // root.
 type Inspection struct {
-	All   bool // every root, the cached layers and the records
-	Quick bool // no files that have not changed since they were unpacked: see How.Since
-	Owner bool // compare user and group as well
-	Idle  bool // give way to whoever else needs the processor or the disk
+	All    bool // every root, the cached layers and the records
+	Quick  bool // no files that have not changed since they were unpacked: see How.Since
+	Owner  bool // compare user and group as well
+	Idle   bool // give way to whoever else needs the processor or the disk
+	Gentle bool // read a quarter of the time only, and rest else
 }
 
 // Damage is a stored thing, other than a root, that is not as it was written.
@@ -331,7 +332,7 @@ func (i *inspector) root(dir string, live bool) error {
 	if !there() && !live && i.known[dir] == nil { // not yet, or no longer
 		return nil
 	}
-	how := How{Owner: i.what.Owner}
+	how := How{Owner: i.what.Owner, Gentle: i.what.Gentle}
 	if i.what.Quick {
 		how.Since = r.Filled
 	}

@@ -157,6 +157,7 @@ func (a *Agent) failed(s State, err error) error {
 	// Of what the step wrote only what it saw is kept: that is evidence.
 	if seen != nil {
 		d.Checks, d.Soak, d.Restored, d.Publishing = seen.Checks, seen.Soak, seen.Restored, seen.Publishing
+		d.New.Spec, d.New.From = seen.New.Spec, seen.New.From
 	}
 	verdict := Bad
 	if definite, ok := errors.AsType[*definite](err); ok {

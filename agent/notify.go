@@ -16,15 +16,18 @@ import (
 
 // What a person is notified of: DEPLOY_EVENT.
 const (
-	eventBroken     = "broken"        // neither root serves
-	eventRolledBack = "rolled-back"   // a configuration failed here; what was there serves
-	eventHeld       = "held"          // new deployments do not start
-	eventAway       = "registry-away" // it could not be asked for long
-	eventRecovered  = "recovered"     // nothing of that is the case any more
+	eventBroken     = "broken"              // neither root serves
+	eventRolledBack = "rolled-back"         // a configuration failed here; what was there serves
+	eventHeld       = "held"                // new deployments do not start
+	eventAway       = "registry-away"       // it could not be asked for long
+	eventFailing    = "checks-failing"      // of the live root, between deployments
+	eventModified   = "root-modified"       // the live root is not what was unpacked
+	eventExpiring   = "certificate-expires" // soon; once a day
+	eventRecovered  = "recovered"           // nothing of that is the case any more
 )
 
 // events are in the order of their weight.
-var events = []string{eventBroken, eventRolledBack, eventHeld, eventAway}
+var events = []string{eventBroken, eventFailing, eventRolledBack, eventModified, eventHeld, eventAway, eventExpiring}
 
 const (
 	notifyTimeout = time.Minute
@@ -57,8 +60,9 @@ type notifier struct {
 
 	mu      sync.Mutex // guards what follows
 	settled map[string]trouble
-	known   bool // settled was set
-	reached bool // the registry, in this process
+	known   bool  // settled was set
+	watch   Watch // of the live root
+	reached bool  // the registry, in this process
 	away    time.Time
 }
 
@@ -103,7 +107,7 @@ func (n *notifier) settle(r *Record) {
 		return // what comes of it is not decided
 	}
 	n.mu.Lock()
-	n.settled, n.known = r.troubles(), true
+	n.settled, n.known, n.watch = r.troubles(), true, r.Seen()
 	n.mu.Unlock()
 	n.wake()
 }
@@ -155,6 +159,12 @@ func (r *Record) troubles() map[string]trouble {
 			all[eventRolledBack] = trouble{}
 		}
 	}
+	if w := r.Seen(); !w.Failing.IsZero() && r.State != Broken {
+		all[eventFailing] = trouble{key: w.Failing.Format(time.RFC3339Nano), reason: "since " + stamp(w.Failing) + " the live root fails: " + w.Checks}
+	}
+	if w := r.Seen(); !w.Altered.IsZero() {
+		all[eventModified] = trouble{key: w.Altered.Format(time.RFC3339Nano), reason: w.Difference}
+	}
 	if h := r.Hold; h != nil {
 		all[eventHeld] = trouble{key: h.Since.Format(time.RFC3339Nano), reason: h.Reason}
 	}
@@ -174,6 +184,9 @@ func (n *notifier) now() (all map[string]trouble, ok bool) {
 		all[eventAway] = trouble{key: "away", reason: "the registry cannot be asked since " + since}
 	case !n.reached:
 		all[eventAway] = trouble{}
+	}
+	if text := n.watch.expiring(n.a.o.Checks.WarnExpiry, now()); text != "" {
+		all[eventExpiring] = trouble{key: now().Format(time.DateOnly), reason: text}
 	}
 	for event, t := range all {
 		if t.key != "" {

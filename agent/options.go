@@ -86,6 +86,7 @@ type Options struct {
 	Poll      Poll
 	Hook      Hook
 	Verify    spec.Spec // the host's checks, with the soak time
+	Checks    Checks
 	Baseline  Baseline
 	Keep      Keep
 	Layers    layers.Options
@@ -108,6 +109,9 @@ type Mode struct {
 type Observe struct {
 	Log   *slog.Logger
 	Enter func(State) // after a state's record is durable; called by Run
+	// Unchanged is called by Run for a revision of what is live already, which is
+	// no deployment.
+	Unchanged func()
 	// Locked is called by Run when the directory is its own, and what it returns
 	// before it no longer is.
 	Locked func(*Agent) (unlock func())
@@ -122,7 +126,8 @@ func New(o Options) (*Agent, error) {
 	if o.Dir == "" || o.Source == nil {
 		return nil, errors.New("agent needs a directory and a source")
 	}
-	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.Evidence < 0 || o.Keep.CacheAge < 0 || o.Keep.MaxBytes < 0 || o.Keep.Delay < 0 {
+	if o.Poll.Interval < 0 || o.Poll.MaxWait < 0 || o.Hook.Timeout < 0 || o.Keep.Roots < 0 || o.Keep.Evidence < 0 || o.Keep.CacheAge < 0 || o.Keep.MaxBytes < 0 || o.Keep.Delay < 0 ||
+		o.Checks.Every < 0 || o.Checks.WarnExpiry < 0 || o.Checks.Inspect < 0 {
 		return nil, errors.New("agent's times and numbers cannot be negative")
 	}
 	if (o.Mode.Retry || o.Mode.Repair) && !o.Mode.Once {

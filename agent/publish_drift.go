@@ -197,3 +197,16 @@ func (a *Agent) keptAside(d *Deployment) {
 	}
 	d.Publishing = &p
 }
+
+// changedFiles says which published files somebody has changed, and what to do.
+func (s *Status) changedFiles(verb func(string) string) (says, do []string) {
+	for _, p := range s.Files {
+		if p.Differs != "" {
+			says = append(says, fmt.Sprintf("Besides, somebody else has changed %s, which is published here: %s.", p.Path, p.Differs))
+		}
+	}
+	if len(says) > 0 {
+		do = []string{"leave it, or " + verb("repair") + " puts back what was published, and keeps the other version"}
+	}
+	return says, do
+}

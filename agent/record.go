@@ -31,6 +31,7 @@ type Record struct {
 	Unproven   []*Deployment `json:",omitempty"` // closed before Last, perhaps without their evidence
 	Marks      []Mark        `json:",omitempty"` // newest last
 	Hold       *Hold         `json:",omitempty"`
+	Watch      Watch         `json:",omitzero"`  // of Live; see Record.Seen
 	Wanted     string        `json:",omitzero"`  // root that a person wants live: Root.Dir
 	Removing   *Removing     `json:",omitempty"` // it is being taken off the host
 	Published  []Published   `json:",omitempty"` // what lies at fixed paths, as of the last commit
@@ -41,11 +42,12 @@ type Record struct {
 type Root struct {
 	Dir           string // relative to the agent's directory
 	Configuration *wire.Configuration
-	Spec          spec.Spec    // what it is checked with
-	Verification  Verification `json:",omitzero"` // once committed
-	Committed     time.Time    `json:",omitzero"` // zero: not committed
-	By            string       `json:",omitzero"` // the deployment that committed it last
-	Seq           uint64       `json:",omitzero"` // Record.Seq at the commit: orders roots, which clocks cannot
+	Spec          spec.Spec     // what it is checked with
+	From          []spec.Source `json:",omitempty"` // where each of these checks comes from; nil: all from the host
+	Verification  Verification  `json:",omitzero"`  // once committed
+	Committed     time.Time     `json:",omitzero"`  // zero: not committed
+	By            string        `json:",omitzero"`  // the deployment that committed it last
+	Seq           uint64        `json:",omitzero"`  // Record.Seq at the commit: orders roots, which clocks cannot
 
 	Published []Published `json:",omitempty"` // what lies at fixed paths while it is live, as of the last time that it was to be
 	Set       string      `json:",omitzero"`  // by which that was put there

@@ -39,6 +39,12 @@ func (a *Agent) report(h heard) wire.Report {
 	if link, err := a.link(); err == nil && rec.State == Idle && rec.Live != nil && link != rec.Live.Dir {
 		r.Moved = reportText(cmp.Or(link, "nothing"))
 	}
+	w := rec.Seen()
+	if !w.Failing.IsZero() {
+		r.Failing, r.FailingSince = reportText(w.Checks), w.Failing
+	}
+	r.Expiring = reportText(w.expiring(a.o.Checks.WarnExpiry, now()))
+	r.Modified = reportText(w.Difference)
 	if d := cmp.Or(rec.Deployment, rec.Last); d != nil && d.New.Configuration != nil {
 		r.Deployment = &wire.ReportedDeployment{
 			ID: d.ID, ReportedRevision: reportedRevision(&d.New), Started: d.Started, Ended: d.Ended,

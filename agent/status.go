@@ -31,6 +31,7 @@ type Status struct {
 	Files   []PublishedFile `json:"published,omitempty"`   // at fixed paths
 	Blocks  []Block         `json:"blocks"`                // what keeps the registry's newest revision from this host
 	Failed  []Failed        `json:"failed_here,omitempty"` // what is not tried again
+	Watched *Watched        `json:"watched,omitempty"`     // what was seen of the live root since
 	Broken  string          `json:"broken,omitempty"`      // why neither root serves
 
 	Revocable bool `json:"removal_revocable,omitempty"` // a removal has begun, and nothing is removed yet
@@ -127,6 +128,7 @@ func (a *Agent) Status() Status {
 	for _, m := range r.Marks {
 		s.Failed = append(s.Failed, Failed{m.Revision, m.Digest.String(), m.At, m.Reason})
 	}
+	s.Watched = a.watched(r.Seen())
 	s.Blocks = blocks(r, &p, link)
 	return s
 }
@@ -189,8 +191,8 @@ func shown(r *Root) *Shown {
 	for _, l := range r.Configuration.Layers {
 		s.Layers = append(s.Layers, l.Name+":"+l.Version)
 	}
-	for _, c := range r.Spec.WithDefaults().Checks {
-		s.Checks = append(s.Checks, describe(c))
+	for i, c := range r.Spec.WithDefaults().Checks {
+		s.Checks = append(s.Checks, describe(c)+" ("+string(r.sourceOf(i))+")")
 	}
 	return s
 }

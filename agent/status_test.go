@@ -86,7 +86,7 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 				if strings.Join(texted(kinds), ",") != strings.Join(texted(test.kinds), ",") {
 					t.Errorf("blocks %+v, want %q", s.Blocks, test.kinds)
 				}
-				if !s.Running || s.Live == nil || s.Back == nil || s.Newest == nil || s.Live.Checks[0] != "tcp 127.0.0.1:1" {
+				if !s.Running || s.Live == nil || s.Back == nil || s.Newest == nil || s.Live.Checks[0] != "tcp 127.0.0.1:1 (host)" {
 					t.Errorf("status %+v", s)
 				}
 				if why.Newest != (name == "newest" || name == "a rollback waits" || strings.HasPrefix(name, "a hold") || name == "the registry's hold" || name == "live root gone" || strings.Contains(name, "away")) {

@@ -46,6 +46,9 @@ func (a *Agent) check(ctx context.Context) error {
 	if err := a.unspoilt(ctx, d); err != nil {
 		return err
 	}
+	if err := a.settleChecks(d); err != nil {
+		return err
+	}
 	if d.Dry || a.o.Mode.DryRun {
 		return &definite{verdict: DryRun, err: errors.New("a dry run ends before the switch")}
 	}

@@ -28,6 +28,7 @@ func (a *Agent) commit(ctx context.Context) error {
 	a.keptAside(d)
 	d.New = root
 	a.rec.Live, a.rec.Back, a.rec.Published = &root, d.Back, root.Published
+	a.watchNew(d)
 	a.rec.unmark(root.Configuration.Digest)
 	if d.ByHand {
 		a.rec.Hold = a.rec.Hold.rolledBack()

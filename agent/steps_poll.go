@@ -20,6 +20,7 @@ func (a *Agent) poll(ctx context.Context) error {
 	}
 	if !a.o.Mode.Once {
 		a.collect.start(a, a.o.Keep.Delay)
+		a.onPatrol()
 	}
 	if opened, err := a.wanted(); opened || err != nil {
 		return err
@@ -58,7 +59,7 @@ func (a *Agent) poll(ctx context.Context) error {
 		if a.dry {
 			return errStay
 		}
-		return a.relabel(c)
+		return a.relabel(ctx, c)
 	}
 	if shut, err := a.shut(c); shut || err != nil {
 		return cmp.Or(err, errStay)
@@ -123,16 +124,28 @@ func (a *Agent) letGo(st wire.PollState) error {
 }
 
 // relabel takes over a configuration of the same content, so that the record
-// and the state file have its names. The root and the hook are not concerned.
-func (a *Agent) relabel(c *wire.Configuration) error {
+// and the state file have its names. The root and the hook are not concerned; what
+// is live is looked at where the checks are others.
+func (a *Agent) relabel(ctx context.Context, c *wire.Configuration) error {
 	live := *a.rec.Live
+	others := !a.o.Checks.HostOnly && !sameChecks(live.Configuration, c)
 	live.Configuration = c
+	if others {
+		if err := a.relook(ctx, &live); isDefinite(err) {
+			return a.refuseChecks(c, err)
+		} else if err != nil {
+			return err
+		}
+	}
 	if err := a.writeRoot(&live); err != nil {
 		return err
 	}
 	a.rec.Live = &live
 	if err := a.save(); err != nil {
 		return err
+	}
+	if a.o.Observe.Unchanged != nil {
+		a.o.Observe.Unchanged()
 	}
 	a.log().Info("configuration relabelled", "configuration", c.Name, "revision", c.Revision)
 	a.derive()
@@ -193,6 +206,7 @@ func (a *Agent) open(root Root) error {
 		return err
 	}
 	a.collect.stop()
+	a.patrol.stop()
 	r := a.rec
 	r.Seq++
 	root.Set, root.Published = "", nil

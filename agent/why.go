@@ -3,7 +3,6 @@ package agent
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -52,14 +51,10 @@ func (s *Status) Why(verb func(string) string) Why {
 			w.Says = append(w.Says, fmt.Sprintf("Besides, %s: %s.", b.Kind, b.Text))
 		}
 	}
-	for _, p := range s.Files {
-		if p.Differs != "" {
-			w.Says = append(w.Says, fmt.Sprintf("Besides, somebody else has changed %s, which is published here: %s.", p.Path, p.Differs))
-		}
-	}
-	if slices.ContainsFunc(s.Files, func(p PublishedFile) bool { return p.Differs != "" }) {
-		w.Do = append(w.Do, "leave it, or "+verb("repair")+" puts back what was published, and keeps the other version")
-	}
+	seen, help := s.Watched.says(verb)
+	w.Says, w.Do = append(w.Says, seen...), append(w.Do, help...)
+	seen, help = s.changedFiles(verb)
+	w.Says, w.Do = append(w.Says, seen...), append(w.Do, help...)
 	return w
 }
 

@@ -93,21 +93,33 @@ func certificateCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
-	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	cert, key, err := newCertificate()
 	ts.Check(err)
+	for name, content := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
+		ts.Check(os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+}
+
+// newCertificate returns a certificate for site.test and its key, in PEM.
+func newCertificate() (cert, key []byte, err error) {
+	pair, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "site.test"}, DNSNames: []string{"site.test"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 	}
-	cert, err := x509.CreateCertificate(cryptorand.Reader, template, template, key.Public(), key)
-	ts.Check(err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	ts.Check(err)
-	for name, block := range map[string]*pem.Block{
-		"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "PRIVATE KEY", Bytes: private},
-	} {
-		ts.Check(os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
+	cert, err = x509.CreateCertificate(cryptorand.Reader, template, template, pair.Public(), pair)
+	if err != nil {
+		return nil, nil, err
 	}
+	private, err := x509.MarshalPKCS8PrivateKey(pair)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), nil
 }
 
 // httpsd is the program of that name, which hooks start: it serves the file

@@ -89,15 +89,15 @@ var acts = []struct {
 		return err
 	}},
 	{"add a configuration", "web", "revision 1: created", func(ctx context.Context, r *registry.Registry, a registry.Act) error {
-		_, err := r.AddConfiguration(ctx, a, "web", []registry.LayerRef{{Component: "code", Version: "v1"}}, false)
+		_, err := r.AddConfiguration(ctx, a, "web", []registry.LayerRef{{Component: "code", Version: "v1"}}, registry.Checks{}, false)
 		return err
 	}},
 	{"change it", "web", "revision 2: code v1 -> v2", func(ctx context.Context, r *registry.Registry, a registry.Act) error {
-		_, err := r.ChangeConfiguration(ctx, a, "web", []registry.LayerRef{{Component: "code", Version: "v2"}})
+		_, err := r.ChangeConfiguration(ctx, a, "web", []registry.LayerRef{{Component: "code", Version: "v2"}}, registry.Checks{})
 		return err
 	}},
 	{"change nothing", "web", "revision 2 has these layers already", func(ctx context.Context, r *registry.Registry, a registry.Act) error {
-		_, err := r.ChangeConfiguration(ctx, a, "web", []registry.LayerRef{{Component: "code", Version: "v2"}})
+		_, err := r.ChangeConfiguration(ctx, a, "web", []registry.LayerRef{{Component: "code", Version: "v2"}}, registry.Checks{})
 		return err
 	}},
 	{"bump it", "web", "revision 3: code v2 -> v4", func(ctx context.Context, r *registry.Registry, a registry.Act) error {
@@ -207,7 +207,7 @@ func dryRunChangesNothing(t *testing.T, w *world) {
 func TestAFailedActIsNotOnRecordAsDone(t *testing.T) {
 	_, r := stocked(t)
 	before := len(audit(t, r, registry.AuditFilter{}))
-	if _, err := r.ChangeConfiguration(t.Context(), act, "nope", refs(t, "code:v1")); err == nil {
+	if _, err := r.ChangeConfiguration(t.Context(), act, "nope", refs(t, "code:v1"), registry.Checks{}); err == nil {
 		t.Fatal("ChangeConfiguration of nothing succeeds")
 	}
 	if after := audit(t, r, registry.AuditFilter{}); len(after) != before {
@@ -560,10 +560,10 @@ func TestExpectedRevision(t *testing.T) {
 	}
 	a := act
 	a.Expect = 2
-	if c, err := r.ChangeConfiguration(t.Context(), a, "web", refs(t, "code:v3")); err != nil || c.New.Revision != 3 {
+	if c, err := r.ChangeConfiguration(t.Context(), a, "web", refs(t, "code:v3"), registry.Checks{}); err != nil || c.New.Revision != 3 {
 		t.Errorf("ChangeConfiguration at the expected revision = %+v, %v", c, err)
 	}
-	_, err := r.AddConfiguration(t.Context(), a, "new", refs(t, "code:v3"), false)
+	_, err := r.AddConfiguration(t.Context(), a, "new", refs(t, "code:v3"), registry.Checks{}, false)
 	wantKind(t, "AddConfiguration of what should have a revision", err, registry.ErrConflict)
 }
 

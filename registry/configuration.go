@@ -10,6 +10,7 @@ import (
 
 	"deploytools/layers/digest"
 	"deploytools/registry/wire"
+	"deploytools/verify/spec"
 )
 
 // Revision is the record of one state of a configuration.
@@ -155,10 +156,24 @@ func userOf(tx Tx, match func(wire.Layer) bool) (name string, err error) {
 	return name, err
 }
 
+// content is what a revision is about.
+type content struct {
+	layers []wire.Layer
+	verify *spec.Spec // never changed, only replaced; nil: no checks travel
+}
+
+// content returns that of the newest revision; of none it is empty.
+func (r *Revision) content() content {
+	if r == nil {
+		return content{}
+	}
+	return content{r.Layers, r.Verify}
+}
+
 // change makes a new revision of name, which is one of the caller's. next is
-// given the newest revision, nil when there is none, and returns the layers to
-// have and the change in words.
-func (r *Registry) change(ctx context.Context, a Act, name string, next func(tx Tx, old *Revision) ([]wire.Layer, string, error)) (Change, error) {
+// given the newest revision, nil when there is none, and returns what the next
+// one is about and the change in words.
+func (r *Registry) change(ctx context.Context, a Act, name string, next func(tx Tx, old *Revision) (content, string, error)) (Change, error) {
 	if err := a.Caller.CheckScope(name); err != nil {
 		return Change{}, err
 	}
@@ -178,15 +193,20 @@ func (r *Registry) change(ctx context.Context, a Act, name string, next func(tx 
 		if ok && !last.Deleted {
 			out.Old = &last
 		}
-		layers, what, err := next(tx, out.Old)
+		is, what, err := next(tx, out.Old)
 		if err != nil {
 			return done{}, err
 		}
-		rev := Revision{Configuration: wire.Configuration{Name: name, Mtime: r.now(), Layers: layers, Revision: last.Revision + 1}, By: a.Caller.String(), What: what, Note: a.Note}
+		rev := Revision{Configuration: wire.Configuration{Name: name, Mtime: r.now(), Layers: is.layers, Verify: is.verify, Revision: last.Revision + 1},
+			By: a.Caller.String(), What: what, Note: a.Note}
 		rev.Seal()
 		if out.Old != nil && out.Old.Digest == rev.Digest {
 			out.New = out.Old
-			return done{name: name, what: fmt.Sprintf("revision %d has these layers already", last.Revision), nothing: true}, nil
+			had := "these layers"
+			if rev.Verify != nil {
+				had = "these layers and checks"
+			}
+			return done{name: name, what: fmt.Sprintf("revision %d has %s already", last.Revision, had), nothing: true}, nil
 		}
 		if err := rev.Check(); err != nil {
 			return done{}, err
@@ -211,8 +231,9 @@ func putRevision(tx Tx, rev Revision) error {
 }
 
 // AddConfiguration makes the configuration name of these layers, in this
-// order. One of this name that exists is only replaced if replace says so.
-func (r *Registry) AddConfiguration(ctx context.Context, a Act, name string, refs []LayerRef, replace bool) (Change, error) {
+// order. One of this name that exists is only replaced if replace says so; it
+// keeps its checks where checks says nothing.
+func (r *Registry) AddConfiguration(ctx context.Context, a Act, name string, refs []LayerRef, checks Checks, replace bool) (Change, error) {
 	if err := checkConfigName(name); err != nil {
 		return Change{}, err
 	}
@@ -224,16 +245,20 @@ func (r *Registry) AddConfiguration(ctx context.Context, a Act, name string, ref
 			return Change{}, fail(ErrUsage, "duplicate component %q", l.Component)
 		}
 	}
-	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+	return r.change(ctx, a, name, func(tx Tx, old *Revision) (content, string, error) {
 		if old != nil && !replace {
-			return nil, "", fail(ErrConflict, "configuration %q already exists", name).
+			return content{}, "", fail(ErrConflict, "configuration %q already exists", name).
 				hint("change a layer with changeconf, or give -replace to replace all of them")
 		}
 		layers, err := resolve(tx, refs)
-		if old == nil {
-			return layers, "created", err
+		if err != nil {
+			return content{}, "", err
 		}
-		return layers, "replaced", err
+		verify, what, err := checks.change(old.content().verify)
+		if old == nil {
+			return content{layers, verify}, "created", err
+		}
+		return content{layers, verify}, words("replaced", what), err
 	})
 }
 
@@ -261,20 +286,25 @@ func resolve(tx Tx, refs []LayerRef) ([]wire.Layer, error) {
 }
 
 // ChangeConfiguration gives layers that the configuration has other versions,
-// all in one revision.
-func (r *Registry) ChangeConfiguration(ctx context.Context, a Act, name string, refs []LayerRef) (Change, error) {
-	if len(refs) == 0 {
+// and the configuration other checks, all in one revision.
+func (r *Registry) ChangeConfiguration(ctx context.Context, a Act, name string, refs []LayerRef, checks Checks) (Change, error) {
+	if len(refs) == 0 && checks == (Checks{}) {
 		return Change{}, fail(ErrUsage, "nothing to do").hint("give -component and -version, or -layer COMPONENT:VERSION")
 	}
-	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+	return r.change(ctx, a, name, func(tx Tx, old *Revision) (content, string, error) {
 		if old == nil {
-			return nil, "", noConfiguration(name)
+			return content{}, "", noConfiguration(name)
 		}
 		news, err := resolve(tx, refs)
 		if err != nil {
-			return nil, "", err
+			return content{}, "", err
 		}
-		return withLayers(old.Layers, news)
+		layers, what, err := withLayers(old.Layers, news)
+		if err != nil {
+			return content{}, "", err
+		}
+		verify, also, err := checks.change(old.Verify)
+		return content{layers, verify}, words(what, also), err
 	})
 }
 
@@ -304,32 +334,33 @@ func (r *Registry) BumpConfiguration(ctx context.Context, a Act, name string, co
 	if len(components) == 0 {
 		return Change{}, fail(ErrUsage, "nothing to do").hint("give -component NAME")
 	}
-	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+	return r.change(ctx, a, name, func(tx Tx, old *Revision) (content, string, error) {
 		if old == nil {
-			return nil, "", noConfiguration(name)
+			return content{}, "", noConfiguration(name)
 		}
 		var news []wire.Layer
 		for _, component := range components {
 			versions, err := versionsIn(tx, component)
 			if err != nil {
-				return nil, "", err
+				return content{}, "", err
 			}
 			if len(versions) == 0 {
-				return nil, "", fail(ErrNotFound, "no versions for component %q found", component)
+				return content{}, "", fail(ErrNotFound, "no versions for component %q found", component)
 			}
 			news = append(news, versions[len(versions)-1].layer())
 		}
-		return withLayers(old.Layers, news)
+		layers, what, err := withLayers(old.Layers, news)
+		return content{layers, old.Verify}, what, err
 	})
 }
 
-// Rollback makes a new revision with the layers of revision to; 0 means the
-// one before the newest. The versions it needs must still be there.
+// Rollback makes a new revision with the layers and the checks of revision to; 0
+// means the one before the newest. The versions it needs must still be there.
 func (r *Registry) Rollback(ctx context.Context, a Act, name string, to uint64) (Change, error) {
-	return r.change(ctx, a, name, func(tx Tx, old *Revision) ([]wire.Layer, string, error) {
+	return r.change(ctx, a, name, func(tx Tx, old *Revision) (content, string, error) {
 		last, _, err := get[Revision](tx, keyConfig(name))
 		if err != nil {
-			return nil, "", err
+			return content{}, "", err
 		}
 		target := to
 		if target == 0 && last.Revision > 0 {
@@ -338,13 +369,13 @@ func (r *Registry) Rollback(ctx context.Context, a Act, name string, to uint64) 
 		rev, ok, err := get[Revision](tx, keyRevision(name, target))
 		switch {
 		case err != nil:
-			return nil, "", err
+			return content{}, "", err
 		case last.Revision == 0:
-			return nil, "", noConfiguration(name)
+			return content{}, "", noConfiguration(name)
 		case target == 0:
-			return nil, "", fail(ErrNotFound, "configuration %q has no earlier revision to go back to", name)
+			return content{}, "", fail(ErrNotFound, "configuration %q has no earlier revision to go back to", name)
 		case !ok || rev.Deleted:
-			return nil, "", fail(ErrNotFound, "configuration %q has no revision %d to go back to", name, target).hint("history -name %s lists them", name)
+			return content{}, "", fail(ErrNotFound, "configuration %q has no revision %d to go back to", name, target).hint("history -name %s lists them", name)
 		}
 		refs := make([]LayerRef, len(rev.Layers))
 		for i, l := range rev.Layers {
@@ -352,16 +383,16 @@ func (r *Registry) Rollback(ctx context.Context, a Act, name string, to uint64) 
 		}
 		layers, err := resolve(tx, refs)
 		if err != nil {
-			return nil, "", err
+			return content{}, "", err
 		}
 		// A version that was deleted and added again with other content is not
 		// what the revision had.
 		for i, l := range layers {
 			if l.Hash != rev.Layers[i].Hash {
-				return nil, "", fail(ErrConflict, "version %q of component %q has other content than in revision %d", l.Version, l.Name, target)
+				return content{}, "", fail(ErrConflict, "version %q of component %q has other content than in revision %d", l.Version, l.Name, target)
 			}
 		}
-		return layers, fmt.Sprintf("rolled back to revision %d", target), nil
+		return content{layers, rev.Verify}, fmt.Sprintf("rolled back to revision %d", target), nil
 	})
 }
 

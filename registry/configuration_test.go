@@ -27,7 +27,7 @@ func refs(t *testing.T, layers ...string) []registry.LayerRef {
 
 func configure(t *testing.T, r *registry.Registry, name string, layers ...string) registry.Change {
 	t.Helper()
-	c, err := r.AddConfiguration(t.Context(), act, name, refs(t, layers...), false)
+	c, err := r.AddConfiguration(t.Context(), act, name, refs(t, layers...), registry.Checks{}, false)
 	if err != nil {
 		t.Fatalf("AddConfiguration(%s) = %v", name, err)
 	}
@@ -36,7 +36,7 @@ func configure(t *testing.T, r *registry.Registry, name string, layers ...string
 
 func change(t *testing.T, r *registry.Registry, name string, layers ...string) registry.Change {
 	t.Helper()
-	c, err := r.ChangeConfiguration(t.Context(), act, name, refs(t, layers...))
+	c, err := r.ChangeConfiguration(t.Context(), act, name, refs(t, layers...), registry.Checks{})
 	if err != nil {
 		t.Fatalf("ChangeConfiguration(%s) = %v", name, err)
 	}
@@ -119,7 +119,7 @@ func TestWhatAddConfigurationRefuses(t *testing.T) {
 		{"a b", "code:v1", registry.ErrUsage, ""},
 		{"web", "code:v2", registry.ErrConflict, `configuration "web" already exists`},
 	} {
-		_, err := r.AddConfiguration(t.Context(), act, test.name, refs(t, strings.Fields(test.layers)...), false)
+		_, err := r.AddConfiguration(t.Context(), act, test.name, refs(t, strings.Fields(test.layers)...), registry.Checks{}, false)
 		wantKind(t, fmt.Sprintf("AddConfiguration(%q, %s)", test.name, test.layers), err, test.kind)
 		if err != nil && test.text != "" && err.Error() != test.text {
 			t.Errorf("AddConfiguration(%q, %s) = %q, want %q", test.name, test.layers, err, test.text)
@@ -139,7 +139,7 @@ func TestWhatAddConfigurationRefuses(t *testing.T) {
 func TestReplaceIsOneRevisionMore(t *testing.T) { // U-09
 	_, r := stocked(t)
 	configure(t, r, "web", "code:v1")
-	c, err := r.AddConfiguration(t.Context(), act, "web", refs(t, "base:v1", "code:v2"), true)
+	c, err := r.AddConfiguration(t.Context(), act, "web", refs(t, "base:v1", "code:v2"), registry.Checks{}, true)
 	if err != nil || c.Old == nil || c.New.Revision != 2 {
 		t.Errorf("AddConfiguration with replace = %+v, %v", c, err)
 	}
@@ -172,7 +172,7 @@ func TestWhatChangeConfigurationRefuses(t *testing.T) {
 		{"web", "code:v2 code:v3", `duplicate component "code"`},
 		{"nope", "code:v1", `configuration "nope" not found`},
 	} {
-		_, err := r.ChangeConfiguration(t.Context(), act, test.name, refs(t, strings.Fields(test.layers)...))
+		_, err := r.ChangeConfiguration(t.Context(), act, test.name, refs(t, strings.Fields(test.layers)...), registry.Checks{})
 		if err == nil || err.Error() != test.text {
 			t.Errorf("ChangeConfiguration(%s, %s) = %v, want %s", test.name, test.layers, err, test.text)
 		}
@@ -331,7 +331,9 @@ func TestNoLayerDangles(t *testing.T) {
 			configure(t, r, "web", "code:v1")
 			var wg sync.WaitGroup
 			var changed, deleted error
-			wg.Go(func() { _, changed = r.ChangeConfiguration(t.Context(), act, "web", refs(t, "code:v2")) })
+			wg.Go(func() {
+				_, changed = r.ChangeConfiguration(t.Context(), act, "web", refs(t, "code:v2"), registry.Checks{})
+			})
 			wg.Go(func() { deleted = deleteVersion(t.Context(), r, "code", "v2") })
 			wg.Wait()
 			if (changed == nil) == (deleted == nil) {

@@ -22,7 +22,7 @@ func TestARollbackTargetIsNotDeleted(t *testing.T) {
 	wantKind(t, "DeleteComponent in use", err, registry.ErrConflict)
 
 	// Of a component that is used no more, but was, nothing goes either.
-	if _, err := r.AddConfiguration(t.Context(), act, "web", refs(t, "base:v1"), true); err != nil {
+	if _, err := r.AddConfiguration(t.Context(), act, "web", refs(t, "base:v1"), registry.Checks{}, true); err != nil {
 		t.Fatal(err)
 	}
 	err = deleteComponent(t.Context(), r, "code")

@@ -25,7 +25,7 @@ func populated(t *testing.T) *world {
 	}
 	addver(t, r, "copy", "v1", "code v1")
 	for _, name := range []string{"web", "db", "gone"} {
-		_, err := r.AddConfiguration(t.Context(), act, name, []registry.LayerRef{{Component: "code", Version: "v1"}, {Component: "config", Version: "v1"}}, false)
+		_, err := r.AddConfiguration(t.Context(), act, name, []registry.LayerRef{{Component: "code", Version: "v1"}, {Component: "config", Version: "v1"}}, registry.Checks{Checks: tcp("localhost:25")}, false)
 		if err == nil {
 			_, err = r.BumpConfiguration(t.Context(), act, name, []string{"code", "config"})
 		}

@@ -88,7 +88,7 @@ func TestMaxVersionsNeverTakesTheWayBack(t *testing.T) {
 	for i := range 12 {
 		add(t, r, "code", fmt.Sprint("v", i), fmt.Sprint("content ", i))
 		if i == 0 {
-			if _, err := r.AddConfiguration(t.Context(), act, "web", []registry.LayerRef{{Component: "code", Version: "v0"}}, false); err != nil {
+			if _, err := r.AddConfiguration(t.Context(), act, "web", []registry.LayerRef{{Component: "code", Version: "v0"}}, registry.Checks{}, false); err != nil {
 				t.Fatal(err)
 			}
 			continue

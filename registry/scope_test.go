@@ -81,7 +81,7 @@ func TestScopeShowsLayersOfItsConfigurations(t *testing.T) {
 	}
 	configure(t, r, "web", "code:v1")
 	for _, v := range []string{"v2", "v3"} {
-		if _, err := r.ChangeConfiguration(t.Context(), act, "web", []registry.LayerRef{{"code", v}}); err != nil {
+		if _, err := r.ChangeConfiguration(t.Context(), act, "web", []registry.LayerRef{{"code", v}}, registry.Checks{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -138,8 +138,8 @@ func TestOutsideOfTheScopeIsDenied(t *testing.T) {
 	narrow.Caller.Configs = "web-*"
 	refs := []registry.LayerRef{{"code", "v2"}}
 	for _, name := range []string{"db", "none", "web"} {
-		_, add := r.AddConfiguration(t.Context(), narrow, name, refs, true)
-		_, change := r.ChangeConfiguration(t.Context(), narrow, name, refs)
+		_, add := r.AddConfiguration(t.Context(), narrow, name, refs, registry.Checks{}, true)
+		_, change := r.ChangeConfiguration(t.Context(), narrow, name, refs, registry.Checks{})
 		_, bump := r.BumpConfiguration(t.Context(), narrow, name, []string{"code"})
 		_, back := r.Rollback(t.Context(), narrow, name, 1)
 		_, remove := r.DeleteConfiguration(t.Context(), narrow, name)
@@ -158,10 +158,10 @@ func TestOutsideOfTheScopeIsDenied(t *testing.T) {
 	if rev, err := r.Configuration(t.Context(), "db"); err != nil || rev.Revision != 1 {
 		t.Errorf("db has changed: %+v, %v", rev, err)
 	}
-	if _, err := r.ChangeConfiguration(t.Context(), narrow, "web-1", refs); err != nil {
+	if _, err := r.ChangeConfiguration(t.Context(), narrow, "web-1", refs, registry.Checks{}); err != nil {
 		t.Errorf("ChangeConfiguration in the scope = %v", err)
 	}
-	if _, err := r.AddConfiguration(t.Context(), narrow, "web-2", refs, false); err != nil {
+	if _, err := r.AddConfiguration(t.Context(), narrow, "web-2", refs, registry.Checks{}, false); err != nil {
 		t.Errorf("AddConfiguration in the scope = %v", err)
 	}
 	if got, err := r.Poll(t.Context(), narrow.Caller, wire.PollRequest{Names: []string{"web-1"}}); err != nil || got.Configurations[0].Revision != 2 {

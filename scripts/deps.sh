@@ -1,7 +1,8 @@
 #!/bin/bash
-# deps.sh [COMMAND...] installs the Debian packages that the tests need, or only
-# those that have these commands. It says nothing when they are there. Without
-# the right to install them it prints the command.
+# deps.sh [--recipes NAME,...] [COMMAND...] installs the Debian packages that the
+# tests need, with the servers of these recipes, or only those that have these
+# commands. It says nothing when they are there. Without the right to install them
+# it prints the command.
 set -eu
 
 # Command or file, and package that has it. The race detector links with the C
@@ -30,6 +31,22 @@ puttygen        putty-tools
 /usr/lib/python3/dist-packages/asyncssh          python3-asyncssh
 /usr/share/perl5/Net/SFTP/Foreign.pm             libnet-sftp-foreign-perl
 '
+
+# Recipe, command or file, and package. A package that brings a server may start
+# it, so they are installed for the recipes that are to be tried only.
+servers='
+nginx           nginx           nginx-light
+apache          apache2         apache2-bin
+apache          openssl         openssl
+haproxy         haproxy         haproxy
+caddy           caddy           caddy
+'
+if [[ ${1-} == --recipes ]]; then
+	while read -r recipe server; do
+		[[ ,$2, != *,$recipe,* ]] || needed+=$server$'\n'
+	done <<<"$servers"
+	shift 2
+fi
 
 PATH=$PATH:/usr/sbin:/sbin
 packages=()

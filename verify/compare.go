@@ -1,24 +1,35 @@
 package verify
 
+import "slices"
+
 // Worse returns the failures of now that are not in baseline: the same check of
-// the same target failing with the same kind. A check that was cancelled, or
+// the same target failing with the same kind, and where a name has several
+// addresses, at no other ones. A check that was cancelled, or
 // that cannot be carried out, tells nothing of its target and is always worse.
 func Worse(baseline, now Report) []Finding {
 	type look struct{ check, typ, target, kind string }
 	key := func(f Finding) look {
 		return look{f.Check, string(f.Type), f.Target, string(f.Kind)}
 	}
-	before := map[look]bool{}
+	before := map[look]Finding{}
 	for _, f := range baseline.Failed() {
-		before[key(f)] = f.Kind != Cancelled && f.Kind != Spec
+		if f.Kind != Cancelled && f.Kind != Spec {
+			before[key(f)] = f
+		}
 	}
 	var worse []Finding
 	for _, f := range now.Failed() {
-		if !before[key(f)] {
+		if b, ok := before[key(f)]; !ok || failsElsewhere(b, f) {
 			worse = append(worse, f)
 		}
 	}
 	return worse
+}
+
+// failsElsewhere reports whether now failed at an address where before did not.
+func failsElsewhere(before, now Finding) bool {
+	return len(before.Addresses) > 0 &&
+		slices.ContainsFunc(now.Addresses, func(a string) bool { return !slices.Contains(before.Addresses, a) })
 }
 
 // Environment reports whether now failed only for reasons that were there

@@ -3,9 +3,11 @@ package verify
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -39,9 +41,9 @@ func lost(ctx context.Context, kind Kind, err error) Finding {
 
 // connect opens a connection whose every wait ends with ctx. The caller closes
 // it.
-func connect(ctx context.Context, addr string) (net.Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr)
+func connect(ctx context.Context, p *place) (net.Conn, error) {
+	d := net.Dialer{Timeout: p.patience}
+	c, err := d.DialContext(ctx, p.network, p.addr)
 	if err != nil {
 		return nil, &failure{Dial, err}
 	}
@@ -65,7 +67,35 @@ func handshake(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Con
 	c := tls.Client(conn, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, &failure{Handshake, fmt.Errorf("TLS handshake with %s: %w", conn.RemoteAddr(), err)}
+		return nil, &failure{handshakeKind(err), fmt.Errorf("TLS handshake with %s: %w", conn.RemoteAddr(), err)}
 	}
 	return c, nil
+}
+
+// handshakeKind tells apart why a handshake failed. Alerts of the other side
+// have a type of their own in crypto/tls only for QUIC: here there is their text.
+func handshakeKind(err error) Kind {
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return Hostname
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return Chain
+	}
+	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		if e.Reason == x509.Expired && e.Cert != nil && time.Now().Before(e.Cert.NotBefore) {
+			return NotYetValid
+		} else if e.Reason == x509.Expired {
+			return Expired
+		}
+		return Chain
+	}
+	for text, kind := range map[string]Kind{
+		"protocol version not supported": Version, "unsupported protocol version": Version,
+		"no application protocol": ALPN, "unadvertised ALPN protocol": ALPN,
+	} {
+		if strings.Contains(err.Error(), text) {
+			return kind
+		}
+	}
+	return Handshake
 }

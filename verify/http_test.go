@@ -57,9 +57,9 @@ func TestHTTPAnswers(t *testing.T) {
 	}{
 		"status":            {"/text", spec.Check{}, "", ""},
 		"other status":      {"/down", spec.Check{}, HTTPStatus, "503 Service Unavailable"},
-		"wanted 503":        {"/down", spec.Check{Status: 503}, "", ""},
+		"wanted 503":        {"/down", spec.Check{Status: "503"}, "", ""},
 		"redirect":          {"/moved", spec.Check{}, HTTPStatus, `redirects to "/text"`},
-		"wanted redirect":   {"/moved", spec.Check{Status: 302}, "", ""},
+		"wanted redirect":   {"/moved", spec.Check{Status: "302"}, "", ""},
 		"body":              {"/text", spec.Check{Body: "all is"}, "", ""},
 		"other body":        {"/text", spec.Check{Body: "not well"}, Body, `"all is \x1bwell" does not contain "not well"`},
 		"body placeholder":  {"/version", spec.Check{Body: `"id":"{newid}"`}, "", ""},
@@ -106,9 +106,9 @@ func TestHTTPSChecksTheCertificateForTheHost(t *testing.T) {
 	}{
 		"address":           {known, "", false, ""},
 		"host":              {known, "www.example.com:443", false, ""},
-		"other host":        {known, "www.example.org", false, Handshake},
+		"other host":        {known, "www.example.org", false, Hostname},
 		"other, insecure":   {known, "www.example.org", true, ""},
-		"unknown root":      {unknown, "", false, Handshake},
+		"unknown root":      {unknown, "", false, Chain},
 		"unknown, insecure": {unknown, "", true, ""},
 		"plain http server": {strings.Replace(plain, "http:", "https:", 1), "", true, Handshake},
 	} {

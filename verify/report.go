@@ -10,45 +10,22 @@ import (
 	"deploytools/verify/spec"
 )
 
-// Kind says what is wrong, so that an operator knows where to look and a
-// baseline can tell an old failure from a new one.
-type Kind string
-
-// The kinds. A finding that is OK has none.
-const (
-	Dial         Kind = "dial"          // no connection: nothing listens, or the name is not known
-	Timeout      Kind = "timeout"       // no answer in time; Detail says to what
-	Handshake    Kind = "handshake"     // connected, but no TLS, or none that both accept
-	WrongCert    Kind = "wrong-cert"    // another certificate is served
-	HTTP         Kind = "http"          // connected, but no answer in HTTP
-	HTTPStatus   Kind = "http-status"   // another status
-	Body         Kind = "body"          // the body does not contain the text
-	JSON         Kind = "json"          // the body is no JSON, or the field is missing or another
-	Expect       Kind = "expect"        // the port says something else, or nothing
-	Start        Kind = "start"         // the program cannot be started
-	Exit         Kind = "exit"          // the program ended with another status than 0, or by a signal
-	NotRunning   Kind = "not-running"   // the service has no main process
-	WrongRoot    Kind = "wrong-root"    // its main process runs from somewhere else than NEWROOT
-	NotRestarted Kind = "not-restarted" // its main process was there before the switch
-	Process      Kind = "process"       // its main process cannot be looked at: rights, or no service manager
-	Unsteady     Kind = "unsteady"      // the last look passed, but not often enough in a row
-	Spec         Kind = "spec"          // the check cannot be carried out: a mistake in it, or no certificate in NEWROOT
-	Cancelled    Kind = "cancelled"     // the caller's context was cancelled first: says nothing about the target
-)
-
 // Finding is the result of one check.
 type Finding struct {
-	Check    string        // its name
-	Type     spec.Type     // what kind of look
-	Target   string        // what was looked at
-	OK       bool          // it passed
-	Kind     Kind          `json:",omitzero"` // empty exactly when OK
-	Detail   string        `json:",omitzero"` // for people: all that helps
-	Want     string        `json:",omitzero"` // what would have passed, where one value says it
-	Got      string        `json:",omitzero"` // what was there instead, or the same
-	Attempts int           // how often it was looked at
-	Duration time.Duration // of the last look
-	At       time.Time     // when the last look began
+	Check     string        // its name
+	Type      spec.Type     // what kind of look
+	Target    string        // what was looked at
+	OK        bool          // it passed
+	Kind      Kind          `json:",omitzero"`  // empty exactly when OK
+	Detail    string        `json:",omitzero"`  // for people: all that helps
+	Want      string        `json:",omitzero"`  // what would have passed, where one value says it
+	Got       string        `json:",omitzero"`  // what was there instead, or the same
+	Addresses []string      `json:",omitempty"` // those that did not pass, where a name has several
+	NotAfter  time.Time     `json:",omitzero"`  // when the certificate that was served ends, the first to end of several
+	Warning   string        `json:",omitzero"`  // for people: what passed and needs care all the same
+	Attempts  int           // how often it was looked at
+	Duration  time.Duration // of the last look
+	At        time.Time     // when the last look began
 }
 
 // Report is what was found. The zero value is neither OK nor verified.

@@ -138,7 +138,7 @@ func one(ctx context.Context, c spec.Check, v Vars, p probe) Finding {
 	}
 	f.Check, f.Type, f.Target = c.Name, c.Type, c.Target()
 	f.OK = f.Kind == ""
-	f.Detail, f.Want, f.Got = clean(f.Detail), clean(f.Want), clean(f.Got)
+	f.Detail, f.Want, f.Got, f.Warning = clean(f.Detail), clean(f.Want), clean(f.Got), clean(f.Warning)
 	f.At, f.Duration = began, time.Since(began)
 	return f
 }

@@ -185,15 +185,16 @@ func TestV10FirstCertificateOfAnyPEMFile(t *testing.T) {
 		"damaged alone":      {damaged, "damaged"},
 		"cut off":            {a[:len(a)/2], "damaged"},
 		"cut off, then good": {join(a[:len(a)/2], []byte("\n"), b), "damaged"},
+		"good, then damaged": {join(b, damaged), "block 2 is damaged"},
 		"no certificate":     {pemOf("CERTIFICATE", []byte("hello")), "x509"},
 	} {
-		got, err := firstCertificate(row.file)
+		all, err := certificates(row.file)
 		if row.want == "" {
-			if err != nil || !got.Equal(leaf.Leaf) {
-				t.Errorf("%s: firstCertificate = %v, want the leaf", name, err)
+			if err != nil || !all[0].Equal(leaf.Leaf) {
+				t.Errorf("%s: certificates = %v, want the leaf", name, err)
 			}
 		} else if err == nil || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%s: firstCertificate = %v, want ...%s", name, err, row.want)
+			t.Errorf("%s: certificates = %v, want ...%s", name, err, row.want)
 		}
 	}
 }

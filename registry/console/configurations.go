@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -140,6 +141,7 @@ type configuration struct {
 	Layers   []layerRow    `json:"layers"`
 	Note     string        `json:"note,omitempty"`
 	Held     *heldRow      `json:"held,omitempty"`
+	Verify   *verifyRow    `json:"verify,omitempty"`
 
 	verbose, digests bool
 }
@@ -153,7 +155,7 @@ type layerRow struct {
 }
 
 func configurationOf(rev *registry.Revision) configuration {
-	c := configuration{Name: rev.Name, Revision: rev.Revision, Changed: rev.Mtime, By: Clean(rev.By), Hash: rev.Hash, Digest: rev.Digest, Note: rev.Note}
+	c := configuration{Name: rev.Name, Revision: rev.Revision, Changed: rev.Mtime, By: Clean(rev.By), Hash: rev.Hash, Digest: rev.Digest, Note: rev.Note, Verify: verifyOf(rev.Verify)}
 	if rev.Hold != nil {
 		c.Held = &heldRow{rev.Hold.Reason, rev.Hold.Until}
 	}
@@ -171,6 +173,9 @@ func (c configuration) Text(w io.Writer) error {
 		}
 		if c.Held != nil {
 			fmt.Fprintf(w, "Held:\t%s\n", c.Held)
+		}
+		if c.Verify != nil {
+			c.Verify.text(w)
 		}
 		fmt.Fprintln(w)
 	}
@@ -235,6 +240,7 @@ func (e *expecting) changed(s *Session, c registry.Change, err error) (Result, e
 	if out.Changed {
 		out.What = c.New.What
 		out.Rollback = wayBack(c)
+		s.noteHostOnly(c.New.Verify)
 	}
 	return out, nil
 }
@@ -246,7 +252,7 @@ func wayBack(c registry.Change) string {
 	if c.Old == nil {
 		return ""
 	}
-	differ := len(c.Old.Layers) != len(c.New.Layers)
+	differ := len(c.Old.Layers) != len(c.New.Layers) || !slices.Equal(allLines(c.Old.Verify), allLines(c.New.Verify))
 	var back []registry.LayerRef
 	for i := 0; i < len(c.Old.Layers) && !differ; i++ {
 		was, is := c.Old.Layers[i], c.New.Layers[i]
@@ -272,6 +278,7 @@ func wayBack(c registry.Change) string {
 type addconfOp struct {
 	configName
 	expecting
+	checkFlags
 	layers  []string
 	replace bool
 }
@@ -279,7 +286,8 @@ type addconfOp struct {
 func (a *addconfOp) Flags(fs *pflag.FlagSet) {
 	a.configName.Flags(fs)
 	fs.StringArrayVar(&a.layers, "layer", nil, "layer, as `component:version`; repeat it for each one, from bottom to top")
-	fs.BoolVar(&a.replace, "replace", false, "replace all layers of a configuration that exists")
+	fs.BoolVar(&a.replace, "replace", false, "replace all layers of a configuration that exists, which keeps its checks unless others are given")
+	a.flags(fs)
 	a.expecting.Flags(fs)
 }
 
@@ -302,13 +310,18 @@ func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result,
 	if err != nil {
 		return nil, err
 	}
-	change, err := s.Registry.AddConfiguration(ctx, a.act(s), a.name, refs, a.replace)
+	checks, err := a.asked()
+	if err != nil {
+		return nil, err
+	}
+	change, err := s.Registry.AddConfiguration(ctx, a.act(s), a.name, refs, checks, a.replace)
 	return a.changed(s, change, err)
 }
 
 type changeconfOp struct {
 	configName
 	expecting
+	checkFlags
 	component, version string
 	layers             []string
 }
@@ -318,6 +331,7 @@ func (c *changeconfOp) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.component, "component", "", "`name` of the component whose layer changes")
 	fs.StringVar(&c.version, "version", "", "`version` that the layer is to have")
 	fs.StringArrayVar(&c.layers, "layer", nil, "layer to have, as `component:version`; may be repeated")
+	c.flags(fs)
 	c.expecting.Flags(fs)
 }
 
@@ -342,7 +356,11 @@ func (c *changeconfOp) Run(ctx context.Context, s *Session, _ []string) (Result,
 	if c.component != "" {
 		refs = append(refs, registry.LayerRef{Component: c.component, Version: c.version})
 	}
-	change, err := s.Registry.ChangeConfiguration(ctx, c.act(s), c.name, refs)
+	checks, err := c.asked()
+	if err != nil {
+		return nil, err
+	}
+	change, err := s.Registry.ChangeConfiguration(ctx, c.act(s), c.name, refs, checks)
 	return c.changed(s, change, err)
 }
 

@@ -36,7 +36,7 @@ A host stands as "same" when it says that it runs what is wanted. Else it is "de
 "behind", and has not begun; "rolled back", because what is wanted failed there; "held";
 "moved", because somebody moved its link; "broken", with neither version serving; or
 "unknown", because its agent polls but never reported. The exit status is 1 if one host or more is
-not "same". "unwanted" is what hosts run of a configuration that was deleted.
+not "same", or runs what fails its checks. "unwanted" is what hosts run of a configuration that was deleted.
 
 What a host says is its own word: a key speaks for its own host and configurations only.`,
 			Examples: []string{"status", "status project1", "status -name project1 -json"}, Statuses: []wire.Status{wire.NotFound},

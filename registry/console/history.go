@@ -31,6 +31,7 @@ type revisionRow struct {
 	Digest   digest.Digest `json:"digest"`
 	Layers   []layerRow    `json:"layers"`
 	Note     string        `json:"note,omitempty"`
+	Verify   *verifyRow    `json:"verify,omitempty"`
 }
 
 func (h history) Text(w io.Writer) error {
@@ -53,7 +54,7 @@ func (h *historyOp) Run(ctx context.Context, s *Session, args []string) (Result,
 	out := history{Name: h.name}
 	for _, rev := range revs {
 		c := configurationOf(&rev)
-		out.Revisions = append(out.Revisions, revisionRow{rev.Revision, rev.Mtime, c.By, rev.What, rev.Deleted, rev.Digest, c.Layers, rev.Note})
+		out.Revisions = append(out.Revisions, revisionRow{rev.Revision, rev.Mtime, c.By, rev.What, rev.Deleted, rev.Digest, c.Layers, rev.Note, c.Verify})
 	}
 	return out, err
 }
@@ -77,6 +78,7 @@ type difference struct {
 	To        uint64       `json:"to"`
 	Layers    []layerDelta `json:"layers"`
 	Reordered bool         `json:"reordered"` // layers that both have
+	Checks    []checkDelta `json:"checks,omitempty"`
 }
 
 // layerDelta is one layer that differs. What only one of the revisions has is
@@ -106,6 +108,9 @@ func (d difference) Text(w io.Writer) error {
 	if d.Reordered {
 		fmt.Fprint(t, "-\treordered\t\n")
 	}
+	for _, c := range d.Checks {
+		fmt.Fprintf(t, "check\t%s\t%s\t\n", c.Change, Clean(c.Text))
+	}
 	return t.Flush()
 }
 
@@ -132,35 +137,36 @@ func (d *diffconfOp) compare(ctx context.Context, s *Session) (difference, error
 		from = to - 1
 	}
 	out.From, out.To = from, to
-	was, err := layersAt(revs, d.name, from)
+	was, err := revisionAt(revs, d.name, from)
 	if err != nil {
 		return out, err
 	}
-	is, err := layersAt(revs, d.name, to)
+	is, err := revisionAt(revs, d.name, to)
 	if err != nil {
 		return out, err
 	}
-	out.compare(was, is)
+	out.compare(was.Layers, is.Layers)
+	out.Checks = compareChecks(was.Verify, is.Verify)
 	return out, nil
 }
 
-// layersAt returns the layers of revision n. Before the first revision, and
-// while it was deleted, a configuration has none.
-func layersAt(revs []registry.Revision, name string, n uint64) ([]wire.Layer, error) {
+// revisionAt returns what revision n is about. Before the first revision, and
+// while it was deleted, a configuration is empty.
+func revisionAt(revs []registry.Revision, name string, n uint64) (wire.Configuration, error) {
 	if n == 0 {
-		return nil, nil
+		return wire.Configuration{}, nil
 	}
 	i := slices.IndexFunc(revs, func(r registry.Revision) bool { return r.Revision == n })
 	switch {
 	case i < 0:
-		return nil, &registry.Error{
+		return wire.Configuration{}, &registry.Error{
 			Kind: registry.ErrNotFound, Text: fmt.Sprintf("configuration %q has no revision %d", name, n),
 			Hint: fmt.Sprintf("history -name %s lists them", name),
 		}
 	case revs[i].Deleted:
-		return nil, nil
+		return wire.Configuration{}, nil
 	}
-	return revs[i].Layers, nil
+	return revs[i].Configuration, nil
 }
 
 // compare fills in what differs: layers in the order of was, new ones last.

@@ -146,6 +146,7 @@ type fleetStatus struct {
 	Hosts     []statusRow `json:"hosts"`
 	Differing int         `json:"differing"`
 	Silent    int         `json:"silent"`
+	Failing   int         `json:"failing"` // run something that fails its checks
 	now       time.Time
 }
 
@@ -168,6 +169,10 @@ type statusRow struct {
 	Reported      time.Time         `json:"reported,omitzero"`
 	Deployment    string            `json:"deployment,omitempty"` // under way, or the last one
 	Verdict       string            `json:"verdict,omitempty"`    // on that
+	Failing       string            `json:"failing,omitempty"`    // checks of what runs
+	FailingSince  time.Time         `json:"failing_since,omitzero"`
+	Expiring      string            `json:"expiring,omitempty"` // certificate that ends soon
+	Modified      string            `json:"modified,omitempty"` // in what the root differs from what was unpacked
 	Matter        string            `json:"matter,omitempty"`
 }
 
@@ -194,6 +199,9 @@ func (c *statusOp) Run(ctx context.Context, s *Session, args []string) (Result, 
 		if row.Silent {
 			out.Silent++
 		}
+		if row.Failing != "" {
+			out.Failing++
+		}
 	}
 	if len(all) == 0 && !s.json {
 		fmt.Fprintln(s.Stderr, "note: no agent has polled for it yet")
@@ -213,6 +221,8 @@ func statusOf(h registry.Host, now time.Time) statusRow {
 		return row
 	}
 	row.State = Clean(h.Report.State)
+	row.Failing, row.FailingSince = Clean(h.Report.Failing), h.Told(h.Report.FailingSince)
+	row.Expiring, row.Modified = Clean(h.Report.Expiring), Clean(h.Report.Modified)
 	if r := h.Report.Running; r != nil {
 		row.Running, row.RunningDigest, row.Since, row.Verification = r.Revision, r.Digest, h.Told(r.Since), Clean(r.Verification)
 	}
@@ -225,8 +235,24 @@ func statusOf(h registry.Host, now time.Time) statusRow {
 	return row
 }
 
-// matter says why a host does not run what is wanted, or what it waits for.
+// matter says why a host does not run what is wanted, or what it waits for, and
+// what is wrong with what it runs.
 func matter(h registry.Host) string {
+	all := []string{behind(h)}
+	if rep := h.Report; rep != nil {
+		if rep.Failing != "" {
+			all = append(all, "fails its checks since "+timeText(h.Told(rep.FailingSince))+": "+Clean(rep.Failing))
+		}
+		if rep.Modified != "" {
+			all = append(all, "its root is modified: "+Clean(rep.Modified))
+		}
+		all = append(all, Clean(rep.Expiring))
+	}
+	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), "; ")
+}
+
+// behind says why a host does not run what is wanted, or what it waits for.
+func behind(h registry.Host) string {
 	rep := h.Report
 	if rep == nil {
 		return ""
@@ -273,10 +299,13 @@ func number(revision uint64) string {
 	return strconv.FormatUint(revision, 10)
 }
 
-// Outcome is an error if a host does not run what is wanted.
+// Outcome is an error if a host does not run what is wanted, or that fails.
 func (f fleetStatus) Outcome() error {
-	if f.Differing == 0 {
+	switch {
+	case f.Differing == 0 && f.Failing == 0:
 		return nil
+	case f.Differing == 0:
+		return fmt.Errorf("%d of %d hosts run what is wanted, and it fails its checks", f.Failing, len(f.Hosts))
 	}
 	return fmt.Errorf("%d of %d hosts do not run what is wanted", f.Differing, len(f.Hosts))
 }

@@ -55,7 +55,8 @@ func layerCommands() []Command {
 		{
 			Name: "diffconf", Short: "show in which layers two revisions of a configuration differ", Args: "[NAME]", Role: registry.Viewer, Reach: OwnConfigurations,
 			Long: `One line for each layer that differs: the component, then "added", "removed", "changed",
-or "content" where the version was deleted and added again with other content.`,
+or "content" where the version was deleted and added again with other content. Then one for
+each check that was added or removed.`,
 			Examples: []string{"diffconf -name project1", "diffconf -name project1 -from 1 -to 2"}, Statuses: []wire.Status{wire.NotFound},
 			New: func() Op { return new(diffconfOp) },
 		},
@@ -126,22 +127,30 @@ deployctl addver -file FILE uploads and adds in one step.`,
 			Long: `Layers are stacked in the order given: where two hold the same path, the later one wins.
 A layer is COMPONENT:VERSION, or COMPONENT@sha256:DIGEST for the newest version of this content.
 
-The words behind the flags are the name, unless -name is given, and layers.`,
+The words behind the flags are the name, unless -name is given, and layers.
+
+Checks given with -verify travel with the revision to every host, and come back with a rollback.`,
 			Examples: []string{
 				"addconf -name project2 -layer code:v01 -layer config:v01",
 				"addconf -name project2 -replace -layer code:v02 -layer config:v01",
 				"addconf project3 code:v02 config:v01",
+				"addconf -name project4 -layer code:v01 -verify type=tls,addr=localhost:443,sni=www.example.org,cert=etc/site.pem -soak 30s",
 			},
 			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New:      func() Op { return new(addconfOp) },
 		},
 		{
-			Name: "changeconf", Short: "give layers of a configuration other versions", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
-			Long: "All layers change in one revision. The command that takes it back is printed.",
+			Name: "changeconf", Short: "give layers of a configuration other versions, or give it other checks", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
+			Long: `All layers and checks change in one revision. The command that takes it back is printed.
+
+A revision with other checks and the same layers is not deployed anew: the hosts look at what is live with
+the checks that it has now.`,
 			Examples: []string{
 				"changeconf -name project1 -component code -version v02",
 				"changeconf -name project1 -layer code:v01 -layer config:v02",
 				"changeconf -name project1 -component code -version v00 -expect 5 -note 'v01 loses sessions'",
+				"changeconf -name project1 -verify type=http,url=https://localhost/version,insecure=true,json=/id,equals={newid} -successes 3",
+				"changeconf -name project1 -verify ''",
 			},
 			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New:      func() Op { return new(changeconfOp) },

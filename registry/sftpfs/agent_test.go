@@ -166,7 +166,7 @@ func TestMtimeIsTheRevisions(t *testing.T) {
 	r := open(t, o)
 	stock(t, r)
 	now = now.Add(time.Hour)
-	if _, err := r.ChangeConfiguration(t.Context(), registry.Act{Caller: ann}, "web", []registry.LayerRef{{Component: "code", Version: "v1"}}); err != nil {
+	if _, err := r.ChangeConfiguration(t.Context(), registry.Act{Caller: ann}, "web", []registry.LayerRef{{Component: "code", Version: "v1"}}, registry.Checks{}); err != nil {
 		t.Fatal(err)
 	}
 	now = now.Add(time.Hour)

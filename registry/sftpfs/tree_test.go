@@ -166,7 +166,7 @@ func stock(t *testing.T, r *registry.Registry) {
 	}
 	cut()
 	for _, name := range []string{"web", "api"} {
-		if _, err := r.AddConfiguration(t.Context(), registry.Act{Caller: ann}, name, []registry.LayerRef{{Component: "code", Version: "v2"}}, false); err != nil {
+		if _, err := r.AddConfiguration(t.Context(), registry.Act{Caller: ann}, name, []registry.LayerRef{{Component: "code", Version: "v2"}}, registry.Checks{}, false); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -31,7 +31,7 @@ func (d *daemon) configured(t *testing.T) {
 		_, err = r.AddVersion(t.Context(), act, registry.NewVersion{Component: "code", Version: "v1", Digest: u.Digest}, nil)
 	}
 	if err == nil {
-		_, err = r.AddConfiguration(t.Context(), act, "web", []registry.LayerRef{{Component: "code", Version: "v1"}}, false)
+		_, err = r.AddConfiguration(t.Context(), act, "web", []registry.LayerRef{{Component: "code", Version: "v1"}}, registry.Checks{}, false)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -6,15 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"deploytools/layers/digest"
+	"deploytools/verify/spec"
 )
 
 // Limits of a configuration's document.
 const (
 	MaxConfigurationBytes = 1 << 20
 	MaxLayers             = 1000
+	MaxVerifyBytes        = 64 << 10 // of the checks, in their text form
 )
 
 // ErrConfiguration says that a document is no valid configuration.
@@ -32,6 +35,8 @@ type Configuration struct {
 
 	Revision uint64        `json:",omitzero"` // counts from 1 for each name
 	Digest   digest.Digest `json:",omitzero"` // identifies what is deployed: see Seal
+
+	Verify *spec.Spec `json:",omitempty"` // checks that travel with it, which may ask for more than a host takes from here; nil: none
 
 	Hold *Hold `json:",omitempty"` // set when the document is read, while deliveries are stopped
 }
@@ -66,23 +71,34 @@ func ContentHash(layers []Layer) digest.Digest {
 // over a tag that keeps it apart from every other use of the hash and, for
 // each layer in order, its component, version and digest. Names hold neither
 // spaces nor newlines, so no two lists have one encoding.
-func ConfigurationDigest(layers []Layer) digest.Digest {
+//
+// Where checks travel with it, an empty line and a line for each thing that they
+// say follow, quoted. A reader computes these from what it has understood: one
+// that does not know a key of a check comes to another digest, and refuses the
+// document rather than leave out what must be looked at.
+func ConfigurationDigest(layers []Layer, verify *spec.Spec) digest.Digest {
 	h := sha256.New()
 	fmt.Fprintf(h, "deploytools configuration 1\n")
 	for _, l := range layers {
 		fmt.Fprintf(h, "%s %s %s\n", l.Name, l.Version, l.Hash)
 	}
+	if verify != nil {
+		fmt.Fprintf(h, "\n")
+		for _, line := range verify.Lines() {
+			fmt.Fprintf(h, "%q\n", line)
+		}
+	}
 	return digest.Digest(h.Sum(nil))
 }
 
-// Seal sets the fields that follow from the layers: Hash, Digest and each
-// layer's File.
+// Seal sets the fields that follow from the layers and the checks: Hash, Digest
+// and each layer's File.
 func (c *Configuration) Seal() {
 	for i := range c.Layers {
 		c.Layers[i].File = FileName(c.Layers[i].Hash)
 	}
 	c.Hash = ContentHash(c.Layers)
-	c.Digest = ConfigurationDigest(c.Layers)
+	c.Digest = ConfigurationDigest(c.Layers, c.Verify)
 }
 
 // Check says what is wrong with c, wrapping ErrConfiguration.
@@ -117,10 +133,31 @@ func (c *Configuration) Check() error {
 	if want := ContentHash(c.Layers); c.Hash != want {
 		return bad("its hash %s does not follow from its layers (%s)", c.Hash, want)
 	}
-	if want := ConfigurationDigest(c.Layers); c.Digest != want {
+	if err := checkVerify(c.Verify); err != nil {
+		return bad("%w", err)
+	}
+	if want := ConfigurationDigest(c.Layers, c.Verify); c.Digest != want {
+		if c.Verify != nil {
+			return bad("its digest %s does not follow from its layers and checks (%s); a newer version may know more of the checks", c.Digest, want)
+		}
 		return bad("its digest %s does not follow from its layers (%s)", c.Digest, want)
 	}
 	return nil
+}
+
+// checkVerify says what is wrong with checks that travel. Whether a host carries
+// them out is for the host to say.
+func checkVerify(v *spec.Spec) error {
+	if v == nil {
+		return nil
+	}
+	if v.IsZero() {
+		return errors.New("its checks are empty")
+	}
+	if n := len(strings.Join(v.Lines(), "\n")); n > MaxVerifyBytes {
+		return fmt.Errorf("%d bytes of checks; it should have at most %d", n, MaxVerifyBytes)
+	}
+	return v.Validate(spec.FromHost)
 }
 
 // Encode returns the document: JSON indented by tabs, with a final newline.
@@ -147,7 +184,7 @@ func DecodeConfiguration(b []byte) (*Configuration, error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfiguration, err)
 	}
 	if c.Digest.IsZero() {
-		c.Digest = ConfigurationDigest(c.Layers)
+		c.Digest = ConfigurationDigest(c.Layers, c.Verify)
 	}
 	if err := c.Check(); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"deploytools/layers/digest"
+	"deploytools/verify/spec"
 )
 
 // sample returns the configuration of the golden files.
@@ -220,4 +221,47 @@ func FuzzDecodeConfiguration(f *testing.F) {
 			t.Errorf("Encode(%+v) = %q", c, text)
 		}
 	})
+}
+
+// The checks are part of the identity, and a document of checks that a reader
+// does not wholly understand is refused, not read without them.
+func TestChecksTravel(t *testing.T) {
+	c := sample()
+	plain := c.Digest
+	c.Verify = &spec.Spec{Checks: []spec.Check{
+		{Type: spec.TLS, Name: "site", Addr: "localhost:443", SNI: "www.example.org", Cert: "etc/site.pem"},
+		{Type: spec.HTTP, URL: "http://localhost/version", JSON: "/id", Equals: "{newid}", Timeout: 5 * time.Second},
+	}, Successes: 2, Soak: time.Minute}
+	c.Seal()
+	if c.Digest == plain || c.Hash != ContentHash(c.Layers) {
+		t.Errorf("digest %s, hash %s: want another digest and the same hash", c.Digest, c.Hash)
+	}
+	b := golden(t, "configuration-verify.json", encoded(t, c))
+	got, err := DecodeConfiguration(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := encoded(t, got); !bytes.Equal(again, b) {
+		t.Errorf("decoded and encoded again: got\n%s\nwant\n%s", again, b)
+	}
+	for name, change := range map[string][2]string{
+		"another check":                    {`"localhost:443"`, `"localhost:444"`},
+		"another number":                   {`"Successes": 2`, `"Successes": 3`},
+		"an unknown type":                  {`"Type": "tls"`, `"Type": "quic"`},
+		"a key that the reader leaves out": {`"SNI": "www.example.org",`, ``},
+		"an invalid check":                 {`"localhost:443"`, `"localhost"`},
+	} {
+		text := strings.Replace(string(b), change[0], change[1], 1)
+		if text == string(b) {
+			t.Fatalf("%s: nothing to replace", name)
+		}
+		if _, err := DecodeConfiguration([]byte(text)); !errors.Is(err, ErrConfiguration) {
+			t.Errorf("%s: DecodeConfiguration = %v, want ErrConfiguration", name, err)
+		}
+	}
+	c.Verify = new(spec.Spec)
+	c.Seal()
+	if err := c.Check(); !errors.Is(err, ErrConfiguration) {
+		t.Errorf("empty checks: Check = %v, want ErrConfiguration", err)
+	}
 }

@@ -52,6 +52,11 @@ type Report struct {
 	Hold     string            `json:",omitzero"`  // why this host starts nothing new
 	Error    string            `json:",omitzero"`  // what it waits for
 
+	Failing      string    `json:",omitzero"` // checks of Running that fail, between deployments
+	FailingSince time.Time `json:",omitzero"`
+	Expiring     string    `json:",omitzero"` // certificate that ends soon, and when
+	Modified     string    `json:",omitzero"` // in what Running differs from what was unpacked
+
 	Deployment *ReportedDeployment `json:",omitempty"` // under way, or the last one
 	Output     string              `json:",omitzero"`  // of its programs, the end
 	Cut        bool                `json:",omitzero"`  // Output is not all of it
@@ -124,6 +129,7 @@ func (r *Report) check() error {
 	texts := []text{
 		{r.Program, MaxReportWord}, {r.Boot, MaxReportWord}, {r.State, MaxReportWord},
 		{r.Moved, MaxReportLine}, {r.Hold, MaxReportLine}, {r.Error, MaxReportLine},
+		{r.Failing, MaxReportLine}, {r.Expiring, MaxReportLine}, {r.Modified, MaxReportLine},
 	}
 	for _, root := range []*ReportedRoot{r.Running, r.Previous} {
 		if root != nil {

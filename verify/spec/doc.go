@@ -10,21 +10,23 @@
 //
 //	type=tls,addr=127.0.0.1:8443,sni=www.example.org,cert=etc/cert.pem
 //	type=http,url=https://127.0.0.1:8443/version,host=www.example.org,json=/id,equals={newid}
-//	type=tcp,addr=127.0.0.1:25,expect="220 "
+//	type=tls,addr=mail.example.org:25,starttls=smtp,cert=etc/mail.pem
+//	type=tcp,addr=127.0.0.1:6379,send=PING\r\n,expect=+PONG
 //	type=exec,arg=bin/selftest,arg=--quick,name=selftest,timeout=30s
 //
 // A value that starts with a double quote ends at the next single one; between
 // them commas are text, and two double quotes stand for one: body="a,""b""" is
 // the text a,"b". Any other value is taken as it is up to the next comma, inner
-// quotes included. Nothing else is special: there is no backslash and no
-// trimming. Each key may be given once, but for arg, which may be repeated.
+// quotes included. Nothing else is special: there is no trimming, and a backslash
+// means something in send and expect only, see Unescape. Each key may be given
+// once, but for arg and header, which may be repeated.
 //
 // # JSON
 //
 // One object per check with the field names of Check, durations as text
-// ("10s"). Readers ignore fields that they do not know and refuse types that
-// they do not know. So a new field must be one that an old reader may ignore
-// without coming to another result; what it may not ignore needs a new type.
+// ("10s"). Readers refuse types, and fields of a check, that they do not know:
+// what a field asks for would go unchecked. Fields of Spec that they do not know
+// they pass over.
 //
 // The package is pure. Its values are safe for concurrent reading.
 package spec

@@ -1,9 +1,11 @@
 package spec
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -40,25 +42,35 @@ func (c Check) MarshalJSON() ([]byte, error) {
 	type plain Check
 	return json.Marshal(struct {
 		plain
-		Timeout duration `json:",omitzero"`
-	}{plain(c), duration(c.Timeout)})
+		MinValid duration `json:",omitzero"`
+		Warn     duration `json:",omitzero"`
+		Timeout  duration `json:",omitzero"`
+	}{plain(c), duration(c.MinValid), duration(c.Warn), duration(c.Timeout)})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes, and a fingerprint in any form
-// that ParseFingerprint reads. It does not validate.
+// that ParseFingerprint reads. A field that it does not know is an error: what
+// it asks for would go unchecked. It does not validate.
 func (c *Check) UnmarshalJSON(b []byte) error {
 	type plain Check
 	var v struct {
 		plain
-		Timeout duration
+		MinValid, Warn, Timeout duration
 	}
-	if err := json.Unmarshal(b, &v); err != nil {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			return fmt.Errorf("unknown field %s of a check: whoever wrote it is newer than this program", field)
+		}
 		return err
 	}
 	*c = Check(v.plain)
-	c.Timeout = time.Duration(v.Timeout)
-	if f, err := ParseFingerprint(c.Fingerprint); err == nil {
-		c.Fingerprint = f
+	c.MinValid, c.Warn, c.Timeout = time.Duration(v.MinValid), time.Duration(v.Warn), time.Duration(v.Timeout)
+	for _, sum := range []*string{&c.Fingerprint, &c.SPKI} {
+		if f, err := ParseFingerprint(*sum); err == nil {
+			*sum = f
+		}
 	}
 	return nil
 }

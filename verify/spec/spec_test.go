@@ -12,14 +12,14 @@ func TestJSONIsStable(t *testing.T) {
 	s := Spec{
 		Checks: []Check{
 			{Type: TLS, Name: "web", Timeout: 5 * time.Second, Addr: "127.0.0.1:8443", SNI: "www.example.org", Cert: "etc/cert.pem"},
-			{Type: HTTP, URL: "https://127.0.0.1/", Status: 204, JSON: "/id", Equals: "{newid}", Insecure: true},
+			{Type: HTTP, URL: "https://127.0.0.1/", Status: "204", JSON: "/id", Equals: "{newid}", Insecure: true},
 			{Type: Exec, Args: []string{"bin/selftest", ""}},
 		},
 		Successes: 3, Total: 90 * time.Second, Soak: time.Hour,
 	}
 	const want = `{"Checks":[` +
 		`{"Type":"tls","Name":"web","Addr":"127.0.0.1:8443","SNI":"www.example.org","Cert":"etc/cert.pem","Timeout":"5s"},` +
-		`{"Type":"http","URL":"https://127.0.0.1/","Status":204,"JSON":"/id","Equals":"{newid}","Insecure":true},` +
+		`{"Type":"http","URL":"https://127.0.0.1/","Status":"204","JSON":"/id","Equals":"{newid}","Insecure":true},` +
 		`{"Type":"exec","Args":["bin/selftest",""]}],` +
 		`"Successes":3,"Total":"1m30s","Soak":"1h0m0s"}`
 	b, err := json.Marshal(s)
@@ -35,18 +35,21 @@ func TestJSONIsStable(t *testing.T) {
 	}
 }
 
-func TestReadersIgnoreNewFieldsAndRefuseNewTypes(t *testing.T) {
+// A field that a reader passes over is something that goes unchecked, with a
+// check that passes.
+func TestReadersRefuseWhatTheyDoNotKnowOfACheck(t *testing.T) {
 	var s Spec
-	const ok = `{"Checks":[{"Type":"tcp","Addr":"a:1","Colour":"red"}],"Weather":{"Rain":true}}`
+	const ok = `{"Checks":[{"Type":"tcp","Addr":"a:1"}],"Weather":{"Rain":true}}`
 	if err := json.Unmarshal([]byte(ok), &s); err != nil || len(s.Checks) != 1 || s.Checks[0].Addr != "a:1" {
 		t.Errorf("Unmarshal(%s) = %+v, %v", ok, s, err)
 	}
 	for text, want := range map[string]string{
-		`{"Checks":[{"Type":"dns","Addr":"a:1"}]}`:               `unknown type "dns"`,
-		`{"Checks":[{"Type":"","Addr":"a:1"}]}`:                  `unknown type ""`,
-		`{"Checks":[{"Type":"tcp","Addr":"a:1","Timeout":"x"}]}`: `want a duration such as 10s`,
-		`{"Soak":"forever"}`:                                     `want a duration such as 10s`,
-		`{"Total":10}`:                                           `Total`,
+		`{"Checks":[{"Type":"tcp","Addr":"a:1","Colour":"red"}]}`: `unknown field "Colour" of a check: whoever wrote it is newer`,
+		`{"Checks":[{"Type":"dns","Addr":"a:1"}]}`:                `unknown type "dns"`,
+		`{"Checks":[{"Type":"","Addr":"a:1"}]}`:                   `unknown type ""`,
+		`{"Checks":[{"Type":"tcp","Addr":"a:1","Timeout":"x"}]}`:  `want a duration such as 10s`,
+		`{"Soak":"forever"}`:                                      `want a duration such as 10s`,
+		`{"Total":10}`:                                            `Total`,
 	} {
 		if err := json.Unmarshal([]byte(text), &s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Unmarshal(%s) = %v, want ...%s", text, err, want)
@@ -102,8 +105,8 @@ func TestValidateHoldsEveryRule(t *testing.T) {
 		"addr control":          {tls(func(c *Check) { c.Addr = "a\n:1" }), "addr"},
 		"sni address":           {tls(func(c *Check) { c.SNI = "127.0.0.1" }), "sni"},
 		"sni space":             {tls(func(c *Check) { c.SNI = "a b" }), "sni"},
-		"cert and fingerprint":  {tls(func(c *Check) { c.Fingerprint = hexLower }), "one of cert and fingerprint"},
-		"neither":               {tls(func(c *Check) { c.Cert = "" }), "one of cert and fingerprint"},
+		"cert and fingerprint":  {tls(func(c *Check) { c.Fingerprint = hexLower }), "one of cert, fingerprint and spki"},
+		"neither":               {tls(func(c *Check) { c.Cert = "" }), "one of cert, fingerprint and spki"},
 		"cert absolute":         {tls(func(c *Check) { c.Cert = "/etc/c.pem" }), "cert"},
 		"cert outside":          {tls(func(c *Check) { c.Cert = "../c.pem" }), "cert"},
 		"cert not clean":        {tls(func(c *Check) { c.Cert = "etc//c.pem" }), "cert"},
@@ -121,7 +124,7 @@ func TestValidateHoldsEveryRule(t *testing.T) {
 		"url password":          {get(func(c *Check) { c.URL = "https://u:p@h/" }), "user or password"},
 		"url fragment":          {get(func(c *Check) { c.URL = "https://h/#a" }), "fragment"},
 		"insecure http":         {get(func(c *Check) { c.URL, c.Insecure = "http://h/", true }), "insecure"},
-		"status":                {get(func(c *Check) { c.Status = 600 }), "status"},
+		"status":                {get(func(c *Check) { c.Status = "600" }), "status"},
 		"json alone":            {get(func(c *Check) { c.JSON = "/id" }), "json and equals"},
 		"equals alone":          {get(func(c *Check) { c.Equals = "x" }), "json and equals"},
 		"placeholder mistyped":  {get(func(c *Check) { c.JSON, c.Equals = "/id", "v{newidd}" }), `equals: unknown placeholder "newidd" (did you mean "newid"?); known: newid, `},
@@ -137,6 +140,46 @@ func TestValidateHoldsEveryRule(t *testing.T) {
 		"host with port":        {get(func(c *Check) { c.Host = "h:1" }), ""},
 		"body not UTF-8":        {get(func(c *Check) { c.Body = "\xff" }), "want UTF-8"},
 		"body long":             {get(func(c *Check) { c.Body = strings.Repeat("a", MaxTextBytes+1) }), "4097 bytes"},
+		"sni none":              {tls(func(c *Check) { c.SNI = NoName }), ""},
+		"spki and cert":         {tls(func(c *Check) { c.SPKI = hexLower }), "one of cert, fingerprint and spki"},
+		"spki upper":            {tls(func(c *Check) { c.Cert, c.SPKI = "", strings.ToUpper(hexLower) }), "spki"},
+		"chain alone":           {tls(func(c *Check) { c.Cert, c.Chain = "", true }), ""},
+		"hostname alone":        {tls(func(c *Check) { c.Cert, c.Hostname = "", "::1" }), ""},
+		"minvalid alone":        {tls(func(c *Check) { c.Cert, c.MinValid = "", day }), ""},
+		"min alone":             {tls(func(c *Check) { c.Cert, c.Min = "", "1.3" }), "want one of"},
+		"hostname none":         {tls(func(c *Check) { c.Hostname = NoName }), "chain=true"},
+		"hostname none, chain":  {tls(func(c *Check) { c.Hostname, c.Chain = NoName, true }), ""},
+		"hostname bad":          {tls(func(c *Check) { c.Hostname = "a b" }), "hostname"},
+		"roots without chain":   {tls(func(c *Check) { c.Roots = "ca.pem" }), "chain=true"},
+		"roots outside":         {tls(func(c *Check) { c.Roots, c.Chain = "../ca.pem", true }), "roots"},
+		"roots system":          {tls(func(c *Check) { c.Roots, c.Chain = SystemRoots, true }), ""},
+		"key":                   {tls(func(c *Check) { c.Key = "dsa" }), `unknown key "dsa"`},
+		"key and TLS 1.3":       {tls(func(c *Check) { c.Key, c.Min = "rsa", "1.3" }), "up to TLS 1.2"},
+		"min":                   {tls(func(c *Check) { c.Min = "1.4" }), `unknown min "1.4"`},
+		"alpn control":          {tls(func(c *Check) { c.ALPN = "h2\n" }), "alpn"},
+		"minvalid long":         {tls(func(c *Check) { c.MinValid = MaxValid + 1 }), "up to 3650d"},
+		"warn negative":         {tls(func(c *Check) { c.Warn = -1 }), "up to 3650d"},
+		"starttls":              {tls(func(c *Check) { c.StartTLS = "xmpp" }), `unknown starttls "xmpp"`},
+		"network":               {tls(func(c *Check) { c.Network = "udp4" }), `unknown network "udp4"`},
+		"addresses none":        {tls(func(c *Check) { c.Addresses = "0" }), "addresses"},
+		"addresses many":        {tls(func(c *Check) { c.Addresses = "33" }), "addresses"},
+		"addresses odd":         {tls(func(c *Check) { c.Addresses = "+1" }), "addresses"},
+		"addr and unix":         {tls(func(c *Check) { c.Unix = "/run/x" }), "one of addr and unix"},
+		"unix relative":         {tls(func(c *Check) { c.Addr, c.Unix = "", "run/x" }), "absolute path"},
+		"unix long":             {tls(func(c *Check) { c.Addr, c.Unix = "", "/"+strings.Repeat("x", 107) }), "107 bytes"},
+		"unix with network":     {get(func(c *Check) { c.Unix, c.Network = "/run/x", "tcp4" }), "no network"},
+		"status list":           {get(func(c *Check) { c.Status = "200,301-303" }), ""},
+		"status backwards":      {get(func(c *Check) { c.Status = "303-301" }), "status"},
+		"status trailing":       {get(func(c *Check) { c.Status = "200," }), "status"},
+		"status low":            {get(func(c *Check) { c.Status = "099" }), "status"},
+		"method":                {get(func(c *Check) { c.Method = "POST" }), `unknown method "POST"`},
+		"HEAD with a body":      {get(func(c *Check) { c.Method, c.Body = "HEAD", "x" }), "no body"},
+		"header":                {get(func(c *Check) { c.Headers = []string{"X-A: b: c"} }), ""},
+		"header without value":  {get(func(c *Check) { c.Headers = []string{"X-A"} }), "NAME: VALUE"},
+		"header with two lines": {get(func(c *Check) { c.Headers = []string{"X-A: b\r\nHost: c"} }), "NAME: VALUE"},
+		"header of its own":     {get(func(c *Check) { c.Headers = []string{"HOST: b"} }), "cannot be chosen"},
+		"headers many":          {get(func(c *Check) { c.Headers = strings.Split(strings.Repeat("A", MaxArgs+1), "") }), "65 headers"},
+		"escape":                {Check{Type: TCP, Addr: "a:1", Expect: `\q`}, "expect"},
 		"tcp":                   {Check{Type: TCP, Addr: "a:1", Expect: "220 \r\n"}, ""},
 		"tcp without addr":      {Check{Type: TCP}, "addr"},
 		"exec without program":  {Check{Type: Exec}, "arg=PROGRAM"},
@@ -162,7 +205,7 @@ func TestValidateOfASpec(t *testing.T) {
 		"two without names":      {Spec{Checks: []Check{tcp, tcp}}, ""},
 		"name twice":             {Spec{Checks: []Check{named, named}}, "given twice"},
 		"name of a nameless one": {Spec{Checks: []Check{tcp, named}}, "given twice"},
-		"bad check":              {Spec{Checks: []Check{tcp, {Type: TCP}}}, `check "tcp-2": addr`},
+		"bad check":              {Spec{Checks: []Check{tcp, {Type: TCP}}}, `check "tcp-2": want one of addr`},
 		"many":                   {Spec{Checks: make([]Check, MaxChecks+1)}, "65 checks"},
 		"successes negative":     {Spec{Successes: -1}, "successes"},
 		"successes many":         {Spec{Successes: MaxSuccesses + 1}, "successes"},
@@ -186,9 +229,9 @@ func TestDefaultsAreThoseOfTheDesign(t *testing.T) {
 	}}
 	got := s.WithDefaults()
 	want := Spec{Successes: 1, Total: 2 * time.Minute, Checks: []Check{
-		{Type: TLS, Name: "tls-1", Addr: "www.example.org:443", SNI: "www.example.org", Cert: "c", Timeout: 10 * time.Second},
-		{Type: TLS, Name: "local", Addr: "127.0.0.1:443", Cert: "c", Timeout: 10 * time.Second},
-		{Type: HTTP, Name: "http-3", URL: "http://h/", Timeout: time.Second, Status: 200},
+		{Type: TLS, Name: "tls-1", Addr: "www.example.org:443", SNI: "www.example.org", Cert: "c", Timeout: 10 * time.Second, Min: "1.2"},
+		{Type: TLS, Name: "local", Addr: "127.0.0.1:443", Cert: "c", Timeout: 10 * time.Second, Min: "1.2"},
+		{Type: HTTP, Name: "http-3", URL: "http://h/", Timeout: time.Second, Status: "200"},
 	}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("WithDefaults()\n got %+v\nwant %+v", got, want)

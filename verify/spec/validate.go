@@ -3,8 +3,6 @@ package spec
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -16,13 +14,14 @@ type Origin int
 
 // The origins. The zero value is the one with the fewest rights.
 const (
-	FromRegistry Origin = iota // over the wire: exec and process checks are ErrHostOnly
+	FromRegistry Origin = iota // over the wire: what reaches into the host is ErrHostOnly
 	FromHost                   // the host's own flags, or a registry that they trust with all checks
 )
 
-// ErrHostOnly says that a check would run a program or look into processes, and
+// ErrHostOnly says that a check would run a program, look into processes, or
+// speak to what only the host itself can speak to or in words of its own, and
 // its origin may not ask for that. Nothing was run.
-var ErrHostOnly = errors.New("exec and process checks are taken from the host's own flags only")
+var ErrHostOnly = errors.New("exec and process checks, and the keys unix, header and send, are taken from the host's own flags only")
 
 // Validate reports the first rule that s breaks. Whoever takes a specification
 // from outside calls it before anything else.
@@ -73,13 +72,19 @@ func (c Check) Validate(from Origin) error {
 	if !within(c.Timeout, MaxTimeout) {
 		return fmt.Errorf("timeout %v: want up to %v", c.Timeout, MaxTimeout)
 	}
+	if err := c.validateNetwork(from); err != nil {
+		return err
+	}
 	switch c.Type {
 	case TLS:
 		return c.validateTLS()
 	case HTTP:
+		if err := c.validateHeaders(from); err != nil {
+			return err
+		}
 		return c.validateHTTP()
 	case TCP:
-		return validateAddr(c.Addr)
+		return c.validateTCP(from)
 	case Exec:
 		return c.validateExec(from)
 	}
@@ -101,71 +106,6 @@ func (c Check) validateKeys() error {
 				return fmt.Errorf("%s %s: want UTF-8", k.name, quote(v))
 			}
 		}
-	}
-	return nil
-}
-
-func (c Check) validateTLS() error {
-	if err := validateAddr(c.Addr); err != nil {
-		return err
-	}
-	if c.SNI != "" && (isIP(c.SNI) || !validHost(c.SNI)) {
-		return fmt.Errorf("sni %s: want a host name", quote(c.SNI))
-	}
-	if (c.Cert == "") == (c.Fingerprint == "") {
-		return errors.New("want one of cert and fingerprint")
-	}
-	if c.Cert != "" {
-		if !fs.ValidPath(c.Cert) || c.Cert == "." || hasControl(c.Cert) {
-			return fmt.Errorf("cert %s: want a path inside NEWROOT, such as etc/cert.pem", quote(c.Cert))
-		}
-		return nil
-	}
-	if f, err := ParseFingerprint(c.Fingerprint); err != nil || f != c.Fingerprint {
-		return fmt.Errorf("fingerprint %s: want 64 lower-case hexadecimal digits", quote(c.Fingerprint))
-	}
-	return nil
-}
-
-func (c Check) validateHTTP() error {
-	u, err := url.Parse(c.URL)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || validateURLHost(u) != nil || hasControl(c.URL) {
-		return fmt.Errorf("url %s: want http://HOST[:PORT]/PATH or https://", quote(c.URL))
-	}
-	switch {
-	case u.User != nil:
-		return errors.New("url: want no user or password in it")
-	case u.Fragment != "":
-		return fmt.Errorf("url %s: want no fragment", quote(c.URL))
-	case c.Insecure && u.Scheme != "https":
-		return errors.New("insecure: belongs to https only")
-	case c.Status != 0 && (c.Status < 100 || c.Status > 599):
-		return fmt.Errorf("status %d: want 100 to 599", c.Status)
-	case (c.JSON == "") != (c.Equals == ""):
-		return errors.New("want json and equals together")
-	case c.JSON != "" && !validPointer(c.JSON):
-		return fmt.Errorf("json %s: want a JSON pointer, such as /id", quote(c.JSON))
-	}
-	if err := validatePlaceholders(c.Equals); err != nil {
-		return fmt.Errorf("equals: %w", err)
-	}
-	if c.Host != "" {
-		h, err := url.Parse("http://" + c.Host)
-		if err != nil || h.Host != c.Host || validateURLHost(h) != nil {
-			return fmt.Errorf("host %s: want HOST or HOST:PORT", quote(c.Host))
-		}
-	}
-	return nil
-}
-
-func validateURLHost(u *url.URL) error {
-	if p := u.Port(); p != "" || strings.HasSuffix(u.Host, ":") {
-		if !validPort(p) {
-			return errors.New("no port")
-		}
-	}
-	if !validHost(u.Hostname()) {
-		return errors.New("no host")
 	}
 	return nil
 }

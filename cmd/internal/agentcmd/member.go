@@ -110,6 +110,10 @@ func (m *member) observe() agent.Observe {
 			m.told.say(m.o.Name, status)
 			m.shown()
 		},
+		Unchanged: func() {
+			m.tally.unchanged()
+			m.shown()
+		},
 		Locked: attend(m.o.Dir, m.log),
 	}
 }

@@ -51,9 +51,12 @@ type tally struct {
 	polls    map[string]int // by result
 	outcomes map[string]int
 	restarts int
+	ends     ends
 }
 
-func newTally() *tally { return &tally{polls: map[string]int{}, outcomes: map[string]int{}} }
+func newTally() *tally {
+	return &tally{polls: map[string]int{}, outcomes: map[string]int{}, ends: newEnds()}
+}
 
 // poll counts an answer of the registry.
 func (t *tally) poll(st wire.PollState, err error) {
@@ -73,11 +76,19 @@ const committed = "committed"
 func (t *tally) ended(d *agent.Deployment) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.ends.count(d)
 	if d.Verdict == "" {
 		t.outcomes[committed]++
 		return
 	}
 	t.outcomes[string(d.Verdict)]++
+}
+
+// unchanged counts a revision that needed no deployment.
+func (t *tally) unchanged() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ends.unchanged++
 }
 
 func (t *tally) restarted() {
@@ -137,6 +148,7 @@ func (m *member) collect(s sender) {
 			s.gauge(liveDesc, float64(r.Live.Configuration.Revision))
 			s.fact(verifiedDesc, r.Live.Verification == agent.Verified)
 			s.gauge(sinceDesc, float64(r.Live.Committed.Unix()))
+			s.seen(r.Seen(), time.Now())
 		}
 	}
 	var disk unix.Statfs_t
@@ -162,6 +174,7 @@ func (t *tally) collect(s sender) {
 		s.counter(deploymentsDesc, t.outcomes[outcome], outcome)
 	}
 	s.counter(restartsDesc, t.restarts)
+	t.ends.collect(s)
 	if !t.polled.IsZero() {
 		s.gauge(newestDesc, float64(t.last.Revision))
 		s.gauge(polledDesc, float64(t.polled.Unix()))

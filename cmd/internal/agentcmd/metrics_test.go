@@ -3,16 +3,19 @@ package agentcmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"deploytools/agent"
@@ -41,7 +44,13 @@ func watched(t *testing.T) metrics {
 	web.heard(wire.PollState{Name: "web", Revision: 7, Digest: digest.Of(nil), Hold: &wire.Hold{Reason: "sale"}}, nil)
 	web.heard(wire.PollState{}, wire.ErrUnreachable)
 	web.tally.ended(&agent.Deployment{})
-	web.tally.ended(&agent.Deployment{Verdict: agent.Bad})
+	began := time.Now().Add(-time.Minute)
+	web.tally.ended(&agent.Deployment{Verdict: agent.Bad, Started: began, Ended: began.Add(90 * time.Second), Switched: true, Back: new(agent.Root),
+		Events: []agent.Event{{State: agent.Switching}, {State: agent.Hooking}, {State: agent.Restoring}, {State: agent.Discarding}}})
+	web.tally.ended(&agent.Deployment{Verdict: agent.Bad, Broken: "x", Switched: true, Back: new(agent.Root),
+		Events: []agent.Event{{State: agent.Verifying}, {State: agent.Restoring}, {State: agent.Broken}}})
+	web.tally.ended(&agent.Deployment{Verdict: agent.Bad, Events: []agent.Event{{State: agent.Checking}, {State: agent.Discarding}}})
+	web.tally.unchanged()
 	web.tally.restarted()
 	return m
 }
@@ -69,7 +78,16 @@ func TestMetrics(t *testing.T) {
 		`deploy_agent_held{configuration="web"} 1`,
 		`deploy_agent_polls_total{configuration="web",result="error"} 1`,
 		`deploy_agent_polls_total{configuration="web",result="ok"} 1`,
-		`deploy_agent_deployments_total{configuration="web",outcome="bad"} 1`,
+		`deploy_agent_deployments_total{configuration="web",outcome="bad"} 3`,
+		`deploy_agent_failures_total{configuration="web",step="validate"} 1`,
+		`deploy_agent_failures_total{configuration="web",step="reload"} 1`,
+		`deploy_agent_failures_total{configuration="web",step="verify"} 1`,
+		`deploy_agent_failures_total{configuration="web",step="unpack"} 0`,
+		`deploy_agent_rollbacks_total{configuration="web",outcome="restored"} 1`,
+		`deploy_agent_rollbacks_total{configuration="web",outcome="also_failed"} 1`,
+		`deploy_agent_unchanged_total{configuration="web"} 1`,
+		`deploy_agent_deployment_seconds_sum{configuration="web"} 90`,
+		`deploy_agent_deployment_seconds_count{configuration="web"} 4`,
 		`deploy_agent_deployments_total{configuration="web",outcome="committed"} 1`,
 		`deploy_agent_deployments_total{configuration="api",outcome="committed"} 0`,
 		`deploy_agent_restarts_total{configuration="web"} 1`,
@@ -148,3 +166,25 @@ func TestReadyIsWhatCanWork(t *testing.T) {
 		t.Error("ready while it stops")
 	}
 }
+
+func TestMetricsOfTheLiveRoot(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	out := make(chan prometheus.Metric, 10)
+	sender{out, "web"}.seen(agent.Watch{Failing: at, Expires: at.Add(49 * time.Hour), Inspected: at}, at)
+	close(out)
+	var got []string
+	for m := range out {
+		name, _, _ := strings.Cut(strings.SplitAfter(m.Desc().String(), "deploy_agent_")[1], `"`)
+		got = append(got, fmt.Sprint(name, " ", testutil.ToFloat64(one{m})))
+	}
+	want := []string{"checks_failing 1", "root_modified 0", "root_compared_timestamp_seconds 1e+09", "certificate_expires_timestamp_seconds 1.0001764e+09", "certificate_days_left 2"}
+	if !slices.Equal(got, want) {
+		t.Errorf("sent %q, want %q", got, want)
+	}
+}
+
+// one is a collector of one metric.
+type one struct{ m prometheus.Metric }
+
+func (o one) Describe(out chan<- *prometheus.Desc) { out <- o.m.Desc() }
+func (o one) Collect(out chan<- prometheus.Metric) { out <- o.m }

@@ -81,6 +81,7 @@ func (s statusResult) Text(w io.Writer) error {
 		}
 		f.row("deployment", "%s: revision %d, since %s, in %s%s", d.ID, d.Revision, stamp(d.Started), s.State, named)
 	}
+	f.watched(s.Watched)
 	if m := s.Missing; m != nil {
 		f.row("failing", "%s, tried until %s", m.Checks, stamp(m.Until))
 	}
@@ -120,6 +121,29 @@ func (f facts) published(p agent.PublishedFile) {
 		text += "; of earlier changes is kept: " + strings.Join(p.Kept, ", ")
 	}
 	f.row("published", "%s", text)
+}
+
+// watched shows what was seen of the live root between deployments.
+func (f facts) watched(w *agent.Watched) {
+	if w == nil {
+		return
+	}
+	if w.Failing != nil {
+		f.row("failing", "since %s: %s", stamp(w.Failing.Since), w.Failing.What)
+	}
+	if w.Modified != nil {
+		f.row("modified", "since %s: %s", stamp(w.Modified.Since), w.Modified.What)
+	}
+	if e := w.Expires; e != nil {
+		soon := ""
+		if e.Soon {
+			soon = ": SOON"
+		}
+		f.row("certificate", "of check %s ends %s, %d days left%s", e.Check, stamp(e.At), e.Days, soon)
+	}
+	if !w.Compared.IsZero() {
+		f.row("compared", "with its manifest at %s", stamp(w.Compared))
+	}
 }
 
 func (f facts) newest(n *agent.Newest) {

@@ -55,6 +55,12 @@ type settings struct {
 	publish      []string
 	publishAllow []string
 
+	verifySource string
+	allowExec    bool
+	verifyEvery  time.Duration
+	warnExpiry   time.Duration
+	checkEvery   time.Duration
+
 	keep              int
 	evidence          int
 	cleanOld          bool
@@ -97,9 +103,13 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.total, "verify-total", spec.DefaultTotal, "`time` that the checks have until they pass")
 	fs.DurationVar(&s.soak, "soak", 0, "`time` that the checks go on after that, before the deployment counts")
 	fs.StringVar(&s.baseline, "baseline", baselineEnvironment, "what a check is worth that failed on the old root already: `policy` environment commits as unverified, strict rolls back")
+	fs.StringVar(&s.verifySource, "verify-source", sourceAll, "whose checks count: `source` all is those of these flags, of the revision at the registry and of .deploy/verify in the root; host is those of these flags only")
+	fs.BoolVar(&s.allowExec, "allow-exec-checks", false, "let exec and process checks come from the registry and the root too: whoever writes these then runs programs here")
+	fs.DurationVar(&s.verifyEvery, "verify-every", 0, "`time` between two looks at what is live, such as 5m: what fails is told, and nothing goes back by itself; 0 is no look")
+	fs.DurationVar(&s.warnExpiry, "warn-expiry", 21*24*time.Hour, "`time` that a certificate that a check sees should still be valid: less is told, once a day by -notify; 0 is whatever")
+	fs.DurationVar(&s.checkEvery, "check-every", 24*time.Hour, "`time` between two comparisons of what is live with what was unpacked, every byte, slowly and in the background: what is modified is told; 0 is none")
 	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for")
-	fs.StringArrayVar(&s.publish, "publish", nil, "`file` of the root that lies at a fixed path as well while the root is live, such as etc/site.pem=/etc/nginx/site.pem,mode=0640,group=www-data; may be repeated, one a line in the variable")
-	fs.StringArrayVar(&s.publishAllow, "publish-allow", nil, "`directory` below which files are published and nowhere else, also those that the root itself names in .deploy/publish, which is not read without it; may be repeated, one a line in the variable")
+	s.publishFlags(fs)
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
 	fs.IntVar(&s.evidence, "keep-evidence", 20, "`number` of deployments whose evidence to keep; that of what serves stays in any case")
 	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
@@ -127,6 +137,12 @@ const (
 	baselineStrict      = "strict"
 )
 
+// The values of -verify-source.
+const (
+	sourceAll  = "all"
+	sourceHost = "host"
+)
+
 // options turns the flags into what the machine takes.
 func (s *settings) options() (agent.Options, error) {
 	o := agent.Options{
@@ -151,6 +167,9 @@ func (s *settings) options() (agent.Options, error) {
 		return o, cli.Usage("-keep-evidence should be at least 1")
 	case s.baseline != baselineEnvironment && s.baseline != baselineStrict:
 		return o, cli.Usage("-baseline %q: should be %s or %s", s.baseline, baselineEnvironment, baselineStrict)
+	}
+	if err := s.checksOptions(&o.Checks); err != nil {
+		return o, err
 	}
 	if s.poll < 0 { // as in the original tool set
 		o.Poll.Interval = 15 * time.Second
@@ -195,7 +214,7 @@ func (s *settings) options() (agent.Options, error) {
 		}
 		o.Verify.Checks = append(o.Verify.Checks, c)
 	}
-	if len(o.Verify.Checks) == 0 && s.soak > 0 {
+	if len(o.Verify.Checks) == 0 && s.soak > 0 && o.Checks.HostOnly {
 		return o, cli.Usage("-soak needs something to look at: give -verify")
 	}
 	if err := o.Verify.Validate(spec.FromHost); err != nil {
@@ -204,20 +223,23 @@ func (s *settings) options() (agent.Options, error) {
 	return o, nil
 }
 
-// published turns the flags about fixed paths into what the machine takes.
-func (s *settings) published() (agent.Publish, error) {
-	p := agent.Publish{Allow: splitLines(s.publishAllow)}
-	for _, text := range splitLines(s.publish) {
-		m, err := agent.ParseMapping(text)
-		if err != nil {
-			return p, cli.Usage("-publish %q: %w", text, err)
-		}
-		p.Files = append(p.Files, m)
+// leastVerifyEvery keeps a slip of the keyboard from looking all the time.
+const leastVerifyEvery = time.Second
+
+// checksOptions turns the flags about checks besides -verify into what the machine takes.
+func (s *settings) checksOptions(c *agent.Checks) error {
+	switch {
+	case s.verifySource != sourceAll && s.verifySource != sourceHost:
+		return cli.Usage("-verify-source %q: should be %s or %s", s.verifySource, sourceAll, sourceHost)
+	case s.verifySource == sourceHost && s.allowExec:
+		return cli.Usage("-allow-exec-checks says nothing with -verify-source host")
+	case s.verifyEvery != 0 && s.verifyEvery < leastVerifyEvery:
+		return cli.Usage("-verify-every should be at least %v, or 0", leastVerifyEvery)
+	case s.warnExpiry < 0 || s.checkEvery < 0:
+		return cli.Usage("-warn-expiry and -check-every should not be negative")
 	}
-	if err := p.Check(); err != nil {
-		return p, cli.Usage("-publish: %w", err)
-	}
-	return p, nil
+	*c = agent.Checks{HostOnly: s.verifySource == sourceHost, AllowExec: s.allowExec, Every: s.verifyEvery, WarnExpiry: s.warnExpiry, Inspect: s.checkEvery}
+	return nil
 }
 
 // retention turns the flags about what stays into what the machine takes.

@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"context"
+	"time"
+)
+
+// patrol compares the live root with its manifest now and then, in the background
+// and giving way to everything else. Run's goroutine starts it, takes what it
+// found, and stops it before anything is deployed.
+type patrol struct {
+	cancel context.CancelFunc // of the one that runs; nil: none does
+	found  chan *Condition    // has room for one; nil is none: it was stopped, or could not look
+	tried  time.Time          // when the last one began
+}
+
+// onPatrol takes what was found, and begins another comparison when it is time.
+func (a *Agent) onPatrol() {
+	if c, ended := a.patrol.take(); ended && c != nil {
+		a.inspected(c)
+	}
+	live := a.rec.Live
+	if live == nil || live.Manifest.IsZero() || a.o.Checks.Inspect == 0 || a.patrol.cancel != nil || a.rec.Removing != nil {
+		return
+	}
+	if !a.patrol.tried.IsZero() && time.Since(a.patrol.tried) < min(patrolAgain, a.o.Checks.Inspect) {
+		return // it could not look, or was stopped
+	}
+	last := live.Committed
+	if at := a.rec.Seen().Inspected; at.After(last) {
+		last = at
+	}
+	if age := now().Sub(last); age < a.o.Checks.Inspect && age >= 0 { // else the clock was set
+		return
+	}
+	a.patrol.start(a.o.Dir, live)
+}
+
+// patrolAgain is the least time between two beginnings.
+const patrolAgain = time.Hour
+
+func (p *patrol) start(dir string, live *Root) {
+	p.tried = time.Now()
+	ctx, cancel := context.WithCancel(context.Background())
+	found := make(chan *Condition, 1)
+	p.cancel, p.found = cancel, found
+	go func() { // ends with stop
+		defer cancel()
+		i, err := Inspect(ctx, dir, Inspection{Idle: true, Gentle: true})
+		if err != nil || len(i.Roots) != 1 || i.Roots[0].Root != live.Dir {
+			found <- nil
+			return
+		}
+		found <- &i.Roots[0]
+	}()
+}
+
+// take returns what the one that has ended found.
+func (p *patrol) take() (c *Condition, ended bool) {
+	if p.cancel == nil {
+		return nil, false
+	}
+	select {
+	case c := <-p.found:
+		p.cancel = nil
+		return c, true
+	default:
+		return nil, false
+	}
+}
+
+// stop ends the comparison and returns when it has ended. The next one begins
+// from the start.
+func (p *patrol) stop() {
+	if p.cancel == nil {
+		return
+	}
+	p.cancel()
+	<-p.found
+	p.cancel = nil
+}
+
+// inspected notes what a comparison of the live root found, and says what is new.
+// What was added to the root is let be: services leave things in it, and none of
+// what was unpacked is another for it.
+func (a *Agent) inspected(c *Condition) {
+	w := a.rec.Seen()
+	if w.Root != c.Root {
+		return
+	}
+	before := w
+	w.Inspected = now()
+	switch {
+	case c.rank() < 2:
+		w.Altered, w.Difference = time.Time{}, ""
+	default:
+		if w.Altered.IsZero() {
+			w.Altered = w.Inspected
+		}
+		w.Difference = oneLine(c.String())
+	}
+	a.rec.Watch = w
+	switch {
+	case w.Difference != before.Difference && w.Difference != "":
+		a.log().Error("live root modified", "configuration", a.o.Name, "root", c.Root, "error", w.Difference)
+	case w.Difference == "" && before.Difference != "":
+		a.log().Info("live root whole again", "configuration", a.o.Name, "root", c.Root)
+	}
+	if err := a.save(); err != nil {
+		a.sayError("watch", "record not written", err)
+	}
+}

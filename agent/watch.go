@@ -1,0 +1,256 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"deploytools/registry/wire"
+	"deploytools/verify"
+	"deploytools/verify/spec"
+)
+
+// Watch is what was seen of the live root since it is live. It changes nothing
+// that is deployed: who reads it decides.
+type Watch struct {
+	Root string `json:",omitzero"` // it is about: Root.Dir; about another root it says nothing
+
+	Failing time.Time `json:",omitzero"` // since when checks fail; zero: they pass, or nobody looked
+	Checks  string    `json:",omitzero"` // that fail, and how
+
+	Expires time.Time `json:",omitzero"` // when the first of the certificates ends that were served
+	Expiry  string    `json:",omitzero"` // which check saw it
+
+	Inspected  time.Time `json:",omitzero"` // when it was last compared with its manifest
+	Altered    time.Time `json:",omitzero"` // since when it is not what was unpacked
+	Difference string    `json:",omitzero"` // and in what
+}
+
+const (
+	// glanceTime is how long checks of the live root have until a failure counts:
+	// looks after 1, 3 and 7 seconds, so that a restart of the service is none.
+	glanceTime = 15 * time.Second
+	// failingEvery is how often a live root that fails is looked at where nothing
+	// else says: somebody wants to know when it is over.
+	failingEvery = 5 * time.Minute
+)
+
+// Seen returns what was seen of the live root.
+func (r *Record) Seen() Watch {
+	switch {
+	case r.Live == nil:
+		return Watch{}
+	case r.Watch.Root == r.Live.Dir:
+		return r.Watch
+	}
+	return Watch{Root: r.Live.Dir}
+}
+
+// see takes what a look at the live root found.
+func (w *Watch) see(r verify.Report) {
+	failed := r.Failed()
+	switch {
+	case len(failed) == 0:
+		w.Failing, w.Checks = time.Time{}, ""
+	case w.Failing.IsZero():
+		w.Failing = now()
+	}
+	if len(failed) > 0 {
+		w.Checks = oneLine(kinds(failed))
+	}
+	w.expiry(r)
+}
+
+// kinds names what fails without what changes from look to look, so that a record
+// is not written for each.
+func kinds(failed []verify.Finding) string {
+	s := ""
+	for i, f := range failed {
+		if i > 0 {
+			s += "; "
+		}
+		s += fmt.Sprintf("%s (%s %s): %s", f.Check, f.Type, f.Target, f.Kind)
+	}
+	return s
+}
+
+// expiry takes when the certificates end that were served. A check that saw none
+// this time leaves what is known.
+func (w *Watch) expiry(r verify.Report) {
+	var first verify.Finding
+	for _, f := range r.Findings {
+		if !f.NotAfter.IsZero() && (first.NotAfter.IsZero() || f.NotAfter.Before(first.NotAfter)) {
+			first = f
+		}
+	}
+	if !first.NotAfter.IsZero() {
+		w.Expires, w.Expiry = first.NotAfter.UTC(), fmt.Sprintf("%s (%s %s)", first.Check, first.Type, first.Target)
+	}
+}
+
+// expiring says that a certificate ends within the time d; "": none does.
+func (w *Watch) expiring(d time.Duration, at time.Time) string {
+	if d <= 0 || w.Expires.IsZero() || at.Add(d).Before(w.Expires) {
+		return ""
+	}
+	if !at.Before(w.Expires) {
+		return fmt.Sprintf("the certificate of %s has ended %s", w.Expiry, stamp(w.Expires))
+	}
+	return fmt.Sprintf("the certificate of %s ends %s", w.Expiry, stamp(w.Expires))
+}
+
+// lookEvery is the time between two looks at the live root; 0: nobody looks.
+func (a *Agent) lookEvery() time.Duration {
+	live := a.rec.Live
+	switch {
+	case live == nil || a.rec.State != Idle || a.o.Mode.Once || len(live.Spec.Checks) == 0 || a.rec.Removing != nil:
+		return 0
+	case a.o.Checks.Every == 0 && !a.rec.Seen().Failing.IsZero():
+		return failingEvery
+	}
+	return a.o.Checks.Every
+}
+
+// waitWatching is wait for d that looks at the live root in between, when that is
+// due. It ends early where a person did something.
+func (a *Agent) waitWatching(ctx context.Context, d time.Duration) {
+	end := time.Now().Add(d)
+	for ctx.Err() == nil {
+		every := a.lookEvery()
+		due := a.glanced.Add(every)
+		if every == 0 || !due.Before(end) {
+			a.waitFor(ctx, time.Until(end), now().Add(time.Until(end)))
+			return
+		}
+		if a.waitFor(ctx, time.Until(due), now().Add(time.Until(end))) || ctx.Err() != nil || a.glance(ctx) != nil {
+			return
+		}
+	}
+}
+
+// glance looks at the live root, once where all is well. The error says that
+// something else is to be done now.
+func (a *Agent) glance(ctx context.Context) error {
+	live := a.rec.Live
+	s := live.Spec
+	s.Total, s.Successes, s.Soak = glanceTime, 1, 0
+	vars := a.vars(live, nil)
+	a.pulse.within(2 * glanceTime)
+	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
+	a.glanced = time.Now()
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case a.rec.Live != live:
+		return errAgain
+	}
+	if r.Verified && live.Verification == Unverified { // its checks were changed, and did not pass then
+		root := *live
+		root.Verification = Verified
+		if err := a.writeRoot(&root); err != nil {
+			a.sayError("watch", "root's document not written", err)
+			return nil
+		}
+		a.rec.Live = &root
+	}
+	a.saw(r)
+	if a.rec.Live == live && a.rec.Watch == a.Record().Watch {
+		return nil
+	}
+	if err := a.save(); err != nil {
+		a.sayError("watch", "record not written", err)
+	}
+	return nil
+}
+
+// saw takes what was found, and says what is new.
+func (a *Agent) saw(r verify.Report) {
+	before := a.rec.Seen()
+	w := before
+	w.see(r)
+	a.rec.Watch = w
+	switch live := a.rec.Live; {
+	case before.Failing.IsZero() && !w.Failing.IsZero():
+		a.log().Error("live root fails its checks", "configuration", a.o.Name, "root", live.Dir, "error", failures(r))
+	case w.Checks != before.Checks && w.Checks != "":
+		a.log().Warn("live root fails its checks otherwise", "configuration", a.o.Name, "root", live.Dir, "error", failures(r))
+	case !before.Failing.IsZero() && w.Failing.IsZero():
+		a.log().Info("live root passes its checks again", "configuration", a.o.Name, "root", live.Dir, "since", stamp(before.Failing))
+	}
+	a.warnExpiry()
+}
+
+// warnExpiry says once a day that a certificate ends soon.
+func (a *Agent) warnExpiry() {
+	w := a.rec.Seen()
+	text := w.expiring(a.o.Checks.WarnExpiry, now())
+	if text == "" {
+		a.unsay("expiry")
+		return
+	}
+	a.say("expiry", "certificate ends soon", text+now().Format(time.DateOnly), "error", text)
+}
+
+// relook looks at the live root with the checks of c, which has the same layers
+// and other checks. Nothing was switched, so nothing goes back; what fails is
+// shown. The error is definite where c asks for what it may not.
+func (a *Agent) relook(ctx context.Context, live *Root) error {
+	s, from, err := a.gather(live.Configuration, a.path(live.Dir))
+	if err != nil {
+		return err
+	}
+	live.Spec, live.From, live.Verification = s, from, Unverified
+	s.Total, s.Soak = glanceTime+time.Duration(s.Successes)*spec.FirstRetry, 0
+	a.pulse.within(2 * s.Total)
+	vars := a.vars(live, nil)
+	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case a.rec.Live == nil || a.rec.Live.Dir != live.Dir:
+		return errAgain
+	case r.Verified:
+		live.Verification = Verified
+	}
+	a.saw(r)
+	a.glanced = time.Now()
+	return nil
+}
+
+// sameChecks reports whether the same checks travel with both.
+func sameChecks(x, y *wire.Configuration) bool {
+	lines := func(c *wire.Configuration) []string {
+		if c.Verify == nil {
+			return nil
+		}
+		return c.Verify.Lines()
+	}
+	return slices.Equal(lines(x), lines(y))
+}
+
+// refuseChecks marks a revision that asks for what it may not, as a deployment of
+// it would. What is live stays as it is, and is looked at as before.
+func (a *Agent) refuseChecks(c *wire.Configuration, err error) error {
+	a.log().Error("checks refused", "configuration", a.o.Name, "revision", c.Revision, "error", err)
+	a.rec.mark(c, line(err))
+	a.result = fmt.Errorf("%w: configuration %q, revision %d: %w", ErrRolledBack, a.o.Name, c.Revision, err)
+	if err := a.save(); err != nil {
+		return err
+	}
+	return errStay
+}
+
+// watchNew begins to watch the root that d has made live, with what its own looks
+// have seen.
+func (a *Agent) watchNew(d *Deployment) {
+	w := Watch{Root: d.New.Dir}
+	if d.Checks != nil {
+		w.see(*d.Checks)
+	}
+	a.rec.Watch, a.glanced = w, time.Now()
+}

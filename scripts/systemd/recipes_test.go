@@ -1,0 +1,286 @@
+//go:build systemd
+
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A place is a host on which a recipe is set up as its page says, with the
+// configuration's name in place of `web`.
+type place struct {
+	recipe string
+	name   string
+	addr   string
+	unit   string // of the program, or all of them
+	number int    // of the last version
+}
+
+// trials are the columns of the matrix. Each returns its verdict.
+var trials = []struct {
+	name string
+	run  func(*testing.T, *place) string
+}{
+	{"good", good},
+	{"nothing new", nothingNew},
+	{"validate fails", validateFails},
+	{"start fails", func(t *testing.T, p *place) string { return p.takenBack(t, crashes) }},
+	{"wrong content", func(t *testing.T, p *place) string { return p.takenBack(t, lies) }},
+	{"slow start", slowStart},
+	{"not running", notRunning},
+	{"after a boot", afterBoot},
+	{"20 switches", switching},
+}
+
+func TestRecipes(t *testing.T) {
+	for _, p := range []*place{
+		{recipe: "service", name: "plain", addr: "127.0.0.1:8081", unit: "plain.service"},
+		{recipe: "socket", name: "handed", addr: "127.0.0.1:8082", unit: "handed@*.service"},
+	} {
+		t.Run(p.recipe, func(t *testing.T) {
+			t.Parallel()
+			p.setUp(t)
+			row := p.recipe + " | systemd " + strings.Fields(run(t, "systemctl", "--version"))[1]
+			for _, trial := range trials {
+				verdict := ""
+				if !t.Run(trial.name, func(t *testing.T) { verdict = trial.run(t, p) }) {
+					return // the next one begins with what this one has left
+				}
+				row += " | " + verdict
+			}
+			t.Logf("row: | %s |", row)
+		})
+	}
+}
+
+// setUp does what the page of the recipe says.
+func (p *place) setUp(t *testing.T) {
+	text := strings.ReplaceAll(read("docs/recipes/"+p.recipe+".md"), "localhost:8080", p.addr)
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "ListenStream=8080", "ListenStream="+p.addr), "web", p.name)
+	files := []string{"/etc/systemd/system/" + p.name + ".service"}
+	enabled := p.name + ".service"
+	if p.recipe == "socket" {
+		enabled = p.name + ".socket"
+		files = []string{"/etc/systemd/system/" + enabled, "/etc/systemd/system/" + p.name + "@.service"}
+	}
+	all := blocks(text, "## On the host")
+	if len(all) != len(files)+2 {
+		t.Fatalf("page of %s: %d blocks, want %d", p.recipe, len(all), len(files)+2)
+	}
+	for i, file := range files {
+		write(t, file, all[i], 0o644)
+	}
+	run(t, "systemctl", "daemon-reload")
+	run(t, "systemctl", "enable", enabled)
+	run(t, "install", "-m", "0755", "scripts/hooks/"+p.recipe+".sh", "/etc/deploy-agent/")
+	script := strings.Replace(all[len(files)], "exec ", "export STEADY=0.3\nexec ", 1)
+	write(t, "/etc/deploy-agent/"+p.name+".sh", script, 0o755)
+	p.publish(t, "")
+	configure(t, p.name, "v1")
+	start(t, p.name, all[len(files)+1]+"DEPLOY_AGENT_POLL=100ms\nDEPLOY_AGENT_VERIFY_TOTAL=3s\n")
+}
+
+// publish adds the next version, which behaves as mode says.
+func (p *place) publish(t *testing.T, mode string) (version string) {
+	t.Helper()
+	p.number++
+	version = fmt.Sprintf("v%d", p.number)
+	publish(t, p.name, version, map[string]string{"bin/" + p.name: read("/deploytest/guest"), "mode": mode, "addr": p.addr, "version": version})
+	return version
+}
+
+// deploy adds a version and waits until it serves.
+func (p *place) deploy(t *testing.T, mode string) {
+	t.Helper()
+	version := p.publish(t, mode)
+	change(t, p.name, version)
+	p.awaitServed(t, version)
+}
+
+func (p *place) awaitServed(t *testing.T, version string) {
+	t.Helper()
+	awaitLive(t, p.name, version)
+	s := statusOf(p.name)
+	if got, err := p.ask(); err != nil || !strings.HasSuffix(got, "/"+s.Live.Root+`"}`) || s.Live.Verification != "verified" {
+		t.Errorf("%s is served, %v, want %s, which is %s", got, err, s.Live.Root, s.Live.Verification)
+	}
+}
+
+func (p *place) ask() (string, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	return get(client, p.addr)
+}
+
+func get(client *http.Client, addr string) (string, error) {
+	r, err := client.Get("http://" + addr + "/root")
+	if err != nil {
+		return "", err
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err == nil && r.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d", r.StatusCode)
+	}
+	return string(b), err
+}
+
+// programs returns the processes of the recipe's units.
+func (p *place) programs(t *testing.T) []string {
+	t.Helper()
+	var pids []string
+	for line := range strings.Lines(run(t, "systemctl", "show", "-p", "MainPID", "--value", p.unit)) {
+		if line = strings.TrimSpace(line); line != "" && line != "0" {
+			pids = append(pids, line)
+		}
+	}
+	return pids
+}
+
+func good(t *testing.T, p *place) string {
+	p.awaitServed(t, "v1")
+	p.deploy(t, "")
+	if n := p.programs(t); len(n) != 1 {
+		t.Errorf("programs: %v, want one", n)
+	}
+	return "deployed"
+}
+
+func nothingNew(t *testing.T, p *place) string {
+	before := p.programs(t)
+	run(t, "deploy-agent", "run-once", "-name", p.name)
+	if after := p.programs(t); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("processes %v, then %v", before, after)
+	}
+	return "no hook run"
+}
+
+func validateFails(t *testing.T, p *place) string {
+	before := p.programs(t)
+	p.refuse(t, refused)
+	if after := p.programs(t); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("processes %v, then %v", before, after)
+	}
+	return "refused before the switch"
+}
+
+// refuse publishes a version that comes to nothing, and sees that the old one
+// serves; then the old one is the wanted one again.
+func (p *place) refuse(t *testing.T, mode string) {
+	t.Helper()
+	live := statusOf(p.name).Live
+	old, known := strings.TrimPrefix(live.Layers[0], p.name+":"), len(statusOf(p.name).Failed)
+	change(t, p.name, p.publish(t, mode))
+	await(t, unitOf(p.name), 30*time.Second, "a version that "+mode+" taken back", func() bool { return len(statusOf(p.name).Failed) > known })
+	p.awaitServed(t, old)
+	if now := statusOf(p.name).Live; now.Root != live.Root {
+		t.Errorf("live is %s, want %s", now.Root, live.Root)
+	}
+	change(t, p.name, old)
+}
+
+func (p *place) takenBack(t *testing.T, mode string) string {
+	var served, failed atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	load.Go(func() { p.load(ctx, false, &served, &failed) })
+	p.refuse(t, mode)
+	cancel()
+	load.Wait()
+	if p.recipe == "socket" && failed.Load() > 0 {
+		t.Errorf("%d of %d requests failed", failed.Load(), served.Load()+failed.Load())
+	}
+	if len(p.programs(t)) != 1 {
+		t.Errorf("programs: %v", p.programs(t))
+	}
+	return "rolled back, verified again"
+}
+
+func slowStart(t *testing.T, p *place) string {
+	began := time.Now()
+	p.deploy(t, late)
+	if took := time.Since(began); took < lateBy {
+		t.Errorf("deployed after %v", took)
+	}
+	return "deployed"
+}
+
+// notRunning: the program was killed, and systemd has given up.
+func notRunning(t *testing.T, p *place) string {
+	run(t, "systemctl", "stop", p.unit)
+	p.deploy(t, "")
+	return "started, deployed"
+}
+
+// afterBoot: what is enabled serves without the agent.
+func afterBoot(t *testing.T, p *place) string {
+	run(t, "systemctl", "stop", unitOf(p.name), p.unit)
+	if p.recipe == "socket" {
+		run(t, "systemctl", "restart", p.name+".socket")
+	} else {
+		run(t, "systemctl", "start", p.unit)
+	}
+	if got, err := p.ask(); err != nil || !strings.Contains(got, "/roots/") {
+		t.Errorf("served: %s, %v", got, err)
+	}
+	run(t, "systemctl", "start", unitOf(p.name))
+	p.deploy(t, "")
+	if n := p.programs(t); len(n) != 1 {
+		t.Errorf("programs: %v, want one", n)
+	}
+	return "serves; then deployed"
+}
+
+const switches20 = 20
+
+func switching(t *testing.T, p *place) string {
+	pair := []string{p.publish(t, ""), p.publish(t, "")}
+	var served, failed, keptServed, keptFailed atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	for range 3 {
+		load.Go(func() { p.load(ctx, false, &served, &failed) })
+		load.Go(func() { p.load(ctx, true, &keptServed, &keptFailed) })
+	}
+	for i := range switches20 {
+		change(t, p.name, pair[i%2])
+		p.awaitServed(t, pair[i%2])
+	}
+	cancel()
+	load.Wait()
+	if served.Load() == 0 || keptServed.Load() == 0 {
+		t.Error("there was no load")
+	}
+	if lost := failed.Load() + keptFailed.Load(); p.recipe == "socket" && lost > 0 {
+		t.Errorf("%d requests failed", lost)
+	}
+	return fmt.Sprintf("%d of %d requests dropped on new connections, %d of %d on kept ones",
+		failed.Load(), served.Load()+failed.Load(), keptFailed.Load(), keptServed.Load()+keptFailed.Load())
+}
+
+// load asks again and again until ctx is done, each time on a new connection, or
+// on one that is kept. A request that has begun is waited for. As every client of
+// HTTP may, that of Go asks once more where a kept connection was closed before an answer.
+func (p *place) load(ctx context.Context, keep bool, served, failed *atomic.Int64) {
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: !keep}}
+	defer client.CloseIdleConnections()
+	for ctx.Err() == nil {
+		if _, err := get(client, p.addr); err != nil {
+			if failed.Add(1) <= 3 {
+				fmt.Fprintf(os.Stderr, "%s: request failed: %v\n", p.recipe, err)
+			}
+			exec.Command("sleep", "0.01").Run()
+			continue
+		}
+		served.Add(1)
+	}
+}
