@@ -180,16 +180,14 @@ func (h hidden) Unwrap() error {
 // Recover ends the set that a crash has left, if there is one: what was not
 // committed is removed, what was finished is tidied up, and everything between
 // goes back to the old contents, which are reloaded and verified, with the hooks
-// of the set's ID. It can be called again. An error wraps [ErrBusy] or
+// of the set's ID. It can be called again. An error wraps [ErrBusy], or
+// [ErrPrepareFailed] where it could not look or not tidy up, or
 // [ErrRollbackFailed].
 func (s *Store) Recover(ctx context.Context, hooks func(id string) Hooks) (*Result, error) {
 	r := &Result{}
 	set, err := s.Unfinished(ctx)
 	if err != nil {
-		if !errors.Is(err, ErrBusy) {
-			err = fmt.Errorf("%w: %w", ErrRollbackFailed, err)
-		}
-		return r, err
+		return r, sentinel(err)
 	}
 	if set == nil {
 		return r, nil
@@ -209,12 +207,8 @@ func (s *Store) Recover(ctx context.Context, hooks func(id string) Hooks) (*Resu
 		err = set.back(ctx, h, Recovering, r, nil)
 	}
 	r.Warnings = set.Warnings()
-	switch {
-	case err == nil:
-	case errors.Is(err, ErrRollbackFailed):
-		err = fmt.Errorf("set %s: %w", set.ID(), err)
-	default:
-		err = fmt.Errorf("set %s: %w: %w", set.ID(), ErrRollbackFailed, err)
+	if err != nil {
+		err = fmt.Errorf("set %s: %w", set.ID(), sentinel(err))
 	}
 	return r, err
 }

@@ -19,7 +19,7 @@ const (
 	Committing State = "committing" // destinations change, one after the other
 	Committed  State = "committed"  // all destinations have what the plan says
 	Undoing    State = "undoing"    // destinations change back
-	Undone     State = "undone"     // all are as they were before; who read them is to be told
+	Undone     State = "undone"     // all are as they were before; after a restart it is undoing again
 	Finished   State = "finished"   // the set is published and has no way back any more
 )
 

@@ -39,7 +39,7 @@ func (s *Store) prepare(ctx context.Context, p Plan) (*Set, error) {
 	}
 	lock, err := s.hold(ctx)
 	if err != nil {
-		return nil, err
+		return nil, sentinel(err)
 	}
 	set := &Set{store: s, lock: lock}
 	ready := false
@@ -64,8 +64,10 @@ func (s *Store) prepare(ctx context.Context, p Plan) (*Set, error) {
 
 // sentinel says of an error that says nothing else that preparing failed.
 func sentinel(err error) error {
-	if errors.Is(err, ErrPlanInvalid) || errors.Is(err, ErrBusy) {
-		return err
+	for _, says := range []error{ErrPlanInvalid, ErrBusy, ErrRollbackFailed} {
+		if errors.Is(err, says) {
+			return err
+		}
 	}
 	return fmt.Errorf("%w: %w", ErrPrepareFailed, err)
 }

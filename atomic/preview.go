@@ -19,7 +19,8 @@ type Preview struct {
 	// beside them and above leads to what is live. A check can pass it to what
 	// it asks: nginx -t -p DIR/etc/nginx. What is reached by way of a directory
 	// in which the plan has nothing is live, and so is what a program reaches by
-	// absolute paths of its own.
+	// absolute paths of its own. Of a directory with more than 1,000 entries
+	// only those of the plan are there.
 	Dir string
 	// Paths has for each path, as the plan has it, where its new content is; a
 	// path that is to be removed is missing.
@@ -33,7 +34,7 @@ func (set *Set) Staged() (Preview, error) {
 	if set.State() != Prepared {
 		return Preview{}, fmt.Errorf("set %s: %w: it is %s", set.ID(), ErrEnded, set.State())
 	}
-	l := &layout{disk: set.store.disk, root: set.store.path(previewName), leads: map[string]string{}, dirs: map[string]bool{}}
+	l := &layout{root: set.store.path(previewName), leads: map[string]string{}, dirs: map[string]bool{}}
 	p := Preview{Dir: l.root, Paths: map[string]string{}}
 	for _, it := range set.journal.Items {
 		to := it.Path
@@ -55,9 +56,13 @@ func (set *Set) Staged() (Preview, error) {
 	return p, nil
 }
 
-// layout is a tree of symbolic links that stands for the root directory.
+// maxBesides is how many entries a directory may have for a Preview to show
+// those that are none of the plan's. More than that is data, not settings.
+const maxBesides = 1000
+
+// layout is a tree of symbolic links that stands for the root directory. It is
+// no state: whoever needs it makes it anew.
 type layout struct {
-	disk  disk
 	root  string
 	leads map[string]string // where the paths of the plan lead; "": nowhere
 	dirs  map[string]bool   // the directories above them
@@ -71,11 +76,11 @@ func (l *layout) add(path, to string) {
 }
 
 func (l *layout) make() error {
-	if err := l.disk.removeTree(l.root); err != nil {
+	if err := removeTree(l.root); err != nil {
 		return err
 	}
 	for _, dir := range slices.Sorted(maps.Keys(l.dirs)) { // each after those above it
-		if err := l.disk.mkdir(l.root + strings.TrimSuffix(dir, "/")); err != nil {
+		if err := os.Mkdir(l.root+strings.TrimSuffix(dir, "/"), 0o700); err != nil {
 			return err
 		}
 		if err := l.besides(dir); err != nil {
@@ -86,7 +91,7 @@ func (l *layout) make() error {
 		if to == "" {
 			continue
 		}
-		if err := l.disk.symlink(to, l.root+path); err != nil {
+		if err := os.Symlink(to, l.root+path); err != nil {
 			return err
 		}
 	}
@@ -97,11 +102,11 @@ func (l *layout) make() error {
 // again with their target in the layout, so that a path that leads to a new
 // content by a link does so there too.
 func (l *layout) besides(dir string) error {
-	entries, err := l.disk.readDir(dir)
+	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
-	if err != nil {
+	if err != nil || len(entries) > maxBesides {
 		return err
 	}
 	for _, e := range entries {
@@ -117,7 +122,7 @@ func (l *layout) besides(dir string) error {
 				to = target
 			}
 		}
-		if err := l.disk.symlink(to, l.root+path); err != nil {
+		if err := os.Symlink(to, l.root+path); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 )
 
@@ -167,10 +166,11 @@ func (set *Set) exchangeChecked(it *item) error {
 }
 
 // Undo puts everything back as it was before Commit: the old files themselves,
-// with all that belongs to them. It looks at no deadline and goes on after an
-// error, which it returns, to the next file; then it is to be called again. What
-// somebody else has put at a destination meanwhile is kept in the store. Finish
-// closes the set; one that was never committed is closed by Undo itself.
+// with all that belongs to them. It looks at no deadline, needs no space on the
+// disk, and goes on after an error, which it returns, to the next file; then it
+// is to be called again. What somebody else has put at a destination meanwhile
+// is kept in the store. Finish closes the set; one that was never committed is
+// closed by Undo itself.
 func (set *Set) Undo(context.Context) error {
 	if err := set.undo(); err != nil {
 		return fmt.Errorf("set %s: %w", set.ID(), err)
@@ -191,13 +191,7 @@ func (set *Set) undo() error {
 	case Undone:
 		return nil
 	}
-	// The mark keeps Commit away. Going back does not need it, and is not to
-	// fail because the disk is full.
-	if err := set.write(Undoing); err != nil {
-		set.warnings = append(set.warnings, err.Error())
-	}
-	set.journal.State = Undoing
-	var errs []error
+	errs := []error{set.turn()} // a file that is back is better than none, whatever the journal says
 	for i := len(set.journal.Items) - 1; i >= 0; i-- {
 		it := &set.journal.Items[i]
 		if err := set.undoOne(it); err != nil {
@@ -207,11 +201,19 @@ func (set *Set) undo() error {
 	if err := errors.Join(append(errs, set.sync())...); err != nil {
 		return err
 	}
-	if err := set.write(Undone); err != nil {
-		set.warnings = append(set.warnings, err.Error())
-	}
 	set.journal.State = Undone
 	return nil
+}
+
+// turn makes the journal say that the set goes back. It does so by its name:
+// that takes no space, which is often what is missing then.
+func (set *Set) turn() error {
+	if set.State() == Undoing {
+		return nil
+	}
+	err := set.store.disk.move(set.store.path(journalName), set.store.path(undoName))
+	set.journal.State = Undoing
+	return err
 }
 
 // undoOne goes by what lies at the hidden name: the new content, then it was
@@ -273,15 +275,24 @@ func (set *Set) finish() error {
 			return err
 		}
 		set.record, set.journal.State = next, Finished
-	case Undone:
-		if err := set.keepStrange(); err != nil {
-			return err
-		}
-		return set.discard()
+	case Undoing, Undone:
+		return set.finishUndone()
 	default:
 		return fmt.Errorf("%w: it is %s", ErrUnfinished, set.State())
 	}
 	return set.tidyUp()
+}
+
+// finishUndone first undoes what was not: after a crash the journal does not say
+// how far that came.
+func (set *Set) finishUndone() error {
+	if err := set.undo(); err != nil {
+		return err
+	}
+	if err := set.keepStrange(); err != nil {
+		return err
+	}
+	return set.discard()
 }
 
 // now is the time that the record shows to people; nothing depends on it.
@@ -330,5 +341,5 @@ func (set *Set) discard() error {
 	if err := d.removeTree(set.store.path(previewName)); err != nil {
 		return err
 	}
-	return d.removeSynced(filepath.Join(set.store.dir, journalName))
+	return errors.Join(d.removeSynced(set.store.path(undoName)), d.removeSynced(set.store.path(journalName)))
 }

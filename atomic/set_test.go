@@ -18,7 +18,7 @@ func newSite(t *testing.T) site {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	must(err)
 	must(os.Mkdir(dir+"/etc", 0o755))
-	s, err := OpenStore(dir + "/store")
+	s, err := disk{gate: unsynced{}}.openStore(dir + "/store")
 	must(err)
 	return site{s, dir + "/etc"}
 }

@@ -27,6 +27,7 @@ type Store struct {
 const (
 	lockName      = "lock"
 	journalName   = "journal.json"
+	undoName      = "journal-back.json" // the journal of a set that goes back
 	publishedName = "published.json"
 	keptName      = "kept"
 	previewName   = "preview"
@@ -57,7 +58,7 @@ func (s *Store) hold(ctx context.Context) (*Lock, error) {
 	}
 	if err := s.disk.sweep(s.dir); err != nil {
 		lock.Release()
-		return nil, fmt.Errorf("%w: %w", ErrPrepareFailed, err)
+		return nil, err
 	}
 	return lock, nil
 }
@@ -65,7 +66,11 @@ func (s *Store) hold(ctx context.Context) (*Lock, error) {
 // read returns the journal, nil if no set is under way, and the record.
 func (s *Store) read() (*journal, *published, error) {
 	j, p := &journal{}, &published{}
-	under, err := s.disk.readJSON(s.path(journalName), j)
+	back, err := s.disk.readJSON(s.path(undoName), j)
+	under := back
+	if err == nil && !back {
+		under, err = s.disk.readJSON(s.path(journalName), j)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,6 +87,8 @@ func (s *Store) read() (*journal, *published, error) {
 	}
 	if j.Try == p.Try { // the record has it: what is left is to tidy up
 		j.State = Finished
+	} else if back {
+		j.State = Undoing
 	}
 	return j, p, nil
 }
