@@ -6,8 +6,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
+
+	"deploytools/registry/wire"
 )
 
 // killedAt is what a test ends an agent with, at a point.
@@ -34,11 +37,11 @@ func (h *host) runUntil(n int) (point string) {
 
 // The files are all old or all new after an end at any point, as the link is, and
 // with the record lost as well: whichever it is, the hook was told of it last. A
-// usual run tries one point in eight of each way.
+// usual run tries one point in twelve of each way.
 func TestCrashWithPublishedFiles(t *testing.T) {
 	first, step := 1, 1
 	if os.Getenv("DEPLOY_TEST_EVERY_POINT") == "" {
-		step = 8
+		step = 12
 	}
 	for _, lost := range []bool{false, true} {
 		for _, bad := range []string{"", failCheck, failHook, failVerify} {
@@ -52,27 +55,28 @@ func TestCrashWithPublishedFiles(t *testing.T) {
 	}
 }
 
+// crashPublished is one way of a deployment. It lets the agent end at every step-th
+// point, and at those that are of sets alone.
 func crashPublished(t *testing.T, bad string, later, lost bool, first, step int) {
-	for n := first; ; n += step {
-		s := newSite(t)
-		old := files{}
-		if later {
-			s.src.put("v1", s.layer("1", "a", ""))
-			s.want("v1", nil)
-			old = of("1", "a")
+	var points []string
+	s, old := sitePublishing(t, bad, later)
+	s.seam = func(p string) { points = append(points, p) }
+	s.run()
+	if len(points) < 20 {
+		t.Fatalf("only %d points: %q", len(points), points)
+	}
+	for n := 1; n <= len(points); n++ {
+		if (n-first)%step != 0 && !pointsOfSets[points[n-1]] {
+			continue
 		}
-		s.src.put("v2", s.layer("2", "b", bad))
-		point := s.runUntil(n)
-		if point == "" {
-			if n < 20 {
-				t.Errorf("only %d points", n)
-			}
-			return
+		s, _ := sitePublishing(t, bad, later)
+		if at := s.runUntil(n); at != points[n-1] {
+			t.Fatalf("point %d is %q, and was %q", n, at, points[n-1])
 		}
 		if lost {
 			must(os.Remove(s.dir + "/journal.json"))
 		}
-		when := fmt.Sprintf("point %d, %s", n, point)
+		when := fmt.Sprintf("point %d, %s", n, points[n-1])
 		if err := s.run(); err != nil && !errors.Is(err, ErrRolledBack) {
 			t.Errorf("%s: Run = %v\n%s", when, err, s.logged)
 		}
@@ -82,7 +86,6 @@ func crashPublished(t *testing.T, bad string, later, lost bool, first, step int)
 				version = "v1"
 			}
 		}
-		// Of a lost record the marks are lost too: a bad version is tried again.
 		if got := s.live(); got != version {
 			t.Errorf("%s: %q is live, want %q\n%s", when, got, version, s.logged)
 		}
@@ -97,6 +100,28 @@ func crashPublished(t *testing.T, bad string, later, lost bool, first, step int)
 	}
 }
 
+// pointsOfSets are tried in every run.
+var pointsOfSets = map[string]bool{"set announced": true, "set prepared": true, "set committed": true, "link back": true, "document committed": true}
+
+// sitePublishing returns a host that deploys the version 2 next, and what is
+// published before.
+func sitePublishing(t *testing.T, bad string, later bool) (*site, files) {
+	s, old := newSite(t), files{}
+	if later {
+		s.src.put("v1", s.layer("1", "a", ""))
+		s.want("v1", nil)
+		old = of("1", "a")
+	}
+	s.src.put("v2", s.layer("2", "b", bad))
+	s.hooks.exit = func(env map[string]string) int {
+		if env["DEPLOY_ACTION"] == "rollback" {
+			s.shows("to the hook that brings the old root back", old)
+		}
+		return 0
+	}
+	return s, old
+}
+
 func (l publishedList) texts() files {
 	all := files{}
 	for _, p := range l {
@@ -105,4 +130,54 @@ func (l publishedList) texts() files {
 		all[filepath.Base(p.To)] = string(b)
 	}
 	return all
+}
+
+// A person's rollback too: the files are those of the root that the link names,
+// with the registry away, and where the record is lost.
+func TestCrashInARollbackByHandWithPublishedFiles(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var points []string
+			s := siteGoingBack(t)
+			s.seam = func(p string) { points = append(points, p) }
+			s.run()
+			if !slices.Contains(points, "set committed") {
+				t.Fatalf("points: %q", points)
+			}
+			for n, point := range points {
+				if !pointsOfSets[point] && point != "before deploy" && point != "after deploy" {
+					continue
+				}
+				s := siteGoingBack(t)
+				s.runUntil(n + 1)
+				if lost {
+					must(os.Remove(s.dir + "/journal.json"))
+				}
+				s.src.set(func() { s.src.down = wire.ErrUnreachable })
+				if err := s.run(); !errors.Is(err, wire.ErrUnreachable) {
+					t.Errorf("%s: Run = %v", point, err)
+				}
+				live := s.live()
+				if live != "v1" && !(lost && live == "v2") {
+					t.Errorf("%s: %q is live", point, live)
+				}
+				s.holds(fmt.Sprintf("%s, record lost %t, %s is live", point, lost, live), of(live[1:], "a"+live[1:]))
+			}
+		})
+	}
+}
+
+// siteGoingBack returns a host that goes back from version 2 to 1 next, for a person.
+func siteGoingBack(t *testing.T) *site {
+	s := newSite(t)
+	for _, v := range []string{"1", "2"} {
+		s.src.put("v"+v, s.layer(v, "a"+v, ""))
+		s.want("v"+v, nil)
+	}
+	r := s.agent.Record().clone()
+	r.Wanted = r.Back.Dir
+	b, err := encode(r)
+	must(err)
+	must(os.WriteFile(s.dir+"/journal.json", b, 0o600))
+	return s
 }

@@ -220,6 +220,50 @@ func TestPublishedFileThatAPersonChanged(t *testing.T) {
 	})
 }
 
+// A person who wants the agent to put it back says repair.
+func TestPublishRepaired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.src.put("v1", s.layer("1", "", ""))
+		s.want("v1", nil)
+		must(os.WriteFile(s.etc+"/cert.pem", []byte("by hand"), 0o644))
+		must(os.Remove(s.etc + "/key.pem"))
+		if st := s.agent.Status(); st.Files[1].Differs != "missing" {
+			t.Errorf("status: %+v", st.Files)
+		}
+		s.o.Mode.Repair = true
+		s.want("v1", nil)
+		s.holds("repaired", files{"cert.pem": "cert 1", "key.pem": "key 1"})
+	})
+}
+
+// What another configuration publishes to is waited for, and given free when that no
+// longer wants it.
+func TestPublishWaitsForTheOtherConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		other := memoryDir(t)
+		s.o.Publish.Agents = []string{s.dir, other}
+		write := func(r *Record) {
+			b, err := encode(r)
+			must(err)
+			must(os.WriteFile(other+"/journal.json", b, 0o600))
+		}
+		write(&Record{Name: "api", State: Idle, Published: []Published{{Mapping: mapping("c=" + s.etc + "/cert.pem")}}})
+		s.src.put("v1", s.layer("1", "", ""))
+		if err := s.run(); err == nil || !strings.Contains(err.Error(), "configurations web and api cannot both publish to") {
+			t.Errorf("Run = %v, want both names", err)
+		}
+		s.holds("refused", files{})
+		if r := s.agent.Record(); r.State != Checking || len(r.Deployment.New.Published) > 0 {
+			t.Errorf("in %s it still wants %v: the other one would wait for it too", r.State, r.Deployment.New.Published)
+		}
+		write(&Record{Name: "api", State: Idle})
+		s.want("v1", nil)
+		s.holds("free", files{"cert.pem": "cert 1", "key.pem": "key 1"})
+	})
+}
+
 func TestPublishedFileChangedByTheHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)

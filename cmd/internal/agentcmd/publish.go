@@ -1,7 +1,10 @@
 package agentcmd
 
 import (
+	"path/filepath"
+
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"deploytools/agent"
 	"deploytools/cmd/internal/cli"
@@ -27,4 +30,14 @@ func (s *settings) published() (agent.Publish, error) {
 		return p, cli.Usage("-publish: %w", err)
 	}
 	return p, nil
+}
+
+// destination looks whether a file can be published to where it is to lie.
+func (d *diagnosis) destination(name string, m agent.Mapping) {
+	dir := filepath.Dir(m.To)
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		d.fail(name, "make the directory, and let the agent's user write there: nothing is deployed until then", "-publish %s: %s: %v", m.To, dir, err)
+		return
+	}
+	d.ok(name, "-publish %s", m.To)
 }
