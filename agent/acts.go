@@ -62,8 +62,13 @@ func (a *Agent) resumeNow() error {
 	if err := a.relink(); err != nil {
 		return err
 	}
+	h := a.rec.Hold
 	a.rec.Hold = nil
-	return a.save()
+	if err := a.save(); err != nil || h == nil {
+		return err
+	}
+	a.log().Info("hold ended by a person", "configuration", a.o.Name, "reason", h.all())
+	return nil
 }
 
 // relink moves `current` back from where the hold found it.
@@ -189,7 +194,7 @@ func (a *Agent) backBest(ctx context.Context, back *Root) (*Root, error) {
 	if a.rec.Live != nil {
 		except = a.rec.Live.Dir
 	}
-	best, c, err := a.best(ctx, back, except)
+	best, c, err := a.best(ctx, back, except, a.examine)
 	switch {
 	case err != nil:
 		return nil, err

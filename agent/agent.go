@@ -51,21 +51,22 @@ type Agent struct {
 	began   func() // a supervisor has been started; nil: nobody wants to know
 
 	// The machine's own, used by Run's goroutine only.
-	rec      *Record // working copy: durable after enter or save
-	begun    bool    // enter has counted the try that comes next
-	retrying bool    // the step comes again: it was not done, or the process ended in it
-	result   error   // of the deployments of this Run
-	waits    *backoff
-	away     time.Time         // since when the registry cannot be asked; zero: it can be
-	said     map[string]string // last text said, by subject
-	held     string            // the registry's hold in words, as of the last poll; "": none
-	collect  collector
-	ahead    *ahead // nil: nothing is being unpacked
-	arrival  arrival
-	staged   string    // what the check script can look at: see Publish
-	notifier *notifier // nil: nobody is to be notified
-	glanced  time.Time // when the live root was last looked at, or this process began to
-	patrol   patrol
+	rec       *Record // working copy: durable after enter or save
+	begun     bool    // enter has counted the try that comes next
+	retrying  bool    // the step comes again: it was not done, or the process ended in it
+	result    error   // of the deployments of this Run
+	waits     *backoff
+	refetched string            // deployment that has met a damaged layer in the cache
+	away      time.Time         // since when the registry cannot be asked; zero: it can be
+	said      map[string]string // last text said, by subject
+	held      string            // the registry's hold in words, as of the last poll; "": none
+	collect   collector
+	ahead     *ahead // nil: nothing is being unpacked
+	arrival   arrival
+	staged    string    // what the check script can look at: see Publish
+	notifier  *notifier // nil: nobody is to be notified
+	glanced   time.Time // when the live root was last looked at, or this process began to
+	patrol    patrol
 
 	asked    bool      // a person wants what is new now, whatever the window says
 	shutTo   string    // what waits for the window, as of the last poll; "": nothing
@@ -85,6 +86,7 @@ type Agent struct {
 type programs interface {
 	run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error)
 	quiet(ctx context.Context, dir string) error
+	end(ctx context.Context, dir, label string) error
 	forget(dir, label string) error
 	startable(path string) error
 	readable(dir string) error
@@ -99,7 +101,7 @@ type looks struct {
 func newAgent(o Options, workDir string) *Agent {
 	a := &Agent{
 		o: o, workDir: workDir,
-		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor, user: o.Hook.User},
+		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor, user: o.Hook.User, alone: filepath.Join(o.Dir, "roots")},
 		look:     looks{once: verify.Once, run: verify.RunTelling, soak: verify.Soak},
 		users:    usersOf,
 		crash:    func(string) {},
@@ -242,7 +244,7 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	case err == nil:
 		a.waits.reset()
 		return false, nil
-	case errors.Is(err, errAgain):
+	case errors.Is(err, errAgain), a.refetches(err):
 		return false, nil
 	case errors.Is(err, errStay):
 		a.waits.reset()

@@ -179,7 +179,7 @@ func TestInspect(t *testing.T) {
 			must(err)
 			return found.Whole()
 		}
-		both := r.Back.Dir + ": whole\n" + r.Live.Dir + " (live): whole\n"
+		both := r.Back.Dir + ": whole\n" + r.Live.Dir + " (live): whole\nlooked at: 2 roots, 2 cached layers, 3 records\n"
 		for _, quick := range []bool{true, false} {
 			if got := look(Inspection{All: true, Quick: quick, Owner: true, Idle: true}); got != both {
 				t.Errorf("untouched: %q, want %q", got, both)
@@ -210,7 +210,7 @@ func TestInspect(t *testing.T) {
 		layer := r.Live.Configuration.Layers[0].Hash.String()
 		flip(h.dir + "/cache/" + layer)
 		got := look(Inspection{All: true})
-		for _, part := range []string{r.Back.Dir + ": manifest damaged: ", r.Back.Dir + ".json: damaged: ", "journal.json: damaged: ", "cache/" + layer + ": ", want} {
+		for _, part := range []string{r.Back.Dir + ": manifest damaged: ", r.Back.Dir + ".json: damaged: ", "journal.json: damaged: ", "cache/" + layer + ": ", want, "\nlooked at: 2 roots, 2 cached layers, 3 records\n"} {
 			if !strings.Contains(got, part) {
 				t.Errorf("does not say %q:\n%s", part, got)
 			}

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,7 +72,7 @@ func TestNewerRecordIsLeftAlone(t *testing.T) {
 		bubble(t, func(t *testing.T, h *host) {
 			h.src.put("v1", one("1"))
 			h.want("v1", nil)
-			newer := []byte(`{"Format":2,"Anything":"else"}`)
+			newer := fmt.Appendf(nil, `{"Format":%d,"Anything":"else"}`, format+1)
 			if file != "journal.json" {
 				must(os.Remove(h.dir + "/journal.json"))
 			}
@@ -87,7 +88,7 @@ func TestNewerRecordIsLeftAlone(t *testing.T) {
 			pass(time.Hour)
 			stop()
 			b, _ := os.ReadFile(h.dir + "/" + file)
-			if !bytes.Equal(b, newer) || h.src.polls != polls || !strings.Contains(said, "format 2, known is 1") {
+			if !bytes.Equal(b, newer) || h.src.polls != polls || !strings.Contains(said, fmt.Sprintf("format %d, known is %d", format+1, format)) {
 				t.Errorf("%s: now %q, %d polls more, status %q", file, b, h.src.polls-polls, said)
 			}
 		})

@@ -137,6 +137,7 @@ type fakeHooks struct {
 	exit func(env map[string]string) int // nil: by the files in NEWROOT
 
 	unready map[string]error // programs that cannot be started
+	ended   []string         // programs that end was called for
 }
 
 func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error) {
@@ -169,6 +170,11 @@ func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (h
 }
 
 func (f *fakeHooks) quiet(context.Context, string) error { return nil }
+
+func (f *fakeHooks) end(_ context.Context, dir, label string) error {
+	f.ended = append(f.ended, label+" of "+filepath.Base(dir))
+	return nil
+}
 
 func (f *fakeHooks) effect(env map[string]string) int {
 	if f.exit != nil {

@@ -57,6 +57,17 @@ func (h *Hold) String() string {
 	return h.Reason + ", until " + h.Until.Format(time.RFC3339)
 }
 
+// behind reports whether a rollback's hold goes on behind one that stands.
+func (h *Hold) behind() bool { return h != nil && h.Standing && h.Rolled }
+
+// all is String with the hold that is behind it.
+func (h *Hold) all() string {
+	if h.behind() {
+		return h.String() + "; " + rolledBackReason
+	}
+	return h.String()
+}
+
 // over reports whether the time of a hold has come. One that was asked for as a
 // duration lasts so long, whatever the clock is set to; after a boot nothing but
 // the clock is left to ask. One that was asked for as a time follows the clock.

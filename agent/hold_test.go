@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,5 +122,30 @@ func TestOnceTellsTheHoldOfTheRegistry(t *testing.T) {
 		if c := h.agent.Record().Live.Configuration; c.Hold != nil {
 			t.Errorf("the record keeps the hold %+v", c.Hold)
 		}
+	})
+}
+
+// The hold of a rollback was hidden behind one that a person set besides, and
+// resume ended both without a word.
+func TestStatusNamesBothHolds(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(2)
+		stop := h.serve()
+		h.rollback("")
+		pass(time.Minute)
+		must(h.agent.Hold(t.Context(), "freeze", Until{After: time.Hour}))
+		s := h.status()
+		why := s.Why(func(v string) string { return v })
+		if got := s.Holds(); len(got) != 2 || got[0] != "freeze" || got[1] != rolledBackReason {
+			t.Errorf("holds %q", got)
+		}
+		if says := strings.Join(why.Says, " "); !strings.Contains(says, "Besides, hold: "+rolledBackReason) || why.Do[0] != "resume ends both holds" {
+			t.Errorf("why: %q, %q", says, why.Do)
+		}
+		must(h.agent.Resume(t.Context()))
+		if got := h.logged.String(); !strings.Contains(got, "hold ended by a person") || !strings.Contains(got, "; "+rolledBackReason) {
+			t.Errorf("the log says nothing of both:\n%s", got)
+		}
+		stop()
 	})
 }

@@ -39,6 +39,7 @@ type hookCall struct {
 	Env     []string      // its whole environment; DEPLOY_ATTEMPT is put in by run
 	WorkDir string        // its working directory: the agent's own
 	Timeout time.Duration // for each attempt: TERM to its process group then, KILL after 10 s more
+	Alone   string        // directory whose lock makes it the only program that runs, put in by run; empty: it need not be
 	User    *User         // whom it runs as, put in by run; nil: the agent's own
 	Guard   *guard        // what the supervisor does after its end; nil: nothing
 	began   func()        // is called when a supervisor has been started; nil: nothing
@@ -91,6 +92,7 @@ type hookRunner struct {
 	log      *slog.Logger  // nil: nothing is logged
 	argv     []string      // the supervisor; nil: our own program with SuperviseCommand
 	user     *User         // whom programs run as; nil: ours
+	alone    string        // see hookCall.Alone
 	grace    time.Duration // 0: hookGrace
 	patience time.Duration // 0: hookPatience
 }
@@ -113,7 +115,7 @@ func (h *hookRunner) run(ctx context.Context, c hookCall, onLine func(string)) (
 	if err := c.check(); err != nil {
 		return hookResult{}, err
 	}
-	c.User = h.user
+	c.User, c.Alone = h.user, h.alone
 	t := &tail{path: c.file("output"), onLine: onLine, most: hookLogged}
 	defer t.close()
 	for lost := 0; ; lost++ {
@@ -150,7 +152,7 @@ func (h *hookRunner) awaitFree(ctx context.Context, c *hookCall, t *tail) error 
 		}
 		lock, err := atomic.Acquire(c.file("lock"))
 		if err == nil {
-			return lock.Release()
+			err = errors.Join(lock.Release(), c.idle())
 		}
 		if !errors.Is(err, atomic.ErrLocked) {
 			return err

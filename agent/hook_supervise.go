@@ -4,6 +4,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -38,7 +39,7 @@ type hookOrder struct {
 // input. Standard output is the program's; on standard error it tells the agent,
 // if that still listens, why it did nothing.
 //
-// It decides alone, holding the lock, from what is on disk; an agent only
+// It decides alone, holding the locks of the call, from what is on disk; an agent only
 // starts supervisors and reads what they recorded. Hence the argument that a
 // program runs at least once and never twice at a time, by where a kill or a
 // power cut (and with it the end of the lock) hits:
@@ -108,6 +109,14 @@ func (o *hookOrder) supervise() (int, error) {
 		return superviseRefused, err
 	}
 	defer lock.Release()
+	alone, err := c.alone()
+	if errors.Is(err, atomic.ErrLocked) {
+		return superviseDone, nil
+	}
+	if err != nil {
+		return superviseRefused, err
+	}
+	defer alone.Close()
 	switch _, ok, err := c.result(); {
 	case err != nil:
 		return superviseRefused, err
@@ -128,6 +137,7 @@ func (o *hookOrder) supervise() (int, error) {
 	if c.Guard == nil {
 		return superviseDone, nil
 	}
+	alone.Close()
 	if err := lock.Release(); err != nil { // or no agent could take the result
 		return superviseDone, err
 	}
@@ -231,6 +241,9 @@ func (o *hookOrder) record(s hookStatus) error {
 	end := time.Now().Add(o.Patience)
 	for wait := hookTick; ; wait = min(2*wait, 5*time.Second) {
 		err := writeDocument(o.Call.file("status.json"), s)
+		if errors.Is(err, fs.ErrNotExist) { // somebody has tidied up
+			err = errors.Join(atomic.MkdirAll(o.Call.Dir, 0o711), writeDocument(o.Call.file("status.json"), s))
+		}
 		if err == nil || time.Now().Add(wait).After(end) {
 			return err
 		}

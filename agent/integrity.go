@@ -174,6 +174,13 @@ type Integrity struct {
 	Roots   []Condition     `json:"roots"`
 	Damaged []Damage        `json:"damaged,omitempty"`
 	Files   []PublishedFile `json:"published,omitempty"` // at fixed paths
+	Looked  *Looked         `json:"looked_at,omitempty"` // by an inspection of all
+}
+
+// Looked counts what an inspection of all has looked at besides roots.
+type Looked struct {
+	Layers  int `json:"cached_layers"`
+	Records int `json:"records"` // the machine's, and the documents and indexes of roots
 }
 
 // Whole reports whether nothing was found.
@@ -198,7 +205,19 @@ func (i *Integrity) Text(w io.Writer) error {
 			return err
 		}
 	}
+	if l := i.Looked; l != nil {
+		_, err := fmt.Fprintf(w, "looked at: %s, %s, %s\n", counted(len(i.Roots), "root"), counted(l.Layers, "cached layer"), counted(l.Records, "record"))
+		return err
+	}
 	return nil
+}
+
+// counted is such as "1 root" and "2 roots".
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // Inspect looks whether what an agent keeps in dir is as it was written. It
@@ -216,6 +235,9 @@ func Inspect(ctx context.Context, dir string, what Inspection) (*Integrity, erro
 			giveWay()
 		}
 		i := &inspector{ctx: ctx, dir: dir, what: what}
+		if what.All {
+			i.found.Looked = &i.looked
+		}
 		err := i.look()
 		done <- result{&i.found, err}
 	}()
@@ -232,11 +254,12 @@ func giveWay() {
 }
 
 type inspector struct {
-	ctx   context.Context
-	dir   string
-	what  Inspection
-	found Integrity
-	known map[string]*Root // by Dir: as the record has them
+	ctx    context.Context
+	dir    string
+	what   Inspection
+	found  Integrity
+	looked Looked
+	known  map[string]*Root // by Dir: as the record has them
 }
 
 func (i *inspector) look() error {
@@ -288,6 +311,7 @@ func (i *inspector) record() {
 	b, err := os.ReadFile(filepath.Join(i.dir, "journal.json"))
 	r := new(Record)
 	if err == nil {
+		i.looked.Records++
 		err = decode(b, r)
 	}
 	if err != nil {
@@ -310,6 +334,9 @@ func (i *inspector) record() {
 func (i *inspector) document(id string) (dir string) {
 	name := filepath.Join("roots", id+".json")
 	r, err := readRoot(filepath.Join(i.dir, name))
+	if !errors.Is(err, fs.ErrNotExist) {
+		i.looked.Records++
+	}
 	if err == nil {
 		i.known[r.Dir] = r
 		return r.Dir
@@ -366,7 +393,11 @@ func (i *inspector) cache() error {
 		if i.ctx.Err() != nil {
 			return context.Cause(i.ctx)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) { // collected meanwhile
+			continue
+		}
+		i.looked.Layers++
+		if err != nil {
 			i.damaged(name, err)
 		}
 	}

@@ -276,10 +276,11 @@ func TestNotifyTriesAgainAndGivesUp(t *testing.T) {
 // A disk that takes nothing does not keep a person from being told, and a file
 // of a newer version is not replaced.
 func TestNotifyNeedsNoDisk(t *testing.T) {
+	newer := fmt.Sprintf(`{"Format":%d}`, format+1)
 	for name, spoil := range map[string]func(file string){
 		"refused": func(file string) { must(os.Mkdir(file, 0o700)) },
 		"damaged": func(file string) { must(os.WriteFile(file, []byte("{"), 0o600)) },
-		"newer":   func(file string) { must(os.WriteFile(file, []byte(`{"Format":2}`), 0o600)) },
+		"newer":   func(file string) { must(os.WriteFile(file, []byte(newer), 0o600)) },
 	} {
 		bubble(t, func(t *testing.T, h *host) {
 			n := newNotified(h)
@@ -289,7 +290,7 @@ func TestNotifyNeedsNoDisk(t *testing.T) {
 			pass(time.Hour)
 			n.want("rolled-back 1")
 			stop()
-			if b, _ := os.ReadFile(h.dir + "/" + toldName); name == "newer" && string(b) != `{"Format":2}` {
+			if b, _ := os.ReadFile(h.dir + "/" + toldName); name == "newer" && string(b) != newer {
 				t.Errorf("replaced by %s", b)
 			}
 		})

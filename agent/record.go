@@ -191,9 +191,14 @@ func (r *Record) marked(st wire.PollState) *Mark {
 	return &r.Marks[i]
 }
 
-// format is the number of both documents below; one with a greater number is
-// neither read nor replaced.
-const format = 1
+// format is the number of both documents below. Those with a smaller one are
+// read, and have this one when they are next written; one with a greater number is
+// neither read nor replaced. It grows when an older agent would do harm by passing
+// over what it does not know.
+//
+//	1   the first
+//	2   a hold that ends, or that a rollback has set; Removing, Wanted, Repair, Doubt
+const format = 2
 
 var (
 	errNewer   = errors.New("written by a newer version")
@@ -218,16 +223,18 @@ func encode(v any) ([]byte, error) {
 }
 
 // decode reads what encode wrote. The error wraps errNewer or errDamaged.
-func decode(b []byte, v any) error {
+func decode(b []byte, v any) error { return decodeUpTo(format, b, v) }
+
+func decodeUpTo(known int, b []byte, v any) error {
 	var number struct{ Format int }
-	if err := json.Unmarshal(b, &number); err == nil && number.Format > format {
-		return fmt.Errorf("format %d, known is %d: %w", number.Format, format, errNewer)
+	if err := json.Unmarshal(b, &number); err == nil && number.Format > known {
+		return fmt.Errorf("format %d, known is %d: %w", number.Format, known, errNewer)
 	}
 	var d document
 	if err := json.Unmarshal(b, &d); err != nil {
 		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	if d.Format != format || digest.Of(d.Body) != d.Digest {
+	if d.Format < 1 || digest.Of(d.Body) != d.Digest {
 		return fmt.Errorf("%w: its digest does not match", errDamaged)
 	}
 	if err := json.Unmarshal(d.Body, v); err != nil {

@@ -45,7 +45,7 @@ func (a *Agent) recover(ctx context.Context) (*Record, error) {
 		r.Published = r.Live.Published
 	}
 	if d := r.Deployment; d != nil && d.Back != nil {
-		back, _, err := a.best(ctx, d.Back, d.New.Dir)
+		back, _, err := a.best(ctx, d.Back, d.New.Dir, a.examine)
 		if err != nil {
 			return nil, err
 		}

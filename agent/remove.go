@@ -204,7 +204,10 @@ func (a *Agent) named(r *Record) (*Root, error) {
 // announceRemoval puts on record what is going to happen.
 func (a *Agent) announceRemoval(ctx context.Context, keepData bool) error {
 	r := a.rec
-	if d := r.Deployment; d != nil { // a check script may run yet
+	if d := r.Deployment; d != nil { // a program may run yet
+		if err := a.endCheckScript(ctx, d); err != nil {
+			return err
+		}
 		if err := a.hooks.quiet(ctx, a.evidence(d)); err != nil {
 			return err
 		}

@@ -3,10 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"deploytools/registry/wire"
 )
@@ -178,4 +180,47 @@ func (s *slowPoll) Poll(ctx context.Context, name string) (wire.PollState, error
 	}
 	<-s.goOn
 	return s.fakeRegistry.Poll(ctx, name)
+}
+
+// The answer was a failure, with status 1, while the layer was fetched again.
+func TestRepairWaitsForALayerThatIsFetchedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(1)
+		live := h.agent.Record().Live
+		flip(h.agent.layerFile(live.Configuration.Layers[0].Hash))
+		stop := h.serve()
+		pass(time.Minute)
+		ended, err := h.agent.RepairAwaited(t.Context())
+		must(err)
+		pass(time.Second)
+		select {
+		case out := <-ended:
+			if out.Err != nil || out.Deployment.Outcome() != Committed || h.agent.Record().Live.Dir == live.Dir {
+				t.Errorf("repair: %+v\n%s", out, h.logged)
+			}
+		default:
+			t.Errorf("no answer at once\n%s", h.logged)
+		}
+		stop()
+		h.invariants()
+	})
+}
+
+// A disk that damages it each time does not keep the machine busy.
+func TestLayerIsFetchedAgainAtOnceOnlyOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		a := h.new()
+		a.rec = &Record{Deployment: &Deployment{ID: "1"}}
+		spoilt := fmt.Errorf("unpacking: %w", &spoiltLayer{errors.New("digest")})
+		for _, test := range []struct {
+			id   string
+			err  error
+			want bool
+		}{{"1", errors.New("other"), false}, {"1", spoilt, true}, {"1", spoilt, false}, {"2", spoilt, true}} {
+			a.rec.Deployment.ID = test.id
+			if got := a.refetches(test.err); got != test.want {
+				t.Errorf("deployment %s, %v: %t, want %t", test.id, test.err, got, test.want)
+			}
+		}
+	})
 }

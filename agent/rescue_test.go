@@ -122,7 +122,7 @@ func TestGuardSeesWhetherAnAgentWentOn(t *testing.T) {
 		was, err := os.ReadFile(journal)
 		must(err)
 		for what, write := range map[string]func(){
-			"a newer agent wrote": func() { must(os.WriteFile(journal, []byte(`{"Format":2}`), 0o600)) },
+			"a newer agent wrote": func() { must(os.WriteFile(journal, fmt.Appendf(nil, `{"Format":%d}`, format+1), 0o600)) },
 			"the link is back":    func() { must(atomic.Symlink("roots/000001-x", h.dir+"/current")) },
 			"the record says so":  func() { h.want("v2", nil) },
 		} {
@@ -159,7 +159,7 @@ func TestGuardIsForTheAgentItself(t *testing.T) {
 // Errors of a rescue say that nothing has changed.
 func TestRescueKeepsAwayFromANewerRecord(t *testing.T) {
 	h := newHost(t, newFakeRegistry())
-	must(os.WriteFile(h.dir+"/journal.json", []byte(`{"Format":2}`), 0o600))
+	must(os.WriteFile(h.dir+"/journal.json", fmt.Appendf(nil, `{"Format":%d}`, format+1), 0o600))
 	if err := h.new().Rescue(t.Context(), "1"); !errors.Is(err, errNewer) {
 		t.Errorf("Rescue = %v, want errNewer", err)
 	}

@@ -41,6 +41,7 @@ func (a *Agent) writeIndex(r *Root, index []byte) error {
 func (i *inspector) index(name string) {
 	b, err := os.ReadFile(filepath.Join(i.dir, name))
 	if err == nil {
+		i.looked.Records++
 		err = layers.CheckIndex(b)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

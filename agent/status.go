@@ -151,6 +151,9 @@ func blocks(r *Record, p *present, link string) []Block {
 	}
 	if h := r.Hold; h != nil {
 		add(BlockHold, h.Reason, h.Since, h.Until)
+		if h.behind() {
+			add(BlockHold, rolledBackReason, h.Since, never)
+		}
 	}
 	if p.held != "" {
 		add(BlockRegistryHold, p.held, never, never)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -113,15 +114,19 @@ func (a *Agent) baseline(ctx context.Context, d *Deployment) error {
 	if d.From == nil {
 		return nil
 	}
+	look := func(s spec.Spec) (*verify.Report, error) {
+		vars := a.vars(d.From, nil)
+		r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.once(ctx, s, vars) })
+		return &r, cmp.Or(err, context.Cause(ctx)) // what was cancelled is no baseline
+	}
+	var err error
 	if len(d.New.Spec.Checks) > 0 {
-		r := a.look.once(ctx, d.New.Spec, a.vars(d.From, nil))
-		d.Baseline = &r
+		d.Baseline, err = look(d.New.Spec)
 	}
-	if len(d.From.Spec.Checks) > 0 && !sameSpec(d.From.Spec, d.New.Spec) {
-		r := a.look.once(ctx, d.From.Spec, a.vars(d.From, nil))
-		d.OldBaseline = &r
+	if err == nil && len(d.From.Spec.Checks) > 0 && !sameSpec(d.From.Spec, d.New.Spec) {
+		d.OldBaseline, err = look(d.From.Spec)
 	}
-	return context.Cause(ctx) // what was cancelled is no baseline
+	return err
 }
 
 func sameSpec(x, y spec.Spec) bool {

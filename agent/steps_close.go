@@ -43,6 +43,9 @@ func (a *Agent) commit(ctx context.Context) error {
 func (a *Agent) discard(ctx context.Context) error {
 	a.dropAhead()
 	d := a.rec.Deployment
+	if err := a.endCheckScript(ctx, d); err != nil {
+		return err
+	}
 	if d.Switched {
 		if err := a.pointAt(d.target()); err != nil {
 			return err
@@ -61,6 +64,21 @@ func (a *Agent) discard(ctx context.Context) error {
 	}
 	a.close(d)
 	return nil
+}
+
+// endCheckScript ends the check script that nobody waits for any more: it is not
+// to run beside the programs of the next deployment. One that cannot be ended keeps
+// these waiting by its lock.
+func (a *Agent) endCheckScript(ctx context.Context, d *Deployment) error {
+	if d.Switched { // it had ended before
+		return nil
+	}
+	err := a.during(ctx, "", func(ctx context.Context) error { return a.hooks.end(ctx, a.evidence(d), "check") })
+	if err != nil && ctx.Err() == nil {
+		a.sayError("check script", "check script not ended", err)
+		return nil
+	}
+	return err
 }
 
 func (a *Agent) close(d *Deployment) {

@@ -91,11 +91,30 @@ func (a *Agent) unpack(ctx context.Context) error {
 	err = errors.Join(err, staged.Abort())
 	switch {
 	case errors.Is(err, digest.ErrMismatch):
-		return errors.Join(err, a.purge(a.rec.Deployment.New.Configuration))
+		c := a.rec.Deployment.New.Configuration
+		return &spoiltLayer{errors.Join(err, a.during(ctx, Superseded, func(context.Context) error { return a.purge(c) }))}
 	case errors.Is(err, layers.ErrRefused):
 		return bad(err)
 	}
 	return err
+}
+
+// spoiltLayer says that a layer had lost its bits, and is deleted: it is fetched
+// again.
+type spoiltLayer struct{ error }
+
+func (e *spoiltLayer) Unwrap() error { return e.error }
+
+// refetches reports whether the step begins again at once since err is no more
+// than that; once in a deployment.
+func (a *Agent) refetches(err error) bool {
+	d := a.rec.Deployment
+	if _, spoilt := errors.AsType[*spoiltLayer](err); !spoilt || d == nil || a.refetched == d.ID {
+		return false
+	}
+	a.refetched = d.ID
+	a.log().Warn("damaged layer is fetched again", "configuration", a.o.Name, "error", err)
+	return true
 }
 
 // unpackNow fills a new root from the cache. It may return a root with an error.
@@ -108,14 +127,21 @@ func (a *Agent) unpackNow(ctx context.Context) (*atomic.Dir, *layers.Info, error
 		return nil, nil, err
 	}
 	d := a.rec.Deployment
-	if err := a.fill(ctx, d.New.Configuration); err != nil { // again, if purge found one damaged
+	c := d.New.Configuration
+	err := a.during(ctx, Superseded, func(ctx context.Context) error { return a.fill(ctx, c) }) // again, if purge found one damaged
+	if err != nil {
 		return nil, nil, err
 	}
 	staged, err := atomic.Stage(a.path(d.New.Dir))
 	if err != nil {
 		return nil, nil, err
 	}
-	info, err := a.unpackInto(ctx, staged, a.stack(d.New.Configuration), from)
+	stack := a.stack(c)
+	var info *layers.Info
+	err = a.during(ctx, Superseded, func(ctx context.Context) (err error) {
+		info, err = a.unpackInto(ctx, staged, stack, from)
+		return err
+	})
 	return staged, info, err
 }
 

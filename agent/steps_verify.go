@@ -61,6 +61,11 @@ func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
 		return err
 	}
 	d.Checks = &r
+	for _, f := range r.Findings {
+		if f.Warning != "" {
+			a.log().Warn("check warns", "configuration", a.o.Name, "check", f.Check, "error", f.Warning)
+		}
+	}
 	switch {
 	case r.Verified:
 		d.New.Verification = Verified

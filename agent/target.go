@@ -19,7 +19,7 @@ func (a *Agent) chooseBack(ctx context.Context, d *Deployment) error {
 	if d.Back == nil {
 		return nil
 	}
-	best, c, err := a.best(ctx, d.Back, d.New.Dir)
+	best, c, err := a.best(ctx, d.Back, d.New.Dir, a.examineBeside)
 	if err != nil {
 		return err
 	}
@@ -48,10 +48,27 @@ func (a *Agent) warnRoot(level slog.Level, message, dir, detail string) {
 	a.log().Log(context.Background(), level, message, "configuration", a.o.Name, "root", cmp.Or(dir, "none"), "error", detail)
 }
 
+// examiner compares a root with its manifest.
+type examiner func(context.Context, *Root, How) (*Condition, error)
+
+func (a *Agent) examine(ctx context.Context, r *Root, how How) (*Condition, error) {
+	return examine(ctx, a.o.Dir, r, how)
+}
+
+// examineBeside is examine for a step: a big root takes minutes, and people are
+// served meanwhile.
+func (a *Agent) examineBeside(ctx context.Context, r *Root, how How) (c *Condition, err error) {
+	err = a.during(ctx, Superseded, func(ctx context.Context) (err error) {
+		c, err = a.examine(ctx, r, how)
+		return err
+	})
+	return c, err
+}
+
 // best returns the first unmodified root of: first, and those that were committed,
 // the latest before the others; without one the least modified, and nil if there
 // is none at all but except. See Condition.rank for what is how bad.
-func (a *Agent) best(ctx context.Context, first *Root, except string) (best *Root, condition *Condition, err error) {
+func (a *Agent) best(ctx context.Context, first *Root, except string, look examiner) (best *Root, condition *Condition, err error) {
 	candidates := []*Root{first}
 	if roots, err := a.roots(); err == nil {
 		for _, r := range slices.Backward(roots) {
@@ -66,7 +83,7 @@ func (a *Agent) best(ctx context.Context, first *Root, except string) (best *Roo
 		if r.Dir == except || !a.there(r.Dir) {
 			continue
 		}
-		c, err := examine(ctx, a.o.Dir, r, How{Owner: a.o.Layers.Owner, Since: r.Filled})
+		c, err := look(ctx, r, How{Owner: a.o.Layers.Owner, Since: r.Filled})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -115,7 +132,7 @@ func (a *Agent) unspoilt(ctx context.Context, d *Deployment) error {
 
 // spoilt says what NEWROOT lacks of what was unpacked; "": nothing.
 func (a *Agent) spoilt(ctx context.Context, d *Deployment) (string, error) {
-	c, err := examine(ctx, a.o.Dir, &d.New, How{Since: d.New.Filled})
+	c, err := a.examineBeside(ctx, &d.New, How{Since: d.New.Filled})
 	if err != nil || c.rank() < 2 {
 		return "", err
 	}

@@ -325,6 +325,7 @@ func TestCheckScriptThatSays75IsAskedAgain(t *testing.T) {
 	})
 }
 
+// V-13: a dry run was in the documents only.
 func TestDryRunEndsBeforeTheSwitch(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.o.Mode.DryRun = true

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -46,8 +47,9 @@ func (s *Status) Why(verb func(string) string) Why {
 	if len(s.Blocks) > 0 && Cause(s.Blocks[0].Kind) == cause {
 		w.Until = s.Blocks[0].Until
 	}
-	for _, b := range s.Blocks {
-		if Cause(b.Kind) != cause {
+	told := slices.IndexFunc(s.Blocks, func(b Block) bool { return Cause(b.Kind) == cause })
+	for i, b := range s.Blocks {
+		if i != told {
 			w.Says = append(w.Says, fmt.Sprintf("Besides, %s: %s.", b.Kind, b.Text))
 		}
 	}
@@ -135,6 +137,16 @@ func (s *Status) waiting() *Block {
 	return nil
 }
 
+// Holds returns the reasons of the holds of this host, all of which Resume ends.
+func (s *Status) Holds() (reasons []string) {
+	for _, b := range s.Blocks {
+		if b.Kind == BlockHold {
+			reasons = append(reasons, b.Text)
+		}
+	}
+	return reasons
+}
+
 // explain returns the block in words, and what to do about it.
 func (b *Block) explain(s *Status, verb func(string) string) (string, []string) {
 	switch b.Kind {
@@ -155,6 +167,9 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 			until = "until the registry has a later revision"
 		}
 		do := []string{verb("resume") + " ends it"}
+		if len(s.Holds()) > 1 {
+			do = []string{verb("resume") + " ends both holds"}
+		}
 		if s.Live != nil && s.Live.Gone { // the next poll would set the hold again
 			do = []string{verb("repair") + " makes the live root anew", verb("rollback") + " makes the one before live"}
 		}

@@ -39,6 +39,29 @@
 // Trust: the directories belong to the program. Nothing here defends against
 // somebody else who may rename things in them during a call.
 //
+// # Sets of files
+//
+// A [Store] publishes sets of files at fixed paths, such as a certificate and
+// its key: all of them or none. [Store.Apply] does it all: it makes the new
+// contents ready under hidden names beside the destinations, has them validated,
+// exchanges the names, has the files reloaded and verified, and finishes the
+// set; or it brings the old files back, and has those reloaded and verified.
+// Who has a machine and a record of his own calls the steps himself:
+// [Store.Prepare], [Set.Commit], and [Set.Finish] or [Set.Undo] and then Finish.
+// He does not use Apply or Recover on the same store, which end what they find.
+//
+// The old file is the same inode all the time, and comes back with all that
+// belongs to it. The journal of the store is durable before each effect. After a
+// crash or a power loss [Store.Recover], or the next Apply, removes a set that
+// was not committed, tidies up after one that was finished, and brings any other
+// back; whoever reads the files is told of it. There is no third outcome. N files
+// change at N moments, one right after the other: until the reload, who reads
+// them may see some old and some new.
+//
+// A set is finished when the store's record says so, which is one rename. The
+// record also holds the former contents that are kept, and [Store.Drift] compares
+// it with what is there.
+//
 // # Example
 //
 //	lock, err := atomic.Acquire("/var/lib/x/lock")

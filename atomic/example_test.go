@@ -1,6 +1,8 @@
 package atomic_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -48,4 +50,47 @@ func deploy(dir string) error {
 		return err
 	}
 	return atomic.Symlink("roots/000042-abc", filepath.Join(dir, "current"))
+}
+
+// A certificate and its key change together, or not at all.
+func ExampleStore_Apply() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := atomic.OpenStore(filepath.Join(dir, "store"))
+	if err != nil {
+		panic(err)
+	}
+	pair := func(cert, key string) atomic.Plan {
+		return atomic.Plan{Files: []atomic.Target{
+			{Path: filepath.Join(dir, "site.pem"), Bytes: []byte(cert)},
+			{Path: filepath.Join(dir, "site.key"), Bytes: []byte(key), Metadata: atomic.Metadata{Mode: 0o600}},
+		}}
+	}
+	hooks := atomic.Hooks{
+		Validate: func(_ context.Context, p atomic.Preview) error { return nil }, // nginx -t -p p.Dir/etc/nginx
+		Reload: func(_ context.Context, phase atomic.Phase) error {
+			cert, err := os.ReadFile(filepath.Join(dir, "site.pem"))
+			fmt.Printf("%s: serving %s\n", phase, cert)
+			return err
+		},
+	}
+	if _, err := store.Apply(context.Background(), pair("cert 1", "key 1"), hooks); err != nil {
+		panic(err)
+	}
+	hooks.Verify = func(_ context.Context, phase atomic.Phase) error {
+		if phase == atomic.Deploying {
+			return errors.New("connection refused")
+		}
+		return nil
+	}
+	r, err := store.Apply(context.Background(), pair("cert 2", "key 2"), hooks)
+	fmt.Println(r.RolledBack, errors.Is(err, atomic.ErrVerifyFailed))
+	// Output:
+	// deploy: serving cert 1
+	// deploy: serving cert 2
+	// rollback: serving cert 1
+	// true true
 }

@@ -17,8 +17,16 @@ import (
 
 const holdEnv = "ATOMIC_TEST_HOLD"
 
-// TestMain is also the program that holds a lock until it is killed.
+// TestMain is also the program that holds a lock until it is killed, and those
+// of programs.
 func TestMain(m *testing.M) {
+	if program := programs[os.Getenv(programEnv)]; program != nil {
+		if err := program(os.Getenv("ATOMIC_TEST_DIR")); err != nil {
+			println(err.Error())
+			os.Exit(1)
+		}
+		return
+	}
 	path := os.Getenv(holdEnv)
 	if path == "" {
 		os.Exit(m.Run())

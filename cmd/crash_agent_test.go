@@ -138,7 +138,7 @@ func (c *stricken) strike(t *testing.T, n int, after func(h *host, ended wire.St
 // serving is what serves. A repair begins with a root that is not whole.
 func (c *stricken) serving(t *testing.T, h *host) string {
 	t.Helper()
-	if c.before.more != nil && c.watched == "" {
+	if slices.Contains(c.before.more, "-repair") {
 		return h.served(t)
 	}
 	return h.serves(t)

@@ -91,6 +91,7 @@ type host struct {
 	dir  string
 	name string   // of the configuration
 	more []string // flags
+	open bool     // other users may come to its directory
 
 	fixed    string                       // where the agent sees dir, in a mount namespace of its own; "": at dir
 	versions map[string]map[string]string // nil: versions
@@ -136,7 +137,10 @@ func (h *host) copy(t *testing.T) *host {
 	if out, err := exec.Command("cp", "-a", h.dir, dir).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
-	return &host{s: h.s, dir: dir, name: h.name, more: h.more, fixed: h.fixed, versions: h.versions}
+	if h.open {
+		do(t, "chmod", "0711", filepath.Dir(dir), filepath.Dir(filepath.Dir(dir)))
+	}
+	return &host{s: h.s, dir: dir, name: h.name, more: h.more, open: h.open, fixed: h.fixed, versions: h.versions}
 }
 
 // run runs the agent until nothing is left to do, or it dies.

@@ -65,6 +65,16 @@ func newPlace(t *testing.T, r *recipe) *place {
 	return p
 }
 
+// serveSizes answers as if it had the files of html, as long as they are.
+func serveSizes(w http.ResponseWriter, r *http.Request) {
+	size := 10
+	if r.URL.Path == "/index.html" {
+		size = textSize
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(size))
+	w.Write(make([]byte, size))
+}
+
 // listenBehind starts an HTTP server that has what a root has in html, and returns
 // its address.
 func listenBehind(t *testing.T) string {
@@ -73,14 +83,7 @@ func listenBehind(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		size := 10
-		if r.URL.Path == "/index.html" {
-			size = textSize
-		}
-		w.Header().Set("Content-Length", strconv.Itoa(size))
-		w.Write(make([]byte, size))
-	})}
+	s := &http.Server{Handler: http.HandlerFunc(serveSizes)}
 	go s.Serve(l) // until it is closed
 	t.Cleanup(func() { s.Close() })
 	return l.Addr().String()

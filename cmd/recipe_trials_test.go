@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -17,11 +18,12 @@ type trial struct {
 	run         func(t *testing.T, p *place) string
 }
 
-// Trials whose versions a recipe spoils.
+// Trials that recipes name.
 const (
 	validateFails = "validate fails"
 	reloadFails   = "reload fails"
 	wrong         = "wrong certificate"
+	edited        = "edited by hand"
 )
 
 var trials = []trial{
@@ -33,6 +35,7 @@ var trials = []trial{
 	{wrong, "All goes well, but what is served is not the root's certificate.", tryWrong},
 	{"slow reload", "The command for the reload returns long before the server has done it.", trySlow},
 	{"not running", "The server has crashed before the deployment.", tryNotRunning},
+	{edited, "Somebody has put something else into the live root and reloaded the server. A repair puts it right.", tryEdited},
 	{"20 switches", "Requests that failed while two versions took turns, on new connections, kept ones, and ones that read slowly.", trySwitches},
 }
 
@@ -115,6 +118,28 @@ func tryNotRunning(t *testing.T, p *place) string {
 	p.kill(t)
 	p.deployed(t, "v2")
 	return "started, deployed"
+}
+
+func tryEdited(t *testing.T, p *place) string {
+	do(t, "cp", "-r", p.file("versions/other")+"/.", p.file("agent/current")+"/")
+	cmd := exec.Command(p.file("reload"))
+	cmd.Env = append(p.s.env(), "NEWROOT="+p.file("agent/current"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("reload: %v: %s", err, out)
+	}
+	err := poll(func() (bool, error) {
+		got, err := p.serves()
+		return got == "other", err
+	})
+	if err != nil {
+		t.Fatalf("what somebody has put there does not serve: %v", err)
+	}
+	ended, log := p.agent(t, "-repair")
+	if ended != wire.OK {
+		t.Fatalf("the agent ends with %d\n%s", ended, log)
+	}
+	p.stillServes(t, log)
+	return "repaired"
 }
 
 func trySwitches(t *testing.T, p *place) string {

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		"httpsd":          httpsd,
 		"managerctl":      managerctl,
 		"applyset":        applyset,
+		"standin":         standIn,
 	})
 }
 

@@ -24,7 +24,7 @@ func TestAgentDeploysItself(t *testing.T) {
 	s := startSite(t)
 	ours := s.buildAgent(t, "ours", nil)
 	// A later release, whose records ours does not know.
-	later := s.buildAgent(t, "later", map[string][2]string{"record.go": {"const format = 1", "const format = 2"}})
+	later := s.buildAgent(t, "later", map[string][2]string{"record.go": {"const format = 2", "const format = 3"}})
 	sleeper := []byte("#!/bin/sh\nexec sleep 1000\n")
 	for version, program := range map[string][]byte{
 		"ours": ours, "new": ours, "later": later,
@@ -39,7 +39,7 @@ func TestAgentDeploysItself(t *testing.T) {
 		{"no program", "ours", "text", ""},
 		{"a program that ends", "ours", "failing", ""},
 		{"a program that does not get ready", "ours", "silent", ""},
-		{"an older program", "later", "ours", "format 2, known is 1: written by a newer version"},
+		{"an older program", "later", "ours", "format 3, known is 2: written by a newer version"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

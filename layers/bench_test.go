@@ -18,7 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The benchmarks compare with GNU tar in rounds that alternate within one run,
+// The benchmarks compare with GNU tar, and where they are installed with pigz, igzip
+// and bsdtar, in rounds that alternate within one run,
 // and report how many times as fast we are: x-tar, the median over the rounds.
 // Each round has a directory of its own and none is deleted before the end: ext4
 // is slow to reuse inodes that were just deleted, for minutes, so that tests
@@ -56,57 +57,99 @@ func modules(b *testing.B) string {
 	return dir
 }
 
-// against runs ours and theirs in turn, each with a fresh directory in dirs,
-// and reports how many times as fast ours is, and how many times when both are
-// also synced to the disk.
-func against(b *testing.B, dirs string, ours, theirs func(dir string)) {
+// rival is another tool that does the same.
+type rival struct {
+	name string
+	does func(dir string)
+}
+
+// against runs ours and those of the rivals in turn, each with a fresh directory
+// in dirs, and reports how many times as fast ours is as each, and how many times
+// when both are also synced to the disk.
+func against(b *testing.B, dirs string, ours func(dir string), rivals ...rival) {
 	b.Helper()
 	type took struct{ done, synced []time.Duration }
-	var mine, other took
-	timed := func(t *took, name string, f func(string)) {
-		dir := filepath.Join(dirs, fmt.Sprintf("%s-%d", name, len(t.done)))
+	all := append([]rival{{"ours", ours}}, rivals...)
+	times := make([]took, len(all))
+	timed := func(t *took, r rival) {
+		dir := filepath.Join(dirs, fmt.Sprintf("%s-%d", r.name, len(t.done)))
 		must(b, os.Mkdir(dir, 0o755))
 		d, err := os.Open(dir)
 		must(b, err)
 		defer d.Close()
 		sync := func() { must(b, unix.Syncfs(int(d.Fd()))) }
-		sync() // what the other has left to write is not ours
+		sync() // what another has left to write is not of this one
 		start := time.Now()
-		f(dir)
+		r.does(dir)
 		t.done = append(t.done, time.Since(start))
 		sync()
 		t.synced = append(t.synced, time.Since(start))
 	}
 	for b.Loop() {
-		timed(&mine, "ours", ours)
-		timed(&other, "tar", theirs)
+		for i, r := range all {
+			timed(&times[i], r)
+		}
 	}
-	ratio := func(mine, other []time.Duration) float64 {
-		slices.Sort(mine)
-		slices.Sort(other)
-		return float64(other[len(other)/2]) / float64(mine[len(mine)/2])
+	median := func(t []time.Duration) float64 { slices.Sort(t); return float64(t[len(t)/2]) }
+	for i, r := range rivals {
+		b.ReportMetric(median(times[i+1].done)/median(times[0].done), "x-"+r.name)
+		b.ReportMetric(median(times[i+1].synced)/median(times[0].synced), "x-"+r.name+"-synced")
 	}
-	b.ReportMetric(ratio(mine.done, other.done), "x-tar")
-	b.ReportMetric(ratio(mine.synced, other.synced), "x-tar-synced")
-	b.ReportMetric(0, "ns/op") // of both, which says nothing
+	b.ReportMetric(0, "ns/op") // of all, which says nothing
+}
+
+// unpackers are the rivals of Unpack that are installed.
+func unpackers(b *testing.B, file string) []rival {
+	all := []rival{{"tar", func(dir string) { run(b, dir, nil, "tar", "xzf", file) }}}
+	for name, argv := range map[string][]string{"pigz": {"tar", "-I", "pigz", "-xf", file}, "igzip": {"tar", "-I", "igzip -d", "-xf", file}, "bsdtar": {"bsdtar", "-xf", file}} {
+		if _, err := exec.LookPath(name); err == nil {
+			all = append(all, rival{name, func(dir string) { run(b, dir, nil, argv...) }})
+		}
+	}
+	return all
+}
+
+// bigPrograms makes a tree of a few large programs: 120 MB or more.
+func bigPrograms(b *testing.B) string {
+	b.Helper()
+	dir := b.TempDir()
+	exe, err := os.Executable()
+	must(b, err)
+	program, err := os.ReadFile(exe)
+	must(b, err)
+	for i := range 4 {
+		file := bytes.Repeat(program, 1+(30<<20)/len(program))
+		for j := range file { // each is another, and as hard to pack
+			file[j] ^= byte(i)
+		}
+		must(b, os.WriteFile(filepath.Join(dir, fmt.Sprintf("program-%d", i)), file, 0o755))
+	}
+	return dir
 }
 
 func BenchmarkUnpack(b *testing.B) {
-	tree, dirs := modules(b), b.TempDir()
-	var packed bytes.Buffer
-	if _, err := Pack(b.Context(), &packed, tree, PackOptions{}); err != nil {
-		b.Fatal(err)
-	}
-	for name, archive := range map[string][]byte{"gzip": run(b, tree, nil, "tar", "czf", "-", "."), "pack": packed.Bytes()} {
-		file, dirs := filepath.Join(dirs, name+".tar.gz"), filepath.Join(dirs, name)
-		must(b, os.Mkdir(dirs, 0o755))
-		must(b, os.WriteFile(file, archive, 0o600))
-		b.Run(name, func(b *testing.B) {
-			against(b, dirs, func(dir string) {
-				if _, err := Unpack(b.Context(), dir, []Layer{{Name: "a", Open: func() (readCloser, error) { return os.Open(file) }}}, Options{}); err != nil {
-					b.Fatal(err)
-				}
-			}, func(dir string) { run(b, dir, nil, "tar", "xzf", file) })
+	for _, kind := range []struct {
+		name string
+		tree func(*testing.B) string
+	}{{"files", modules}, {"programs", bigPrograms}} {
+		b.Run(kind.name, func(b *testing.B) {
+			tree, dirs := kind.tree(b), b.TempDir()
+			var packed bytes.Buffer
+			if _, err := Pack(b.Context(), &packed, tree, PackOptions{}); err != nil {
+				b.Fatal(err)
+			}
+			for name, archive := range map[string][]byte{"gzip": run(b, tree, nil, "tar", "czf", "-", "."), "pack": packed.Bytes()} {
+				file, dirs := filepath.Join(dirs, name+".tar.gz"), filepath.Join(dirs, name)
+				must(b, os.Mkdir(dirs, 0o755))
+				must(b, os.WriteFile(file, archive, 0o600))
+				b.Run(name, func(b *testing.B) {
+					against(b, dirs, func(dir string) {
+						if _, err := Unpack(b.Context(), dir, []Layer{{Name: "a", Open: func() (readCloser, error) { return os.Open(file) }}}, Options{}); err != nil {
+							b.Fatal(err)
+						}
+					}, unpackers(b, file)...)
+				})
+			}
 		})
 	}
 }
@@ -120,9 +163,9 @@ func BenchmarkPack(b *testing.B) {
 		if _, err := Pack(b.Context(), f, tree, PackOptions{}); err != nil {
 			b.Fatal(err)
 		}
-	}, func(dir string) {
+	}, rival{"tar", func(dir string) {
 		must(b, exec.Command("tar", "czf", filepath.Join(dir, "archive"), "-C", tree, ".").Run())
-	})
+	}})
 }
 
 func BenchmarkCheck(b *testing.B) {

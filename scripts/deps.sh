@@ -1,7 +1,7 @@
 #!/bin/bash
-# deps.sh [--recipes NAME,...] [COMMAND...] installs the Debian packages that the
-# tests need, with the servers of these recipes, or only those that have these
-# commands. It says nothing when they are there. Without the right to install them
+# deps.sh [--recipes NAME,...|--programs] [COMMAND...] installs the Debian packages
+# that the tests need, with the servers of these recipes, or the programs that
+# checks are tried on, or only those that have these commands. It says nothing when they are there. Without the right to install them
 # it prints the command.
 set -eu
 
@@ -38,14 +38,33 @@ servers='
 nginx           nginx           nginx-light
 apache          apache2         apache2-bin
 apache          openssl         openssl
+traefik         openssl         openssl
+envoy           openssl         openssl
 haproxy         haproxy         haproxy
 caddy           caddy           caddy
+'
+
+# Programs that checks are tried on. Their packages have them run from the next
+# boot on: people are spared that, and their tests skip what is not there.
+programs='
+/usr/lib/postfix/sbin/master            postfix
+doveadm                                 dovecot-imapd
+/usr/lib/dovecot/pop3-login             dovecot-pop3d
+/usr/lib/dovecot/managesieve-login      dovecot-managesieved
+pg_ctlcluster                           postgresql
+vsftpd                                  vsftpd
+slapd                                   slapd
 '
 if [[ ${1-} == --recipes ]]; then
 	while read -r recipe server; do
 		[[ ,$2, != *,$recipe,* ]] || needed+=$server$'\n'
 	done <<<"$servers"
 	shift 2
+elif [[ ${1-} == --programs ]]; then
+	needed+=$programs
+	shift
+elif [[ -n ${CI-} ]]; then
+	needed+=$programs
 fi
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -78,6 +97,15 @@ apt() {
 		return 1
 	}
 }
+
+# What a package brings is not to run here and now (invoke-rc.d(8)). A policy that
+# is there already is somebody's.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+	trap '"${root[@]}" rm -f "$policy"' EXIT
+	printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+	"${root[@]}" chmod 755 "$policy"
+fi
 
 echo "installing ${packages[*]}" >&2
 # The lists of packages may be missing or old: fetch them only then.

@@ -5,11 +5,15 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# Each script there is a recipe, but shared.sh, which is for no server.
+# Each script there is a recipe, but shared.sh, which is for no server. `make
+# systemd` tries those of services.
 all=()
 for script in scripts/hooks/*.sh; do
 	name=$(basename "$script" .sh)
-	[[ $name == shared ]] || all+=("$name")
+	case $name in
+	shared | service | socket) ;;
+	*) all+=("$name") ;;
+	esac
 done
 
 names=$1

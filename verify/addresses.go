@@ -35,6 +35,10 @@ func eachAddress(ctx context.Context, c spec.Check, addr string, look func(ctx c
 	if err != nil {
 		return lost(ctx, Dial, err)
 	}
+	return lookPlaces(ctx, c, places, look)
+}
+
+func lookPlaces(ctx context.Context, c spec.Check, places []*place, look func(context.Context, func() (net.Conn, error)) Finding) Finding {
 	var wg sync.WaitGroup
 	for _, p := range places {
 		wg.Go(func() {

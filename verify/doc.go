@@ -6,6 +6,9 @@
 //   - Soak goes on looking for a while, to see that the checks go on passing.
 //   - Worse and Environment compare what is found now with a baseline.
 //
+// A look at a name is one at each of its addresses, at the same time, and has one
+// finding.
+//
 // A report without checks is not verified: a state of its own, neither failure
 // nor success.
 //

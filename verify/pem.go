@@ -82,7 +82,10 @@ func certificates(b []byte) ([]*x509.Certificate, error) {
 func ends(all []*x509.Certificate) []*x509.Certificate {
 	var found []*x509.Certificate
 	for i, c := range all {
-		issued := func(o *x509.Certificate) bool { return o != c && bytes.Equal(o.RawIssuer, c.RawSubject) }
+		issued := func(o *x509.Certificate) bool {
+			byItself := bytes.Equal(o.RawIssuer, o.RawSubject)
+			return o != c && !byItself && bytes.Equal(o.RawIssuer, c.RawSubject)
+		}
 		if i == 0 || !slices.ContainsFunc(all, issued) {
 			found = append(found, c)
 		}

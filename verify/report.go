@@ -62,6 +62,9 @@ func (r Report) Failed() []Finding {
 // String is one line: the check, what it looked at, and what is wrong.
 func (f Finding) String() string {
 	s := f.Check + " (" + string(f.Type) + " " + f.Target + "): "
+	if f.OK && f.Warning != "" {
+		return s + "ok; warning: " + strings.ReplaceAll(f.Warning, "\n", `\n`)
+	}
 	if f.OK {
 		return s + "ok"
 	}

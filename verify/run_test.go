@@ -59,7 +59,9 @@ func named(names ...string) spec.Spec {
 // repeat is list n times over.
 func repeat(n int, list ...Kind) []Kind { return slices.Repeat(list, n) }
 
-func TestPausesDoubleUpTo16SecondsUntilTheTotalIsOver(t *testing.T) {
+// V-04: looks ended after three seconds, long before their longest pause, and no
+// budget said when they would.
+func TestV04PausesDoubleUpTo16SecondsUntilTheTotalIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newScript(map[string][]Kind{"a": {Dial}})
 		r := run(t.Context(), named("a"), Vars{}, nil, p.probe)
@@ -253,6 +255,10 @@ func TestBrokenCheckIsAFindingAndNoPanic(t *testing.T) {
 func TestFindingIsOneLine(t *testing.T) {
 	f := Finding{Check: "web", Type: spec.TLS, Target: "a:1", Kind: Exit, Detail: "x\ny"}
 	if got, want := f.String(), `web (tls a:1): exit: x\ny`; got != want {
+		t.Errorf("String() = %q, want %q", got, want)
+	}
+	f = Finding{Check: "web", Type: spec.TLS, Target: "a:1", OK: true, Warning: "x\ny"}
+	if got, want := f.String(), `web (tls a:1): ok; warning: x\ny`; got != want {
 		t.Errorf("String() = %q, want %q", got, want)
 	}
 }

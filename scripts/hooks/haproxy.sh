@@ -20,6 +20,12 @@ workers() {
 	{ read -r main <"$PIDFILE" && tr ' ' '\n' <"/proc/$main/task/$main/children"; } 2>/dev/null || true
 }
 
+# listens: the main process catches USR2. One that is about to begin ignores it, and
+# the next reload would be lost.
+listens() {
+	caught=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$(cat "$PIDFILE")/status") && [ $((0x$caught & 0x800)) != 0 ]
+}
+
 before=$(workers)
 sh -c "$RELOAD"
 
@@ -27,7 +33,9 @@ sh -c "$RELOAD"
 # a port is taken for instance, the old worker goes on. A new one shows that it can.
 for _ in $(seq "$((WAIT * 10))"); do
 	for worker in $(workers); do
-		echo "$before" | grep -qxF "$worker" || exit 0
+		if ! echo "$before" | grep -qxF "$worker" && listens; then
+			exit
+		fi
 	done
 	sleep 0.1
 done

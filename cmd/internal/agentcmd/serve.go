@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"deploytools/agent"
@@ -39,8 +40,12 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 	"hold": func(ctx context.Context, a *agent.Agent, r request, _ func(string)) (any, error) {
 		return acted(a, a.Hold(ctx, r.Reason, agent.Until{At: r.At, After: r.After}))
 	},
-	"resume": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
-		return acted(a, a.Resume(ctx))
+	"resume": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
+		s, err := a.Status(), a.Resume(ctx)
+		if holds := s.Holds(); err == nil && len(holds) > 1 {
+			note("ended: " + strings.Join(holds, "; and: "))
+		}
+		return acted(a, err)
 	},
 	"retry": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
 		return acted(a, a.Retry(ctx))

@@ -108,7 +108,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.verifyEvery, "verify-every", 0, "`time` between two looks at what is live, such as 5m: what fails is told, and nothing goes back by itself; 0 is no look")
 	fs.DurationVar(&s.warnExpiry, "warn-expiry", 21*24*time.Hour, "`time` that a certificate that a check sees should still be valid: less is told, once a day by -notify; 0 is whatever")
 	fs.DurationVar(&s.checkEvery, "check-every", 24*time.Hour, "`time` between two comparisons of what is live with what was unpacked, every byte, slowly and in the background: what is modified is told; 0 is none")
-	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for")
+	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for, nor a revision with the content of a root that is kept here; once that is collected it is new")
 	s.publishFlags(fs)
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
 	fs.IntVar(&s.evidence, "keep-evidence", 20, "`number` of deployments whose evidence to keep; that of what serves stays in any case")

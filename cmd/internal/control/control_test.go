@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -190,6 +191,37 @@ func TestManyCallers(t *testing.T) {
 		}
 	}
 	calling.Wait()
+}
+
+// Connections that asked nothing kept everybody out until they were given up.
+func TestThoseWhoNeverAskKeepNobodyOut(t *testing.T) {
+	dir := t.TempDir()
+	listen(t, dir)
+	silent := make([]net.Conn, 600)
+	for i := range silent {
+		c, err := net.Dial("unix", filepath.Join(dir, Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		silent[i] = c
+	}
+	began := time.Now()
+	var got string
+	if err := Call(t.Context(), dir, "x", "y", none, &got); err != nil || got != "y" {
+		t.Errorf("Call = %q, %v", got, err)
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("answered after %v", took)
+	}
+	silent[0].SetReadDeadline(began.Add(patience / 2))
+	if _, err := silent[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the oldest that did not ask: %v, want its end", err)
+	}
+	io.WriteString(silent[599], `{"verb":"x","args":"late"}`+"\n")
+	if line, err := bufio.NewReader(silent[599]).ReadString('\n'); !strings.Contains(line, "late") {
+		t.Errorf("one of the last that did not ask: %q, %v, want its answer", line, err)
+	}
 }
 
 // The mode of the socket is one guard, and the kernel's word another.

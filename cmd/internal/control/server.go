@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,12 +33,18 @@ type Server struct {
 	ctx     context.Context // of all requests
 	cancel  context.CancelCauseFunc
 	serving sync.WaitGroup
-	slots   chan struct{}
+	open    chan struct{} // a token for each connection
+	working chan struct{} // a token for each request that is worked on
+
+	mu   sync.Mutex      // guards what follows
+	idle []*net.UnixConn // that have not asked yet, the oldest first
 }
 
 // Limits of the socket: whoever may use it is trusted, but a script may be stuck.
 const (
-	maxCallers = 32 // at a time; the next one waits
+	maxCallers = 32   // that are served at a time; the next one waits
+	maxIdle    = 64   // that have not asked yet; one more takes the place of the oldest
+	maxOpen    = 1024 // connections in all; the next one waits
 	patience   = 10 * time.Second
 )
 
@@ -72,7 +79,7 @@ func Listen(dir string, handler Handler) (*Server, error) {
 		}
 		return nil, fmt.Errorf("cannot listen at %s: %w", Name, err)
 	}
-	s := &Server{dir: dir, l: l, handler: handler, slots: make(chan struct{}, maxCallers)}
+	s := &Server{dir: dir, l: l, handler: handler, open: make(chan struct{}, maxOpen), working: make(chan struct{}, maxCallers)}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.serving.Go(s.accept)
 	return s, nil
@@ -102,7 +109,7 @@ func (s *Server) Close() {
 func (s *Server) accept() {
 	for {
 		select {
-		case s.slots <- struct{}{}:
+		case s.open <- struct{}{}:
 		case <-s.ctx.Done():
 			return
 		}
@@ -114,17 +121,39 @@ func (s *Server) accept() {
 			}
 			return
 		case err != nil: // no descriptor left: those who are served give theirs back
-			<-s.slots
+			<-s.open
 			if !pause(s.ctx) {
 				return
 			}
 			continue
 		}
+		s.await(c)
 		s.serving.Go(func() {
-			defer func() { <-s.slots }()
+			defer func() { <-s.open }()
 			defer c.Close()
 			s.serve(c)
 		})
+	}
+}
+
+// await notes a connection that has not asked yet. Those who never ask keep
+// nobody out: of too many the oldest goes.
+func (s *Server) await(c *net.UnixConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle = append(s.idle, c)
+	if len(s.idle) > maxIdle {
+		s.idle[0].Close()
+		s.idle = slices.Delete(s.idle, 0, 1)
+	}
+}
+
+// asked notes that the connection has asked, or has gone.
+func (s *Server) asked(c *net.UnixConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.idle, c); i >= 0 {
+		s.idle = slices.Delete(s.idle, i, i+1)
 	}
 }
 
@@ -143,6 +172,7 @@ func pause(ctx context.Context) bool {
 func (s *Server) serve(c *net.UnixConn) {
 	stop := context.AfterFunc(s.ctx, func() { c.SetReadDeadline(time.Now()) })
 	defer stop()
+	defer s.asked(c)
 	if err := allowed(c); err != nil {
 		answer(c, reply{Done: true, Status: wire.Denied, Error: err.Error()})
 		return
@@ -153,6 +183,7 @@ func (s *Server) serve(c *net.UnixConn) {
 	if err != nil {
 		return // gone, silent or too long: there was no request
 	}
+	s.asked(c)
 	var r request
 	if err := json.Unmarshal(line, &r); err != nil || r.Verb == "" {
 		answer(c, reply{Done: true, Status: wire.Usage, Error: "not a request"})
@@ -168,6 +199,11 @@ func (s *Server) serve(c *net.UnixConn) {
 		io.Copy(io.Discard, c)
 		cancel(errors.New("the caller has gone"))
 	})
+	select {
+	case s.working <- struct{}{}:
+		defer func() { <-s.working }()
+	case <-ctx.Done():
+	}
 	var notes sync.Mutex
 	result, err := s.handler(ctx, r.Verb, r.Args, func(text string) {
 		notes.Lock()

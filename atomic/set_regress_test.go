@@ -1,0 +1,633 @@
+package atomic
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// regressions has each fault that other programs of this kind were seen to
+// have, by its number. docs/decisions/0012-sets-of-files.md says them in words.
+var regressions = map[string]func(*testing.T, site){
+	"A-01": func(t *testing.T, s site) { s.goesBack(t, func(p *Plan) { p.Keep = -1 }) },
+	"A-02": func(t *testing.T, s site) { s.goesBack(t, func(p *Plan) { p.Keep = -1; p.Force = true }) },
+	"A-03": rollbackRestoresTheInode,
+	"A-04": crashBeforeReloadIsNotSkipped,
+	"A-05": mixtureIsNeverKept,
+	"A-06": directoriesAreSyncedBeforeTheJournalSaysSo,
+	"A-07": keptIsTheOldInodeItself,
+	"A-08": failuresLeaveNothing,
+	"A-09": panicsLeaveNothing,
+	"A-10": cancelledContextStillGoesBack,
+	"A-11": symlinksAreRefusedOrFollowed,
+	"A-12": locksGoByDirectoryAndEndWithTheContext,
+	"A-13": verifyIsInsideTheLock,
+	"A-14": previewIsKeyedAsGiven,
+	"A-15": validateSeesTheNewContent,
+	"A-16": ownerAndGroupAreIndependent,
+	"A-17": specialBitsSurviveTheOwner,
+	"A-18": existingSpecialBitsAreKept,
+	"A-19": notBeingAbleToTellIsAnError,
+	"A-20": wrongModeIsMended,
+	"A-21": errorsHaveOneSentinelAndTheirCause,
+	"A-22": resultIsNeverNil,
+	"A-23": keptIsPrunedByRecord,
+	"A-24": hiddenNamesOnly,
+	"A-25": nothingComesBetweenTheRenames,
+	"A-26": attributesAreKeptAndObstaclesNamed,
+	"A-27": streamsAreNotReadWhole,
+	"A-28": secondFileFailingTouchesNoFirst,
+	"A-29": func(t *testing.T, s site) { s.goesBack(t, func(*Plan) {}) },
+	"A-30": reloadThatDidNothingIsFoundByVerify,
+}
+
+func TestRegression(t *testing.T) {
+	for _, id := range slices.Sorted(mapKeys(regressions)) {
+		t.Run(id, func(t *testing.T) { regressions[id](t, newSite(t)) })
+	}
+}
+
+func mapKeys[V any](m map[string]V) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func TestDecisionNamesEveryRegression(t *testing.T) {
+	text, err := os.ReadFile("../docs/decisions/0012-sets-of-files.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 30; n++ {
+		id := fmt.Sprintf("A-%02d", n)
+		if regressions[id] == nil || !bytes.Contains(text, []byte("| "+id+" |")) {
+			t.Errorf("%s has no test, or the document does not name it", id)
+		}
+	}
+}
+
+var errHook = errors.New("exit status 1")
+
+// failing returns hooks of which reload fails with the new contents.
+func failingReload(times *int) Hooks {
+	return Hooks{Reload: func(_ context.Context, phase Phase) error {
+		*times++
+		if phase == Deploying {
+			return errHook
+		}
+		return nil
+	}}
+}
+
+// goesBack applies the plan with a reload that fails.
+func (s site) goesBack(t *testing.T, change func(*Plan)) {
+	t.Helper()
+	before, _ := s.furnish(t)
+	p := s.plan("set")
+	change(&p)
+	times := 0
+	r, err := s.Apply(t.Context(), p, failingReload(&times))
+	if !errors.Is(err, ErrReloadFailed) || !r.RolledBack || r.Reloaded || times != 2 {
+		t.Errorf("Apply = %+v, %v after %d reloads; want it rolled back after 2", r, err, times)
+	}
+	s.wants(t, before...)
+	s.tidy(t)
+}
+
+func rollbackRestoresTheInode(t *testing.T, s site) {
+	s.furnish(t)
+	old, err := disk{}.node(s.etc + "/cert")
+	must(err)
+	p := s.plan("set")
+	p.Files[0].Mode = 0o644
+	times := 0
+	s.Apply(t.Context(), p, failingReload(&times))
+	if now, err := (disk{}).node(s.etc + "/cert"); err != nil || now != old {
+		t.Errorf("after the rollback %+v, %v; want %+v", now, err, old)
+	}
+}
+
+func crashBeforeReloadIsNotSkipped(t *testing.T, s site) {
+	s.furnish(t)
+	set, err := s.Prepare(t.Context(), s.plan("set"))
+	must(err)
+	must(set.Commit(t.Context()))
+	must(set.Close()) // the crash
+	v := &service{site: s}
+	r, err := s.Apply(t.Context(), s.plan("set"), v.hooks())
+	if err != nil || !r.Recovered || r.Skipped || v.told != 2 {
+		t.Errorf("Apply = %+v, %v after %d reloads; want one for the recovery and one for the new", r, err, v.told)
+	}
+	r, err = s.Apply(t.Context(), s.plan("set"), v.hooks())
+	if err != nil || !r.Skipped || v.told != 2 {
+		t.Errorf("Apply again = %+v, %v after %d reloads; want it skipped", r, err, v.told)
+	}
+}
+
+// stopping fails every call from the nth of op on.
+type stopping struct {
+	op string
+	n  int
+}
+
+func (c *stopping) do(op, path string, call func() error) error {
+	if op == c.op {
+		c.n--
+	}
+	if c.n <= 0 && (op == c.op || c.n < 0) {
+		return unix.EIO
+	}
+	if op == "fsync" {
+		return nil
+	}
+	return call()
+}
+
+func mixtureIsNeverKept(t *testing.T, s site) {
+	s.write(t, "a", "old", 0o644)
+	s.write(t, "b", "old", 0o644)
+	p := Plan{ID: "set", Files: []Target{{Path: s.etc + "/a", Bytes: []byte("new")}, {Path: s.etc + "/b", Bytes: []byte("new")}}}
+	s.disk = disk{gate: &stopping{op: "exchange", n: 2}}
+	if _, err := s.Apply(t.Context(), p, Hooks{}); !errors.Is(err, ErrRollbackFailed) {
+		t.Fatalf("Apply = %v", err)
+	}
+	if seen := s.reader(); !slices.Equal(seen, []string{`a 0644 "new"`, `b 0644 "old"`}) {
+		t.Fatalf("the crash leaves %q, so nothing is tested", seen)
+	}
+	s = s.restarted()
+	if _, err := s.Apply(t.Context(), p, Hooks{}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Published()
+	must(err)
+	for _, f := range all {
+		if b, err := os.ReadFile(f.Kept[0].File); len(f.Kept) != 1 || string(b) != "old" {
+			t.Errorf("of %s is kept %+v: %q, %v", f.Path, f.Kept, b, err)
+		}
+	}
+}
+
+// calls records what a plan calls, by names that do not change.
+func (s site) calls(t *testing.T, p Plan) []string {
+	t.Helper()
+	r := &recording{dir: filepath.Dir(s.etc)}
+	s.disk = disk{gate: r}
+	if _, err := s.Apply(t.Context(), p, Hooks{}); err != nil {
+		t.Fatal(err)
+	}
+	return r.calls
+}
+
+func directoriesAreSyncedBeforeTheJournalSaysSo(t *testing.T, s site) {
+	s.furnish(t)
+	calls := s.calls(t, s.plan("set"))
+	last := len(calls) - 1 - slices.IndexFunc(reversed(calls), func(c string) bool { return strings.HasPrefix(c, "rename new etc/") })
+	synced := last + slices.Index(calls[last:], "fsync etc")
+	journal := last + slices.Index(calls[last:], "rename store/journal.json")
+	if synced < last || journal < synced {
+		t.Errorf("after the last rename, want the directory synced and then the journal: %q", calls[last:])
+	}
+}
+
+func reversed(s []string) []string {
+	s = slices.Clone(s)
+	slices.Reverse(s)
+	return s
+}
+
+func nothingComesBetweenTheRenames(t *testing.T, s site) {
+	s.furnish(t)
+	calls := s.calls(t, s.plan("set"))
+	first := slices.Index(calls, "exchange etc/cert")
+	for _, c := range calls[first:] {
+		if c == "fsync etc" {
+			return
+		}
+		if verb, _, _ := strings.Cut(c, " "); !slices.Contains([]string{"exchange", "rename", "statx"}, verb) {
+			t.Errorf("between the first rename and the sync there is %q", c)
+		}
+	}
+}
+
+func keptIsTheOldInodeItself(t *testing.T, s site) {
+	s.furnish(t)
+	old, err := disk{}.node(s.etc + "/cert")
+	must(err)
+	must(s.applies(t, s.plan("set")))
+	all, err := s.Published()
+	must(err)
+	i := slices.IndexFunc(all, func(f Published) bool { return f.Path == s.etc+"/cert" })
+	if kept, err := (disk{}).node(all[i].Kept[0].File); err != nil || kept != old {
+		t.Errorf("kept is %+v, %v; want %+v", kept, err, old)
+	}
+	must(os.Symlink(s.etc+"/cert", s.etc+"/planted"))
+	if _, err := (disk{}).create(s.etc + "/planted"); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a planted link is opened: %v", err)
+	}
+}
+
+func (s site) applies(t *testing.T, p Plan) error {
+	t.Helper()
+	_, err := s.Apply(t.Context(), p, Hooks{})
+	return err
+}
+
+func failuresLeaveNothing(t *testing.T, s site) {
+	before, _ := s.furnish(t)
+	for range 20 {
+		_, err := s.Apply(t.Context(), s.plan("set"), Hooks{Validate: func(context.Context, Preview) error { return errHook }})
+		if !errors.Is(err, ErrValidateFailed) {
+			t.Fatal(err)
+		}
+		times := 0
+		if _, err := s.Apply(t.Context(), s.plan("set"), failingReload(&times)); !errors.Is(err, ErrReloadFailed) {
+			t.Fatal(err)
+		}
+	}
+	s.wants(t, before...)
+	s.tidy(t)
+}
+
+func panicsLeaveNothing(t *testing.T, s site) {
+	before, _ := s.furnish(t)
+	for _, h := range []Hooks{
+		{Validate: func(context.Context, Preview) error { panic("validate") }},
+		{Reload: func(_ context.Context, phase Phase) error {
+			if phase == Deploying {
+				panic("reload")
+			}
+			return nil
+		}},
+	} {
+		if _, err := s.Apply(t.Context(), s.plan("set"), h); err == nil || !strings.Contains(err.Error(), "panicked") {
+			t.Errorf("Apply = %v", err)
+		}
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic of a stream is swallowed")
+			}
+		}()
+		p := s.plan("set")
+		p.Files[0].Bytes, p.Files[0].Open = nil, func() (io.ReadCloser, error) { panic("open") }
+		s.Apply(t.Context(), p, Hooks{})
+	}()
+	s.wants(t, before...)
+	s.tidy(t)
+}
+
+func cancelledContextStillGoesBack(t *testing.T, s site) {
+	before, _ := s.furnish(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := s.Apply(ctx, s.plan("set"), Hooks{Reload: func(ctx context.Context, _ Phase) error {
+		cancel()
+		return ctx.Err()
+	}})
+	if !errors.Is(err, ErrReloadFailed) || !errors.Is(err, context.Canceled) || !r.RolledBack {
+		t.Errorf("Apply = %+v, %v; want it rolled back", r, err)
+	}
+	s.wants(t, before...)
+	if _, err := s.Apply(ctx, s.plan("set"), Hooks{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Apply of a cancelled context = %v", err)
+	}
+	s.wants(t, before...)
+}
+
+func symlinksAreRefusedOrFollowed(t *testing.T, s site) {
+	s.write(t, "target", "old", 0o640)
+	must(os.Symlink("target", s.etc+"/link"))
+	must(os.Symlink("nothing", s.etc+"/dangling"))
+	p := Plan{ID: "set", Files: []Target{{Path: s.etc + "/link", Bytes: []byte("new")}}}
+	if err := s.applies(t, p); !errors.Is(err, ErrPlanInvalid) || !errors.Is(err, ErrOccupied) {
+		t.Errorf("refusing: %v", err)
+	}
+	p.Symlinks = FollowSymlinks
+	if err := s.applies(t, p); err != nil {
+		t.Errorf("following: %v", err)
+	}
+	s.wants(t, "dangling Lrwxrwxrwx -> nothing", "link Lrwxrwxrwx -> target", `target -rw-r----- "new"`)
+	p.Files[0].Path = s.etc + "/dangling"
+	if err := s.applies(t, p); !errors.Is(err, ErrPlanInvalid) {
+		t.Errorf("following into nothing: %v", err)
+	}
+}
+
+func locksGoByDirectoryAndEndWithTheContext(t *testing.T, s site) {
+	s.furnish(t)
+	must(os.Symlink("etc", filepath.Dir(s.etc)+"/alias"))
+	set, err := s.Prepare(t.Context(), s.plan("set"))
+	must(err)
+	defer set.Close()
+	other, err := OpenStore(filepath.Dir(s.etc) + "/other")
+	must(err)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err = other.Prepare(ctx, Plan{ID: "x", Files: []Target{{Path: filepath.Dir(s.etc) + "/alias/cert"}}})
+	if !errors.Is(err, ErrBusy) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("another store, by another name of the directory: %v", err)
+	}
+}
+
+func verifyIsInsideTheLock(t *testing.T, s site) {
+	s.furnish(t)
+	other, err := OpenStore(filepath.Dir(s.etc) + "/other")
+	must(err)
+	looked := 0
+	_, err = s.Apply(t.Context(), s.plan("set"), Hooks{Verify: func(ctx context.Context, phase Phase) error {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		defer cancel()
+		if _, err := other.Apply(ctx, Plan{Files: []Target{{Path: s.etc + "/cert"}}}, Hooks{}); !errors.Is(err, ErrBusy) {
+			t.Errorf("in %s, another Apply = %v", phase, err)
+		}
+		if looked++; phase == Deploying {
+			return errHook
+		}
+		return nil
+	}})
+	if !errors.Is(err, ErrVerifyFailed) || !errors.Is(err, errHook) || looked != 2 {
+		t.Errorf("Apply = %v after %d looks, want 2", err, looked)
+	}
+}
+
+func previewIsKeyedAsGiven(t *testing.T, s site) {
+	s.furnish(t)
+	given := s.etc + "/../etc//cert"
+	set, err := s.Prepare(t.Context(), Plan{ID: "set", Files: []Target{{Path: given, Bytes: []byte("new")}}})
+	must(err)
+	defer set.Close()
+	p, err := set.Staged()
+	must(err)
+	if b, err := os.ReadFile(p.Paths[given]); string(b) != "new" {
+		t.Errorf("%q leads to %q, %v", given, b, err)
+	}
+}
+
+func validateSeesTheNewContent(t *testing.T, s site) {
+	s.furnish(t)
+	s.write(t, "beside", "live", 0o644)
+	must(os.Symlink(s.etc+"/cert", s.etc+"/to-cert"))
+	err := errors.New("not run")
+	_, applyErr := s.Apply(t.Context(), s.plan("set"), Hooks{Validate: func(_ context.Context, p Preview) error {
+		err = nil
+		for name, want := range map[string]string{"cert": "new cert", "to-cert": "new cert", "extra": "extra", "beside": "live", "gone": ""} {
+			b, _ := os.ReadFile(p.Dir + s.etc + "/" + name)
+			if string(b) != want {
+				t.Errorf("the check reads %s: %q, want %q", name, b, want)
+			}
+		}
+		return nil
+	}})
+	if err != nil || applyErr != nil {
+		t.Error(err, applyErr)
+	}
+}
+
+func notBeingAbleToTellIsAnError(t *testing.T, s site) {
+	before, _ := s.furnish(t)
+	s.disk = disk{gate: &recording{dir: s.etc, fail: map[string]error{"statx cert": unix.EACCES}}}
+	if err := s.applies(t, s.plan("set")); !errors.Is(err, ErrPrepareFailed) || !errors.Is(err, unix.EACCES) {
+		t.Errorf("Apply = %v", err)
+	}
+	s.wants(t, before...)
+}
+
+func wrongModeIsMended(t *testing.T, s site) {
+	p := Plan{ID: "set", Files: []Target{{Path: s.etc + "/f", Bytes: []byte("x"), Metadata: Metadata{Mode: 0o640}}}}
+	must(s.applies(t, p))
+	must(os.Chmod(s.etc+"/f", 0o666))
+	v := &service{site: s}
+	if r, err := s.Apply(t.Context(), p, v.hooks()); err != nil || r.Skipped || v.told != 1 {
+		t.Errorf("Apply = %+v, %v", r, err)
+	}
+	s.wants(t, `f -rw-r----- "x"`)
+}
+
+func errorsHaveOneSentinelAndTheirCause(t *testing.T, s site) {
+	s.furnish(t)
+	hooks := map[error]Hooks{
+		ErrValidateFailed: {Validate: func(context.Context, Preview) error { return errHook }},
+		ErrReloadFailed:   failingReload(new(int)),
+		ErrVerifyFailed: {Verify: func(_ context.Context, phase Phase) error {
+			if phase == Deploying {
+				return errHook
+			}
+			return nil
+		}},
+		ErrRollbackFailed: {Reload: func(context.Context, Phase) error { return errHook }},
+	}
+	for want, h := range hooks {
+		_, err := s.Apply(t.Context(), s.plan("set"), h)
+		if !errors.Is(err, want) || !errors.Is(err, errHook) || countSentinels(err) != 1 {
+			t.Errorf("Apply = %v, want %q alone and the cause", err, want)
+		}
+		_, err = s.Recover(t.Context(), nil)
+		must(err)
+	}
+}
+
+func resultIsNeverNil(t *testing.T, s site) {
+	s.furnish(t)
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, p := range []Plan{{}, s.plan("set"), {ID: ".."}} {
+		if r, err := s.Apply(done, p, Hooks{}); r == nil || err == nil {
+			t.Errorf("Apply = %v, %v", r, err)
+		}
+	}
+	if r, err := s.Recover(done, nil); r == nil || !errors.Is(err, ErrBusy) {
+		t.Errorf("Recover = %v, %v", r, err)
+	}
+}
+
+func keptIsPrunedByRecord(t *testing.T, s site) {
+	s.write(t, "f", "0", 0o644)
+	s.write(t, "f.bak.note", "a person's", 0o644)
+	next := func(t *testing.T, n int) {
+		must(s.applies(t, Plan{ID: "set", Keep: 2, Files: []Target{{Path: s.etc + "/f", Bytes: fmt.Append(nil, n)}}}))
+	}
+	for n := 1; n < 5; n++ {
+		next(t, n)
+	}
+	synctest.Test(t, func(t *testing.T) { next(t, 5) }) // the clock is back in the year 2000
+	all, err := s.Published()
+	must(err)
+	var kept []string
+	for _, k := range all[0].Kept {
+		b, err := os.ReadFile(k.File)
+		must(err)
+		kept = append(kept, string(b))
+	}
+	if !slices.Equal(kept, []string{"4", "3"}) || !all[0].Kept[0].Time.Before(all[0].Kept[1].Time) {
+		t.Errorf("kept is %q: %+v", kept, all[0].Kept)
+	}
+	s.wants(t, `f -rw-r--r-- "5"`, `f.bak.note -rw-r--r-- "a person's"`)
+	s.tidy(t)
+}
+
+func hiddenNamesOnly(t *testing.T, s site) {
+	before, after := s.furnish(t)
+	check := func(when string, want []string) {
+		if seen, hidden := s.look(t); !slices.Equal(seen, want) || len(hidden) == 0 {
+			t.Errorf("%s, who passes hidden files by sees %q, want %q; hidden are %q", when, seen, want, hidden)
+		}
+	}
+	_, err := s.Apply(t.Context(), s.plan("set"), Hooks{
+		Validate: func(context.Context, Preview) error { check("staged", before); return nil },
+		Verify:   func(context.Context, Phase) error { check("committed", after); return nil },
+	})
+	must(err)
+	s.wants(t, after...)
+}
+
+func attributesAreKeptAndObstaclesNamed(t *testing.T, s site) {
+	needsRoot(t)
+	s.furnish(t)
+	cert := s.etc + "/cert"
+	acl := []byte("\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x02\x00\x04\x00\x39\x30\x00\x00\x04\x00\x00\x00\xff\xff\xff\xff\x10\x00\x04\x00\xff\xff\xff\xff\x20\x00\x00\x00\xff\xff\xff\xff")
+	must(unix.Setxattr(cert, "user.note", []byte("mine"), 0))
+	must(unix.Setxattr(cert, "system.posix_acl_access", acl, 0))
+	must(os.Link(cert, s.etc+"/second"))
+	r, err := s.Apply(t.Context(), s.plan("set"), Hooks{})
+	if err != nil || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "2 names") {
+		t.Errorf("Apply = %+v, %v", r, err)
+	}
+	for name, want := range map[string][]byte{"user.note": []byte("mine"), "system.posix_acl_access": acl} {
+		if got, err := attribute(cert, name); !bytes.Equal(got, want) {
+			t.Errorf("%s is %q, %v; want %q", name, got, err, want)
+		}
+	}
+	s.obstacles(t)
+}
+
+// obstacles: what cannot be replaced is named before anything is touched.
+func (s site) obstacles(t *testing.T) {
+	t.Helper()
+	run := func(argv ...string) {
+		t.Helper()
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", argv, err, out)
+		}
+	}
+	for name, c := range map[string]struct{ make, clear []string }{
+		"mounted":   {[]string{"mount", "--bind", s.etc + "/second", s.etc + "/mounted"}, []string{"umount", s.etc + "/mounted"}},
+		"immutable": {[]string{"chattr", "+i", s.etc + "/immutable"}, []string{"chattr", "-i", s.etc + "/immutable"}},
+		"directory": {[]string{"mkdir", s.etc + "/directory"}, []string{"rmdir", s.etc + "/directory"}},
+		"pipe":      {[]string{"mkfifo", s.etc + "/pipe"}, []string{"rm", s.etc + "/pipe"}},
+	} {
+		if name == "mounted" || name == "immutable" {
+			s.write(t, name, "old", 0o644)
+		}
+		run(c.make...)
+		_, err := s.Prepare(t.Context(), Plan{ID: "x", Files: []Target{{Path: s.etc + "/cert", Bytes: []byte("newer")}, {Path: s.etc + "/" + name}}})
+		if !errors.Is(err, ErrPlanInvalid) || !errors.Is(err, ErrOccupied) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: Prepare = %v", name, err)
+		}
+		run(c.clear...)
+		s.tidy(t)
+	}
+}
+
+// zeros is a stream that is made while it is read.
+type zeros struct{ left int64 }
+
+func (z *zeros) Read(p []byte) (int, error) {
+	if z.left == 0 {
+		return 0, io.EOF
+	}
+	n := min(int64(len(p)), z.left)
+	clear(p[:n])
+	z.left -= n
+	return int(n), nil
+}
+
+func (z *zeros) Close() error { return nil }
+
+func streamsAreNotReadWhole(t *testing.T, s site) {
+	const size = 32 << 20
+	opened := 0
+	f := Target{Path: s.etc + "/big", Open: func() (io.ReadCloser, error) { opened++; return &zeros{size}, nil }}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	must(s.applies(t, Plan{ID: "set", Files: []Target{f}}))
+	must(s.applies(t, Plan{ID: "set", Files: []Target{f}}))
+	all, err := s.Published()
+	must(err)
+	f.Digest = all[0].Digest
+	must(s.applies(t, Plan{ID: "set", Files: []Target{f}}))
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > size/8 || all[0].Size != size {
+		t.Errorf("three times %d bytes take %d bytes of memory", all[0].Size, used)
+	}
+	if opened != 2 {
+		t.Errorf("opened %d times, want 2: the third time the digest says enough", opened)
+	}
+}
+
+func secondFileFailingTouchesNoFirst(t *testing.T, s site) {
+	before, _ := s.furnish(t)
+	p := s.plan("set")
+	p.Files[1].Bytes, p.Files[1].Open = nil, func() (io.ReadCloser, error) { return io.NopCloser(&half{}), nil }
+	if err := s.applies(t, p); !errors.Is(err, ErrPrepareFailed) || !errors.Is(err, unix.EIO) {
+		t.Errorf("Apply = %v", err)
+	}
+	s.wants(t, before...)
+	s.tidy(t)
+}
+
+// half is a stream that breaks.
+type half struct{ given bool }
+
+func (h *half) Read(p []byte) (int, error) {
+	if h.given {
+		return 0, unix.EIO
+	}
+	h.given = true
+	return copy(p, "half"), nil
+}
+
+func reloadThatDidNothingIsFoundByVerify(t *testing.T, s site) {
+	before, _ := s.furnish(t)
+	serves := s.reader()
+	_, err := s.Apply(t.Context(), s.plan("set"), Hooks{
+		Reload: func(context.Context, Phase) error { return nil }, // and goes on with the old
+		Verify: func(context.Context, Phase) error {
+			if !slices.Equal(serves, s.reader()) {
+				return errors.New("the old content is served")
+			}
+			return nil
+		}})
+	if !errors.Is(err, ErrVerifyFailed) {
+		t.Errorf("Apply = %v", err)
+	}
+	s.wants(t, before...)
+}
+
+// needsRoot skips the test for whoever is not root. CI is, and fails.
+func needsRoot(t testing.TB) {
+	t.Helper()
+	switch {
+	case os.Geteuid() == 0:
+	case os.Getenv("CI") != "":
+		t.Fatal("CI should run this as root")
+	default:
+		t.Skip("needs root")
+	}
+}
