@@ -63,6 +63,7 @@ type Agent struct {
 	collect   collector
 	ahead     *ahead // nil: nothing is being unpacked
 	arrival   arrival
+	staged    string    // what the check script can look at: see Publish
 	notifier  *notifier // nil: nobody is to be notified
 	glanced   time.Time // when the live root was last looked at, or this process began to
 	patrol    patrol

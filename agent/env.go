@@ -141,5 +141,8 @@ func (a *Agent) environment(d *Deployment, v view) []string {
 	set("DEPLOY_ACTION", v.action)
 	set("DEPLOY_CURRENT", a.path("current"))
 	set("DEPLOY_REASON", v.reason)
+	if v.phase == "check" {
+		set("DEPLOY_STAGED", a.staged)
+	}
 	return env
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -170,9 +171,10 @@ type Damage struct {
 
 // Integrity is what Inspect found.
 type Integrity struct {
-	Roots   []Condition `json:"roots"`
-	Damaged []Damage    `json:"damaged,omitempty"`
-	Looked  *Looked     `json:"looked_at,omitempty"` // by an inspection of all
+	Roots   []Condition     `json:"roots"`
+	Damaged []Damage        `json:"damaged,omitempty"`
+	Files   []PublishedFile `json:"published,omitempty"` // at fixed paths
+	Looked  *Looked         `json:"looked_at,omitempty"` // by an inspection of all
 }
 
 // Looked counts what an inspection of all has looked at besides roots.
@@ -183,7 +185,7 @@ type Looked struct {
 
 // Whole reports whether nothing was found.
 func (i *Integrity) Whole() bool {
-	return len(i.Damaged) == 0 && !slices.ContainsFunc(i.Roots, func(c Condition) bool { return !c.Whole() })
+	return len(i.Damaged) == 0 && !slices.ContainsFunc(i.Files, func(p PublishedFile) bool { return p.Differs != "" }) && !slices.ContainsFunc(i.Roots, func(c Condition) bool { return !c.Whole() })
 }
 
 // Text writes what was found, a line for each path.
@@ -195,6 +197,11 @@ func (i *Integrity) Text(w io.Writer) error {
 	}
 	for _, d := range i.Damaged {
 		if _, err := fmt.Fprintf(w, "%s: %s\n", d.Name, d.Detail); err != nil {
+			return err
+		}
+	}
+	for _, p := range i.Files {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", p.Path, cmp.Or(p.Differs, "as published")); err != nil {
 			return err
 		}
 	}
@@ -317,6 +324,9 @@ func (i *inspector) record() {
 		if root != nil {
 			i.known[root.Dir] = root
 		}
+	}
+	if i.found.Files, err = publishedIn(i.ctx, i.dir, r); err != nil {
+		i.damaged(storeName, err)
 	}
 }
 

@@ -39,12 +39,12 @@ var machine = map[State]arrows{
 	Idle:        {"OLDROOT serves; waits for another configuration", (*Agent).poll, Fetching, Idle},
 	Fetching:    {"missing layers come into the cache, and are unpacked as they come", (*Agent).fetch, Unpacking, Discarding},
 	Unpacking:   {"NEWROOT is filled, digests checked, synced, renamed; nobody sees it yet", (*Agent).unpack, Checking, Discarding},
-	Checking:    {"check script on NEWROOT, baseline of OLDROOT, way back prepared; dry runs end here", (*Agent).check, Switching, Discarding},
-	Switching:   {"the link `current` moves to NEWROOT", (*Agent).switchRoot, Hooking, Restoring},
+	Checking:    {"files to publish are staged, check script on NEWROOT, baseline of OLDROOT, way back prepared; dry runs end here", (*Agent).check, Switching, Discarding},
+	Switching:   {"published files come to their paths, and the link `current` moves to NEWROOT", (*Agent).switchRoot, Hooking, Restoring},
 	Hooking:     {"the hook makes NEWROOT live", (*Agent).hook, Verifying, Restoring},
 	Verifying:   {"checks from outside, then the soak time", (*Agent).verify, Committing, Restoring},
 	Committing:  {"NEWROOT becomes the root to fall back on", (*Agent).commit, Idle, Committing},
-	Restoring:   {"the link `current` moves back to OLDROOT", (*Agent).restore, Rehooking, Broken},
+	Restoring:   {"the link `current` moves back to OLDROOT, and published files come back", (*Agent).restore, Rehooking, Broken},
 	Rehooking:   {"the hook makes OLDROOT live", (*Agent).rehook, Reverifying, Broken},
 	Reverifying: {"OLDROOT is looked at too", (*Agent).reverify, Discarding, Broken},
 	Discarding:  {"the deployment is closed", (*Agent).discard, Idle, Discarding},
@@ -156,7 +156,7 @@ func (a *Agent) failed(s State, err error) error {
 	d := a.rec.Deployment
 	// Of what the step wrote only what it saw is kept: that is evidence.
 	if seen != nil {
-		d.Checks, d.Soak, d.Restored = seen.Checks, seen.Soak, seen.Restored
+		d.Checks, d.Soak, d.Restored, d.Publishing = seen.Checks, seen.Soak, seen.Restored, seen.Publishing
 		d.New.Spec, d.New.From = seen.New.Spec, seen.New.From
 	}
 	verdict := Bad

@@ -92,6 +92,7 @@ type Options struct {
 	Layers    layers.Options
 	Link      []string // components whose files nobody writes to: roots share them by hard links
 	Window    []Window // in which new deployments start; none: always
+	Publish   Publish
 	Mode      Mode
 	Observe   Observe
 }
@@ -133,6 +134,9 @@ func New(o Options) (*Agent, error) {
 		return nil, errors.New("agent that goes on cannot begin with a retry or repair: it would at each of its starts")
 	}
 	if err := o.Verify.Validate(spec.FromHost); err != nil {
+		return nil, err
+	}
+	if err := o.Publish.Check(); err != nil {
 		return nil, err
 	}
 	dir, err := filepath.Abs(o.Dir)

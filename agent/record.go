@@ -34,6 +34,7 @@ type Record struct {
 	Watch      Watch         `json:",omitzero"`  // of Live; see Record.Seen
 	Wanted     string        `json:",omitzero"`  // root that a person wants live: Root.Dir
 	Removing   *Removing     `json:",omitempty"` // it is being taken off the host
+	Published  []Published   `json:",omitempty"` // what lies at fixed paths, as of the last commit
 }
 
 // Root is an unpacked configuration. A file of it lies beside each root, from
@@ -47,6 +48,9 @@ type Root struct {
 	Committed     time.Time     `json:",omitzero"`  // zero: not committed
 	By            string        `json:",omitzero"`  // the deployment that committed it last
 	Seq           uint64        `json:",omitzero"`  // Record.Seq at the commit: orders roots, which clocks cannot
+
+	Published []Published `json:",omitempty"` // what lies at fixed paths while it is live, as of the last time that it was to be
+	Set       string      `json:",omitzero"`  // by which that was put there
 
 	Manifest digest.Digest `json:",omitzero"` // of the manifest's text; zero: there may be none
 	Filled   time.Time     `json:",omitzero"` // when the tree was, by the file system's time: see How
@@ -99,6 +103,8 @@ type Deployment struct {
 	Checks      *verify.Report `json:",omitempty"`
 	Soak        *verify.Report `json:",omitempty"`
 	Restored    *verify.Report `json:",omitempty"` // Back's checks on Back, after the rollback
+
+	Publishing *Publishing `json:",omitempty"` // what it does at fixed paths; nil: nothing
 
 	Verdict Verdict `json:",omitzero"` // empty: committed, or not decided
 	Reason  string  `json:",omitzero"` // of the verdict

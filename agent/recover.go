@@ -41,6 +41,9 @@ func (a *Agent) recover(ctx context.Context) (*Record, error) {
 		return r, nil
 	}
 	r.rebuild(roots, link)
+	if r.Live != nil {
+		r.Published = r.Live.Published
+	}
 	if d := r.Deployment; d != nil && d.Back != nil {
 		back, _, err := a.best(ctx, d.Back, d.New.Dir, a.examine)
 		if err != nil {

@@ -55,10 +55,10 @@ const leaveLabel = "remove"
 
 // removed lists what Remove takes away, but the record, in this order. Whatever
 // else is in the directory is somebody else's, and stays.
-var removed = []string{wayBack, "roots", "cache", "deployments", reserve, toldName, "journal.json.damaged", "control.sock"}
+var removed = []string{wayBack, "roots", "cache", "deployments", storeName, reserve, toldName, "journal.json.damaged", "control.sock"}
 
 // dataOf lists what stays in a removal that keeps the data.
-var dataOf = map[string]bool{"roots": true, "cache": true, "deployments": true}
+var dataOf = map[string]bool{"roots": true, "cache": true, "deployments": true, storeName: true}
 
 // Remains is what a removal is about.
 type Remains struct {
@@ -66,6 +66,7 @@ type Remains struct {
 	Root      string   // the root that `current` names; "": none
 	Script    string   // that runs first; "": none
 	Gone      []string // paths that are removed
+	Stays     []string // published files that are not
 	StateFile string   // that is removed; "": none
 	Again     bool     // it began before
 	KeepData  bool     // roots, layers and evidence stay
@@ -100,8 +101,11 @@ func (a *Agent) Remains(keepData bool) (Remains, error) {
 			m.Gone = append(m.Gone, a.path(name))
 		}
 	}
-	if !keepData {
-		m.Gone = append(m.Gone, a.path("journal.json"))
+	goes, stays := a.leavePublished(r)
+	if keepData {
+		m.Stays = append(goes, stays...)
+	} else {
+		m.Gone, m.Stays = append(append(m.Gone, goes...), a.path("journal.json")), stays
 	}
 	if ours, err := a.stateIsOurs(); err != nil {
 		return m, err
@@ -122,7 +126,8 @@ func (m *Removing) keeps(keepData bool) (bool, error) {
 
 // Remove takes the configuration off the host: the remove script runs on the root
 // that `current` names, then `current` goes, and then all that the agent has
-// made; with keepData roots, layers and evidence stay, and an agent that starts
+// made, with the files that it has published and nobody has changed; with keepData
+// these, roots, layers and evidence stay, and an agent that starts
 // again deploys anew. It needs the directory for itself, as Run does. After a
 // crash, or when the script has failed, it can be called again, and goes on; until
 // then Run refuses with ErrRemoving. As long as nothing is removed, keepData may
@@ -152,6 +157,9 @@ func (a *Agent) Remove(ctx context.Context, keepData bool) error {
 		return err
 	}
 	a.crash("removal unlinked")
+	if err := a.withdraw(ctx, a.rec.Removing.KeepData); err != nil {
+		return err
+	}
 	return a.clear()
 }
 

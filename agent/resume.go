@@ -44,6 +44,9 @@ func (a *Agent) start(ctx context.Context) error {
 			return err
 		}
 		a.rec = r
+		if err := a.settle(ctx); err != nil {
+			return err
+		}
 		return a.save()
 	}
 	if r.Name != a.o.Name {

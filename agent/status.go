@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -12,26 +13,27 @@ import (
 
 // Status is what an agent does, and what its host runs.
 type Status struct {
-	Name    string    `json:"name"`
-	Dir     string    `json:"dir"`
-	Running bool      `json:"running"`               // an agent does
-	Started time.Time `json:"started,omitzero"`      // it
-	State   State     `json:"state"`                 // of the machine
-	Since   time.Time `json:"since"`                 // in it
-	Current string    `json:"current"`               // what the link `current` says
-	Live    *Shown    `json:"live,omitempty"`        // root that serves
-	Back    *Shown    `json:"back,omitempty"`        // root that a rollback leads to
-	Under   *Deployed `json:"deployment,omitempty"`  // under way
-	Coming  *Progress `json:"fetching,omitempty"`    // layers that are on their way
-	Missing *Lacking  `json:"missing,omitempty"`     // checks that do not pass yet
-	Last    *Deployed `json:"last,omitempty"`        // ended last
-	Newest  *Newest   `json:"newest,omitempty"`      // at the registry, as of the last poll
-	Next    time.Time `json:"next_poll,omitzero"`    // or try
-	Wanted  string    `json:"wanted,omitempty"`      // root that a person wants live
-	Blocks  []Block   `json:"blocks"`                // what keeps the registry's newest revision from this host
-	Failed  []Failed  `json:"failed_here,omitempty"` // what is not tried again
-	Watched *Watched  `json:"watched,omitempty"`     // what was seen of the live root since
-	Broken  string    `json:"broken,omitempty"`      // why neither root serves
+	Name    string          `json:"name"`
+	Dir     string          `json:"dir"`
+	Running bool            `json:"running"`               // an agent does
+	Started time.Time       `json:"started,omitzero"`      // it
+	State   State           `json:"state"`                 // of the machine
+	Since   time.Time       `json:"since"`                 // in it
+	Current string          `json:"current"`               // what the link `current` says
+	Live    *Shown          `json:"live,omitempty"`        // root that serves
+	Back    *Shown          `json:"back,omitempty"`        // root that a rollback leads to
+	Under   *Deployed       `json:"deployment,omitempty"`  // under way
+	Coming  *Progress       `json:"fetching,omitempty"`    // layers that are on their way
+	Missing *Lacking        `json:"missing,omitempty"`     // checks that do not pass yet
+	Last    *Deployed       `json:"last,omitempty"`        // ended last
+	Newest  *Newest         `json:"newest,omitempty"`      // at the registry, as of the last poll
+	Next    time.Time       `json:"next_poll,omitzero"`    // or try
+	Wanted  string          `json:"wanted,omitempty"`      // root that a person wants live
+	Files   []PublishedFile `json:"published,omitempty"`   // at fixed paths
+	Blocks  []Block         `json:"blocks"`                // what keeps the registry's newest revision from this host
+	Failed  []Failed        `json:"failed_here,omitempty"` // what is not tried again
+	Watched *Watched        `json:"watched,omitempty"`     // what was seen of the live root since
+	Broken  string          `json:"broken,omitempty"`      // why neither root serves
 
 	Revocable bool `json:"removal_revocable,omitempty"` // a removal has begun, and nothing is removed yet
 }
@@ -108,6 +110,7 @@ func (a *Agent) Status() Status {
 		Name: r.Name, Dir: a.o.Dir, Running: !p.started.IsZero(), Started: p.started, State: r.State, Since: r.Entered, Current: link,
 		Live: shown(r.Live), Back: shown(r.Back), Under: r.Deployment.Shown(), Coming: a.Progress(), Last: r.Last.Shown(), Next: p.next, Wanted: r.Wanted,
 	}
+	s.Files, _ = publishedIn(context.Background(), a.o.Dir, r) // what cannot be compared shows no difference
 	s.Revocable = r.Removing != nil && !r.Removing.Left
 	if s.Live != nil {
 		s.Live.Gone = !a.there(s.Live.Root)
@@ -214,7 +217,9 @@ type Deployed struct {
 	Outcome      Outcome      `json:"outcome"`
 	Verification Verification `json:"verification,omitempty"`
 	Reason       string       `json:"reason,omitempty"`
-	ByHand       bool         `json:"by_hand,omitempty"` // a person's rollback
+	ByHand       bool         `json:"by_hand,omitempty"`   // a person's rollback
+	Changes      []Change     `json:"published,omitempty"` // what it does at fixed paths
+	Warnings     []string     `json:"warnings,omitempty"`
 	Started      time.Time    `json:"started"`
 	Ended        time.Time    `json:"ended,omitzero"`
 	Took         float64      `json:"seconds"` // until now, of one under way
@@ -236,6 +241,9 @@ func (d *Deployment) Shown() *Deployed {
 	root := shown(&d.New)
 	out := &Deployed{ID: d.ID, Revision: root.Revision, Root: d.New.Dir, Layers: root.Layers, Outcome: d.Outcome(),
 		Verification: d.New.Verification, Reason: d.whyBad(), ByHand: d.ByHand, Started: d.Started, Ended: d.Ended, States: []Spent{}}
+	if p := d.Publishing; p != nil {
+		out.Changes, out.Warnings = p.Changes, p.Warnings
+	}
 	end := d.Ended
 	if end.IsZero() {
 		end = now()

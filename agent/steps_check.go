@@ -37,6 +37,9 @@ func (a *Agent) check(ctx context.Context) error {
 	if err := a.renew(ctx, d); err != nil {
 		return err
 	}
+	if err := a.stage(ctx, a.rec.Deployment); err != nil {
+		return err
+	}
 	d = a.rec.Deployment
 	if err := a.checkScript(ctx, d); err != nil {
 		return err

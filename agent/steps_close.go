@@ -14,15 +14,20 @@ import (
 // commit is the step of Committing. The commit is the record that enters Idle;
 // the document beside the root comes before it, for the case that the record
 // is lost.
-func (a *Agent) commit(context.Context) error {
+func (a *Agent) commit(ctx context.Context) error {
 	d := a.rec.Deployment
 	root := d.New
 	root.Committed, root.By, root.Seq = now(), d.ID, a.rec.Seq
 	if err := a.writeRoot(&root); err != nil {
 		return err
 	}
+	a.crash("document committed")
+	if err := a.finishSet(ctx, root.Set); err != nil {
+		return err
+	}
+	a.keptAside(d)
 	d.New = root
-	a.rec.Live, a.rec.Back = &root, d.Back
+	a.rec.Live, a.rec.Back, a.rec.Published = &root, d.Back, root.Published
 	a.watchNew(d)
 	a.rec.unmark(root.Configuration.Digest)
 	if d.ByHand {
@@ -46,6 +51,11 @@ func (a *Agent) discard(ctx context.Context) error {
 			return err
 		}
 	}
+	published, err := a.closeSets(ctx, d)
+	if err != nil {
+		return err
+	}
+	a.rec.Published = published
 	if d.Hooked && !sameRoot(d.Back, d.From) {
 		a.rec.Live, a.rec.Back = d.Back, nil
 	}

@@ -14,6 +14,7 @@ import (
 // something to deploy.
 func (a *Agent) poll(ctx context.Context) error {
 	a.derive()
+	a.watchPublished(ctx)
 	if err := a.endHold(); err != nil {
 		return err
 	}
@@ -208,6 +209,7 @@ func (a *Agent) open(root Root) error {
 	a.patrol.stop()
 	r := a.rec
 	r.Seq++
+	root.Set, root.Published = "", nil
 	d := &Deployment{ID: id(r.Seq, root.Configuration), Started: now(), New: root, From: r.Live, Back: r.Live, Link: link}
 	if r.Live != nil && r.Live.Verification == Environment && r.Back != nil {
 		d.Back = r.Back

@@ -22,13 +22,26 @@ func (a *Agent) switchRoot(ctx context.Context) error {
 	}
 	d := a.rec.Deployment
 	d.SwitchBoot, d.SwitchUptime = boot, verify.Uptime()
-	return a.persist(ctx, func() error { return atomic.Symlink(d.New.Dir, a.path("current")) })
+	return a.persist(ctx, func() error {
+		if err := a.commitSet(ctx, d.New.Set); err != nil {
+			return err
+		}
+		a.crash("set committed")
+		return atomic.Symlink(d.New.Dir, a.path("current"))
+	})
 }
 
 // restore is the step of Restoring: it undoes switchRoot. Where the way back
-// was prepared, it is one rename, which needs no room on the disk.
+// was prepared, it is renames, which need no room on the disk.
 func (a *Agent) restore(ctx context.Context) error {
-	return a.persist(ctx, func() error { return a.pointAt(a.rec.Deployment.target()) })
+	d := a.rec.Deployment
+	return a.persist(ctx, func() error {
+		if err := a.pointAt(d.target()); err != nil {
+			return err
+		}
+		a.crash("link back")
+		return a.unpublish(ctx, d)
+	})
 }
 
 // hook is the step of Hooking.

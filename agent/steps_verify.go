@@ -13,8 +13,8 @@ import (
 )
 
 // verify is the step of Verifying: NEWROOT has to pass its checks, to go on
-// passing for the soak time, and to be what `current` names at the end of it:
-// hooks, and people, can do anything.
+// passing for the soak time, and to be what `current` names at the end of it, with
+// its files at their paths: hooks, and people, can do anything.
 func (a *Agent) verify(ctx context.Context) error {
 	d := a.rec.Deployment
 	if err := a.unlessAnother(ctx, d, a.verifyRoot); err != nil {
@@ -26,7 +26,7 @@ func (a *Agent) verify(ctx context.Context) error {
 	if info, err := os.Lstat(a.path(d.New.Dir)); err != nil || !info.IsDir() {
 		return bad(fmt.Errorf("%s is gone after the switch", d.New.Dir))
 	}
-	return nil
+	return stillPublished(d.New.Published)
 }
 
 // unlessAnother looks at d, and polls all the while: who has something else by

@@ -55,6 +55,8 @@ func (s *Status) Why(verb func(string) string) Why {
 	}
 	seen, help := s.Watched.says(verb)
 	w.Says, w.Do = append(w.Says, seen...), append(w.Do, help...)
+	seen, help = s.changedFiles(verb)
+	w.Says, w.Do = append(w.Says, seen...), append(w.Do, help...)
 	return w
 }
 

@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"os"
 	"os/exec"
@@ -40,7 +41,14 @@ type stricken struct {
 	fault
 	before   *host // as it was before: each case works on a copy
 	old, way string
+
+	// watched is the directory below the host's whose files count, which holds the
+	// agent's; "": that one.
+	watched string
+	atOnce  func(t *testing.T, h *host, serves, log string) // looks as well, at once after the fault
 }
+
+func (c *stricken) dir() string { return cmp.Or(c.watched, "agent") }
 
 // on calls fn with a copy of the host, whose agent's directory is on the file
 // system of the fault. image is "" for none.
@@ -48,7 +56,7 @@ func (c *stricken) on(t *testing.T, fn func(h *host, image string)) {
 	t.Helper()
 	h := c.before.copy(t)
 	defer os.RemoveAll(h.dir)
-	dir := h.file("agent")
+	dir := h.file(c.dir())
 	do(t, "mkdir", "-p", dir)
 	if c.fs == "" {
 		fn(h, "")
@@ -74,7 +82,7 @@ func (c *stricken) countPoints(t *testing.T) int { return c.countPointsFrom(t, 5
 func (c *stricken) countPointsFrom(t *testing.T, least int) (points int) {
 	t.Helper()
 	c.on(t, func(h *host, _ string) {
-		h.runUnder(t, "-match", h.file("agent"), "-log", h.file("points"))
+		h.runUnder(t, "-match", filepath.Join(h.seen(), c.dir()), "-log", h.file("points"))
 		b, err := os.ReadFile(h.file("points"))
 		if points = bytes.Count(b, []byte("\n")); err != nil || points < least {
 			t.Fatalf("only %d points: nothing would be tested: %v: %s", points, err, b)
@@ -93,6 +101,7 @@ func (h *host) runUnder(t *testing.T, args ...string) (log string, err error) {
 	cmd := h.agent("")
 	cmd.Args = slices.Concat([]string{program}, args, []string{"--"}, cmd.Args)
 	cmd.Path = program
+	h.enter(cmd)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -108,13 +117,17 @@ func (c *stricken) at(t *testing.T, n int) {
 func (c *stricken) strike(t *testing.T, n int, after func(h *host, ended wire.Status, log string)) {
 	t.Helper()
 	c.on(t, func(h *host, image string) {
-		log, _ := h.runUnder(t, append([]string{"-match", h.file("agent"), "-n", strconv.Itoa(n)}, c.args...)...)
+		log, _ := h.runUnder(t, append([]string{"-match", filepath.Join(h.seen(), c.dir()), "-n", strconv.Itoa(n)}, c.args...)...)
 		if image != "" {
-			remount(t, image, h.file("agent"))
+			remount(t, image, h.file(c.dir()))
 		}
 		// I1: whatever happened, `current` names a whole root.
-		if got := c.serving(t, h); got != c.old && got != c.way {
+		got := c.serving(t, h)
+		if got != c.old && got != c.way {
 			t.Errorf("point %d: %q serves\n%s", n, got, log)
+		}
+		if c.atOnce != nil {
+			c.atOnce(t, h, got, log)
 		}
 		again, err := h.run("")
 		log += "--- again\n" + again

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"deploytools/agent"
@@ -91,6 +92,28 @@ type host struct {
 	name string   // of the configuration
 	more []string // flags
 	open bool     // other users may come to its directory
+
+	fixed    string                       // where the agent sees dir, in a mount namespace of its own; "": at dir
+	versions map[string]map[string]string // nil: versions
+}
+
+// seen returns the path of dir as the agent has it.
+func (h *host) seen() string {
+	if h.fixed != "" {
+		return h.fixed
+	}
+	return h.dir
+}
+
+// enter has the command see the host at its fixed path.
+func (h *host) enter(cmd *exec.Cmd) {
+	if h.fixed == "" {
+		return
+	}
+	const script = `mount --rbind "$1" "$2" && cd "$2" && shift 2 && exec "$@"`
+	cmd.Args = slices.Concat([]string{"sh", "-c", script, "sh", h.dir, h.fixed, cmd.Path}, cmd.Args[1:])
+	cmd.Path = "/bin/sh"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 }
 
 // write makes the host's programs.
@@ -117,12 +140,14 @@ func (h *host) copy(t *testing.T) *host {
 	if h.open {
 		do(t, "chmod", "0711", filepath.Dir(dir), filepath.Dir(filepath.Dir(dir)))
 	}
-	return &host{s: h.s, dir: dir, name: h.name, more: h.more, open: h.open}
+	return &host{s: h.s, dir: dir, name: h.name, more: h.more, open: h.open, fixed: h.fixed, versions: h.versions}
 }
 
 // run runs the agent until nothing is left to do, or it dies.
 func (h *host) run(dieWhen string) (log string, err error) {
-	out, err := h.agent(dieWhen).CombinedOutput()
+	cmd := h.agent(dieWhen)
+	h.enter(cmd)
+	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
@@ -132,10 +157,10 @@ func (h *host) agent(dieWhen string) *exec.Cmd {
 		total = "1s" // that it fails takes as long
 	}
 	cmd := exec.Command("deploy-agent", "-name", h.name, "-once", "-script", "./hook.sh", "-notify", "./told.sh", "-verify-total", total,
-		"-verify", "type=exec,arg="+filepath.Join(h.dir, "check.sh"))
+		"-verify", "type=exec,arg="+filepath.Join(h.seen(), "check.sh"))
 	cmd.Args = append(cmd.Args, h.more...)
 	cmd.Dir = h.dir
-	cmd.Env = append(h.s.env(), "TMPDIR="+h.dir, "DEPLOY_AGENT_DIR="+h.dir+"/agent", "DEPLOY_AGENT_STATE="+h.dir+"/state.json", dieAt+"="+dieWhen)
+	cmd.Env = append(h.s.env(), "TMPDIR="+h.seen(), "DEPLOY_AGENT_DIR="+h.seen()+"/agent", "DEPLOY_AGENT_STATE="+h.seen()+"/state.json", dieAt+"="+dieWhen)
 	return cmd
 }
 
@@ -288,8 +313,11 @@ func (h *host) serves(t *testing.T) string {
 		}
 		files[e.Name()] = string(b)
 	}
-	name := files["version"]
-	if !maps.Equal(files, versions[name]) {
+	name, all := files["version"], versions
+	if h.versions != nil {
+		all = h.versions
+	}
+	if !maps.Equal(files, all[name]) {
 		t.Errorf("current is %q, which is no whole version: %q", link, slices.Sorted(maps.Keys(files)))
 	}
 	return name

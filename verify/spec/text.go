@@ -13,7 +13,7 @@ func Parse(text string, from Origin) (Check, error) {
 	var c Check
 	seen := map[string]bool{}
 	for rest, more := text, true; more; {
-		name, value, tail, again, err := cut(rest)
+		name, value, tail, again, err := CutPair(rest)
 		if err != nil {
 			return Check{}, fmt.Errorf("check %s: %w", quote(text), err)
 		}
@@ -36,8 +36,9 @@ func Parse(text string, from Origin) (Check, error) {
 	return c, nil
 }
 
-// cut takes the first KEY=VALUE off s; more says that a comma followed.
-func cut(s string) (name, value, rest string, more bool, err error) {
+// CutPair takes the first KEY=VALUE off s, by the quoting rule of checks; more
+// says that a comma followed.
+func CutPair(s string) (name, value, rest string, more bool, err error) {
 	name, s, ok := strings.Cut(s, "=")
 	if !ok || strings.Contains(name, ",") {
 		name, _, _ = strings.Cut(name, ",")

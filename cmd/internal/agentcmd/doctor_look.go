@@ -134,6 +134,9 @@ func (d *diagnosis) host(ctx context.Context, o agent.Options) {
 	} else {
 		d.ok(o.Name, "-verify: checks: %d", n)
 	}
+	for _, m := range o.Publish.Files {
+		d.destination(o.Name, m)
+	}
 	d.unit(ctx, o.Name)
 }
 

@@ -64,6 +64,7 @@ type removal struct {
 	Root     string   `json:"root,omitempty"`   // that was live
 	Script   string   `json:"script,omitempty"` // that runs first
 	Goes     []string `json:"goes"`
+	Stays    []string `json:"stays,omitempty"` // files at fixed paths
 	KeepData bool     `json:"keep_data,omitempty"`
 	Again    bool     `json:"again,omitempty"` // it had begun before
 	Done     bool     `json:"done"`
@@ -75,7 +76,7 @@ func (r removal) Text(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	if r.Done {
 		fmt.Fprintf(b, "%s was taken off this host\n", r.Name)
-		for _, path := range r.Left {
+		for _, path := range append(r.Left, r.Stays...) {
 			fmt.Fprintf(b, "left      %s\n", cli.Clean(path))
 		}
 		return b.Flush()
@@ -89,6 +90,9 @@ func (r removal) Text(w io.Writer) error {
 	for _, path := range r.Goes {
 		fmt.Fprintf(b, "goes      %s\n", cli.Clean(path))
 	}
+	for _, path := range r.Stays {
+		fmt.Fprintf(b, "stays     %s\n", cli.Clean(path))
+	}
 	return b.Flush()
 }
 
@@ -101,7 +105,7 @@ func (v *removeOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err != nil {
 		return v.refused(err)
 	}
-	r := removal{Name: m.Name, Dir: m.Dir, Root: m.Root, Script: m.Script, Goes: m.Gone, KeepData: m.KeepData, Again: m.Again}
+	r := removal{Name: m.Name, Dir: m.Dir, Root: m.Root, Script: m.Script, Goes: m.Gone, Stays: m.Stays, KeepData: m.KeepData, Again: m.Again}
 	if m.StateFile != "" {
 		r.Goes = append(r.Goes, m.StateFile)
 	}

@@ -68,6 +68,9 @@ func (s statusResult) Text(w io.Writer) error {
 			f.row("checked with", "%s", strings.Join(s.Live.Checks, ", "))
 		}
 	}
+	for _, p := range s.Files {
+		f.published(p)
+	}
 	if s.Back != nil {
 		f.root("previous", s.Back)
 	}
@@ -107,6 +110,17 @@ func (f facts) root(name string, r *agent.Shown) {
 		gone = ", which is gone"
 	}
 	f.row(name, "revision %d, %s, since %s, in %s%s", r.Revision, r.Verification, stamp(r.Committed), r.Root, gone)
+}
+
+func (f facts) published(p agent.PublishedFile) {
+	text := p.Path + ", from " + p.From
+	if p.Differs != "" {
+		text += "; changed by somebody else: " + p.Differs
+	}
+	if len(p.Kept) > 0 {
+		text += "; of earlier changes is kept: " + strings.Join(p.Kept, ", ")
+	}
+	f.row("published", "%s", text)
 }
 
 // watched shows what was seen of the live root between deployments.
@@ -154,6 +168,14 @@ func blockText(b agent.Block) string {
 		s += ", until " + stamp(b.Until)
 	}
 	return s
+}
+
+// changeText is a line about a fixed path.
+func changeText(c agent.Change) string {
+	if c.From == "" {
+		return fmt.Sprintf("publishes %s: %s", c.Path, c.Does)
+	}
+	return fmt.Sprintf("publishes %s: %s, from %s", c.Path, c.Does, c.From)
 }
 
 func took(d *agent.Deployed) string {
@@ -264,6 +286,12 @@ func (r actResult) Text(w io.Writer) error {
 		b.WriteString("nothing to deploy\n")
 	case d != nil:
 		fmt.Fprintf(&b, "%s: revision %d %s in %s%s\n", d.ID, d.Revision, howEnded(d), took(d), cli.Clean(because(d)))
+		for _, c := range d.Changes {
+			fmt.Fprintf(&b, "%s\n", cli.Clean(changeText(c)))
+		}
+		for _, text := range d.Warnings {
+			fmt.Fprintf(&b, "warning: %s\n", cli.Clean(text))
+		}
 	}
 	if r.Live != nil {
 		fmt.Fprintf(&b, "live: revision %d, %s, in %s\n", r.Live.Revision, r.Live.Verification, cli.Clean(r.Live.Root))

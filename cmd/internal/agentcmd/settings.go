@@ -52,6 +52,9 @@ type settings struct {
 	baseline  string
 	windows   []string
 
+	publish      []string
+	publishAllow []string
+
 	verifySource string
 	allowExec    bool
 	verifyEvery  time.Duration
@@ -106,6 +109,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.warnExpiry, "warn-expiry", 21*24*time.Hour, "`time` that a certificate that a check sees should still be valid: less is told, once a day by -notify; 0 is whatever")
 	fs.DurationVar(&s.checkEvery, "check-every", 24*time.Hour, "`time` between two comparisons of what is live with what was unpacked, every byte, slowly and in the background: what is modified is told; 0 is none")
 	fs.StringArrayVar(&s.windows, "window", nil, "`time` of the week in which new deployments start, such as \"Mon-Fri 22:00-04:00\" or \"Sat,Sun 00:00-24:00 Europe/Berlin\"; may be repeated, one a line in the variable. A rollback never waits for it, nor does what a person asks for, nor a revision with the content of a root that is kept here; once that is collected it is new")
+	s.publishFlags(fs)
 	fs.IntVar(&s.keep, "keep", 3, "`number` of earlier roots to keep")
 	fs.IntVar(&s.evidence, "keep-evidence", 20, "`number` of deployments whose evidence to keep; that of what serves stays in any case")
 	fs.BoolVar(&s.cleanOld, "cleanold", false, "keep only the root to fall back on: -keep 1")
@@ -198,6 +202,9 @@ func (s *settings) options() (agent.Options, error) {
 			return o, cli.Usage("-window %q: %w", text, err)
 		}
 		o.Window = append(o.Window, w)
+	}
+	if o.Publish, err = s.published(); err != nil {
+		return o, err
 	}
 	o.Verify = spec.Spec{Successes: s.successes, Total: s.total, Soak: s.soak}
 	for _, text := range splitLines(s.checks) {
