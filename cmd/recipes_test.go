@@ -25,6 +25,7 @@ type recipe struct {
 	prepare func(t *testing.T, p *place) // what a host has before its first deployment; nil: nothing
 	script  string                       // scripts/hooks/SCRIPT.sh where it has another name than the recipe
 	flags   []string                     // of the agent, besides those of every recipe
+	edits   string                       // directory in {dir} with what serves, as a root has it; "": the live root
 	checks  []string                     // of -verify; none: that the certificate of the root is served
 	refused string                       // what the check script says of the version of validateFails
 
