@@ -145,22 +145,28 @@ func TestCrashMatrixSet(t *testing.T) {
 				t.Cleanup(func() { exec.Command("umount", base).Run() })
 			}
 			for _, plan := range setPlans {
-				log := filepath.Join(t.TempDir(), "points")
-				counting := newStruckSet(t, f, plan, base, plan)
-				if out, err := counting.run(t, "apply", "-log", log); err != nil {
-					t.Fatalf("%v\n%s", err, out)
-				}
-				b, err := os.ReadFile(log)
-				points := bytes.Count(b, []byte("\n"))
-				if err != nil || points < 20 {
-					t.Fatalf("only %d points: nothing would be tested: %v", points, err)
-				}
-				for n := range f.sample(t, points) {
-					c := newStruckSet(t, f, plan, base, fmt.Sprintf("%s-%d", plan, n))
-					c.strike(t, n, base, image)
-				}
+				t.Run(plan, func(t *testing.T) { strikeSet(t, f, plan, base, image) })
 			}
 		})
+	}
+}
+
+// strikeSet lets the fault happen at every point of one plan.
+func strikeSet(t *testing.T, f fault, plan, base, image string) {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "points")
+	counting := newStruckSet(t, f, plan, base, plan)
+	if out, err := counting.run(t, "apply", "-log", log); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b, err := os.ReadFile(log)
+	points := bytes.Count(b, []byte("\n"))
+	if err != nil || points < 20 {
+		t.Fatalf("only %d points: nothing would be tested: %v", points, err)
+	}
+	for n := range f.sample(t, points) {
+		c := newStruckSet(t, f, plan, base, fmt.Sprintf("%s-%d", plan, n))
+		c.strike(t, n, base, image)
 	}
 }
 
