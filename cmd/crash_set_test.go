@@ -135,7 +135,7 @@ func (c *struckSet) run(t *testing.T, verb string, crashArgs ...string) (string,
 // of what they are. An Apply that lives and returns an error has put all back.
 func TestCrashMatrixSet(t *testing.T) {
 	t.Parallel()
-	for _, f := range faults(4) {
+	for _, f := range faults(1) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			base, image := t.TempDir(), ""
@@ -144,7 +144,10 @@ func TestCrashMatrixSet(t *testing.T) {
 				mount(t, image, base)
 				t.Cleanup(func() { exec.Command("umount", base).Run() })
 			}
-			for _, plan := range setPlans {
+			for i, plan := range setPlans {
+				if os.Getenv(everyPoint) == "" && len(f.args) > 0 && i != commit()%len(setPlans) {
+					continue // a usual run has one plan for what is no kill
+				}
 				t.Run(plan, func(t *testing.T) { strikeSet(t, f, plan, base, image) })
 			}
 		})
