@@ -134,7 +134,7 @@ func (a *Agent) waitWatching(ctx context.Context, d time.Duration) {
 func (a *Agent) glance(ctx context.Context) error {
 	live := a.rec.Live
 	s := live.Spec
-	s.Total, s.Successes, s.Soak = glanceTime, 1, 0
+	s.Total, s.Successes, s.Soak = min(glanceTime, s.WithDefaults().Total), 1, 0
 	vars := a.vars(live, nil)
 	a.pulse.within(2 * glanceTime)
 	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
@@ -203,7 +203,7 @@ func (a *Agent) relook(ctx context.Context, live *Root) error {
 		return err
 	}
 	live.Spec, live.From, live.Verification = s, from, Unverified
-	s.Total, s.Soak = glanceTime+time.Duration(s.Successes)*spec.FirstRetry, 0
+	s.Total, s.Soak = min(glanceTime+time.Duration(s.Successes)*spec.FirstRetry, s.WithDefaults().Total), 0
 	a.pulse.within(2 * s.Total)
 	vars := a.vars(live, nil)
 	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })

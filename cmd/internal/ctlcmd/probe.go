@@ -54,6 +54,7 @@ type probe struct {
 // Flags defines the flags.
 func (p *probe) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&p.from, "from", "", "`name` of the configuration whose checks are taken, and what {newid}, {name} and {revision} stand for")
+	cli.NamedFlag(fs, "from")
 	fs.StringVar(&p.to, "to", "", "`host` that is meant where a check says localhost")
 	fs.StringVar(&p.root, "root", "", "`directory` below which cert= and roots= are files, such as an unpacked layer")
 	cli.FileFlag(fs, "root")
@@ -138,11 +139,11 @@ func (p *probe) fetch(ctx context.Context, o *cli.IO, vars *verify.Vars) ([]spec
 	if err := wire.CheckName(p.from); err != nil {
 		return nil, cli.Usage("-from %q: %w", p.from, err)
 	}
-	var stdout bytes.Buffer
+	var stdout, stderr bytes.Buffer
 	quiet := *o
-	quiet.Stdout = &stdout
+	quiet.Stdout, quiet.Stderr = &stdout, &stderr
 	if err := p.r.run(ctx, &quiet, []string{"showconf", "-json", "-name", p.from}, nil); err != nil {
-		return nil, err
+		return nil, said(err, stderr.String())
 	}
 	var c struct {
 		Name     string
@@ -174,6 +175,15 @@ func (p *probe) fetch(ctx context.Context, o *cli.IO, vars *verify.Vars) ([]spec
 		return nil, fmt.Errorf("none of the checks of configuration %q can be made from here", p.from)
 	}
 	return all, nil
+}
+
+// said is err of a command with -json, with what the registry said of it.
+func said(err error, stderr string) error {
+	var told struct{ Error, Hint string }
+	if json.Unmarshal([]byte(stderr), &told) != nil || told.Error == "" {
+		return err
+	}
+	return &cli.Error{Status: cli.StatusOf(err), Hint: told.Hint, Err: errors.New(told.Error)}
 }
 
 // aimed returns s with the checks at what -to and -cert say.
