@@ -21,7 +21,10 @@ check)
 		echo "error: $PEM holds no certificate that is still valid" >&2
 		exit 1
 	}
-	public=$(openssl pkey -in "$NEWROOT/$PEM" -pubout)
+	public=$(openssl pkey -in "$NEWROOT/$PEM" -pubout 2>/dev/null) || {
+		echo "error: $PEM holds no private key" >&2
+		exit 1
+	}
 	[ "$(openssl x509 -in "$NEWROOT/$PEM" -noout -pubkey)" = "$public" ] || {
 		echo "error: the key in $PEM is not that of the certificate" >&2
 		exit 1
