@@ -102,7 +102,7 @@ func TestPublishRefusesForGoodWhatTheRootLacks(t *testing.T) {
 		"d=ETC/x":                     "d in the root is no regular file",
 		"fifo=ETC/x":                  "fifo in the root is no regular file",
 		"out=ETC/x":                   "escapes",
-		"a=ETC/x\na=ETC/y/../y":       "without // or ..",
+		"a=ETC/x\na=ETC/y/../y":       "without .. and //",
 		"a=ETC/x\n\na=ETC/x":          "line 3: ETC/x is published to by .deploy/publish, line 1 already",
 		"a=ETC/x\nbad":                ".deploy/publish, line 2: ",
 		"a=AGENT/roots/1/a":           "AGENT/roots/1/a is not below",
