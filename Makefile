@@ -12,7 +12,7 @@ FUZZ := .
 # Recipes to try: all, some with commas, or sample.
 RECIPES := all
 
-.PHONY: build demo test race fuzz recipes nightly bench check cover clean
+.PHONY: build demo test race fuzz recipes systemd nightly bench check cover clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/...
@@ -34,6 +34,11 @@ fuzz:
 # Tries the recipes with the real servers, and writes their matrix.
 recipes:
 	scripts/recipes.sh $(RECIPES) $(FLAGS)
+
+# Boots a systemd in a container and tries units, self-update and the recipes of
+# services there, as root.
+systemd:
+	scripts/systemd/run.sh
 
 # What takes nights: every fault at every system call that changes files, a whole
 # stream of 10 GiB, the power cut in the agent's own seams, and an hour for each

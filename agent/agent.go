@@ -232,6 +232,23 @@ func (a *Agent) refuse(ctx context.Context, err error) error {
 	return context.Cause(ctx)
 }
 
+// Refuse does nothing but to say why nothing is done in the directory, until ctx is
+// done: for a configuration whose settings cannot be used. It is called in place of
+// Run, on what Look returns, and needs the directory for itself, too.
+func (a *Agent) Refuse(ctx context.Context, why error) error {
+	release, err := a.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	a.show(func(p *present) { p.started, p.err = now(), why })
+	if a.o.Observe.Locked != nil {
+		defer a.o.Observe.Locked(a)()
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
 // turn is one advance and the wait that follows where it took no arrow.
 func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	a.pulse.within(a.longest(a.rec.State))

@@ -131,6 +131,11 @@ func (a *Agent) settleChecks(d *Deployment) error {
 	return a.writeRoot(&d.New)
 }
 
+// CheckedByHost reports whether a check of the root comes from the host's flags.
+func (r *Root) CheckedByHost() bool {
+	return len(r.Spec.Checks) > 0 && (r.From == nil || slices.Contains(r.From, spec.Host))
+}
+
 // sourceOf returns where check i of the root comes from.
 func (r *Root) sourceOf(i int) spec.Source {
 	if i < len(r.From) {

@@ -27,7 +27,7 @@ func Look(o Options) (*Agent, error) {
 		return nil, err
 	}
 	o.Dir, o.Source = dir, nobody{}
-	o.Observe = Observe{Log: cmp.Or(o.Observe.Log, slog.New(slog.DiscardHandler))}
+	o.Observe = Observe{Log: cmp.Or(o.Observe.Log, slog.New(slog.DiscardHandler)), Locked: o.Observe.Locked}
 	a := newAgent(o, dir)
 	r, err := a.load()
 	switch {

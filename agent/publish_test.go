@@ -192,3 +192,17 @@ func TestPublishNamesTheOtherConfiguration(t *testing.T) {
 		t.Errorf("what it publishes itself: %v", err)
 	}
 }
+
+// A key that the root keeps from others is not published for all to read.
+func TestPublishTakesTheModeOfTheRoot(t *testing.T) {
+	h, etc := publisher(t, files{"a": "A", "b": "B"})
+	h.o.Publish.Files = []Mapping{mapping("a=" + etc + "/a"), mapping("b=" + etc + "/b")}
+	must(os.WriteFile(etc+"/b", nil, 0o600))
+	got, err := h.publishes(false)
+	must(err)
+	h.agent.rec = &Record{}
+	targets := h.agent.targets(h.dir+"/roots/1", got)
+	if len(targets) != 2 || targets[0].Mode != 0o640 || targets[1].Mode != 0 {
+		t.Errorf("targets = %+v; want the mode in the root for a, and that of the file there for b", targets)
+	}
+}

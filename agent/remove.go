@@ -301,6 +301,9 @@ func (m *Removing) deployment() *Deployment {
 // clear removes what is ours, the record last: as long as it is there, what is
 // left is known.
 func (a *Agent) clear() error {
+	if err := atomic.Sweep(a.o.Dir); err != nil { // files of writes that were cut off
+		return err
+	}
 	keep := a.rec.Removing.KeepData
 	p := &pace{ctx: context.Background()}
 	for _, name := range removed {

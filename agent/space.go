@@ -3,34 +3,56 @@ package agent
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"deploytools/layers/digest"
 	"deploytools/registry/wire"
 )
 
 // fits is an error that wraps ENOSPC if the file system surely lacks room for
 // what is left to fetch of the configuration's layers, and for what they unpack
 // to: a disk that is full to the last byte hurts what serves. It goes by what the
-// registry told, and by half a block more a file; what it did not tell is not
-// counted. That something else takes the room meanwhile is found while unpacking.
+// registry told, and by half a block more a file; what it did not tell, and what
+// the live root shares, is not counted. That something else takes the room meanwhile is found while unpacking.
 func (a *Agent) fits(c *wire.Configuration) error {
 	on, err := diskOf(a.o.Dir)
 	if err != nil {
 		return err
 	}
 	var bytes, entries int64
+	shared := a.reuse().Shares(a.path("roots"), a.stack(c), a.o.Layers)
 	for _, l := range c.Layers {
-		bytes += l.Unpacked + l.Entries*on.block/2 + a.toFetch(l)
-		entries += l.Entries
+		bytes += a.toFetch(l)
+		if !shared[l.Hash] {
+			bytes += l.Unpacked + l.Entries*on.block/2
+			entries += l.Entries
+		}
 	}
+	note := a.unshared(c, shared)
 	switch {
 	case bytes > on.free:
-		return fmt.Errorf("no room in %s: revision %d of %s needs %s, %s are free: %w", a.o.Dir, c.Revision, c.Name, Size(bytes), Size(on.free), unix.ENOSPC)
+		return fmt.Errorf("no room in %s: revision %d of %s needs %s%s, %s are free: %w", a.o.Dir, c.Revision, c.Name, Size(bytes), note, Size(on.free), unix.ENOSPC)
 	case on.inodes >= 0 && entries > on.inodes:
-		return fmt.Errorf("no room in %s: revision %d of %s needs %d inodes, %d are free: %w", a.o.Dir, c.Revision, c.Name, entries, on.inodes, unix.ENOSPC)
+		return fmt.Errorf("no room in %s: revision %d of %s needs %d inodes%s, %d are free: %w", a.o.Dir, c.Revision, c.Name, entries, note, on.inodes, unix.ENOSPC)
 	}
 	return nil
+}
+
+// unshared says that layers are counted which the live root has, too; "": none.
+func (a *Agent) unshared(c *wire.Configuration, shared map[digest.Digest]bool) string {
+	live := a.rec.Live
+	if live == nil {
+		return ""
+	}
+	again := slices.ContainsFunc(c.Layers, func(l wire.Layer) bool {
+		return !shared[l.Hash] && slices.ContainsFunc(live.Configuration.Layers, func(x wire.Layer) bool { return x.Hash == l.Hash })
+	})
+	if !again {
+		return ""
+	}
+	return " (with layers that are live already: their files are written again)"
 }
 
 // toFetch returns the bytes of the layer that are not in the cache.

@@ -73,3 +73,27 @@ func TestRoomForRealFiles(t *testing.T) {
 		h.want("v2", nil)
 	}
 }
+
+// Layers whose files the new root shares were counted as if they were written.
+func TestRoomOfWhatIsShared(t *testing.T) {
+	for _, shared := range []bool{true, false} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.putOver("v1", base, files{"v": "1"})
+			h.want("v1", nil)
+			c := h.putOver("v2", base, files{"v": "2"})
+			h.src.set(func() {
+				c.Layers[1].Unpacked, c.Layers[1].Entries = 1<<60, 1<<40
+				c.Seal()
+			})
+			if shared {
+				h.want("v2", nil)
+				return
+			}
+			h.o.Link = nil
+			err := h.run()
+			if err == nil || !strings.Contains(err.Error(), " (with layers that are live already: their files are written again), ") {
+				t.Errorf("%q is live after %v", h.live(), err)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -84,6 +85,7 @@ type BlockKind string
 // The kinds, in the order in which they matter.
 const (
 	BlockUnable       BlockKind = "unable"        // this agent does nothing here
+	BlockSettings     BlockKind = "settings"      // they cannot be used
 	BlockRemoving     BlockKind = "removing"      // it is being taken off the host
 	BlockBroken       BlockKind = "broken"        // neither root serves
 	BlockHold         BlockKind = "hold"          // of this host
@@ -141,7 +143,11 @@ func blocks(r *Record, p *present, link string) []Block {
 	}
 	var never time.Time
 	if p.err != nil {
-		add(BlockUnable, line(p.err), never, never)
+		kind := BlockUnable
+		if !errors.Is(p.err, errNewer) {
+			kind = BlockSettings
+		}
+		add(kind, line(p.err), never, never)
 	}
 	if r.Removing != nil {
 		add(BlockRemoving, r.Removing.String(), r.Removing.Since, never)

@@ -19,8 +19,9 @@ type Watch struct {
 	Failing time.Time `json:",omitzero"` // since when checks fail; zero: they pass, or nobody looked
 	Checks  string    `json:",omitzero"` // that fail, and how
 
-	Expires time.Time `json:",omitzero"` // when the first of the certificates ends that were served
-	Expiry  string    `json:",omitzero"` // which check saw it
+	Expires time.Time     `json:",omitzero"` // when the first of the certificates ends that were served
+	Expiry  string        `json:",omitzero"` // which check saw it
+	Warn    time.Duration `json:",omitzero"` // for how long that check wants it to be valid
 
 	Inspected  time.Time `json:",omitzero"` // when it was last compared with its manifest
 	Altered    time.Time `json:",omitzero"` // since when it is not what was unpacked
@@ -47,8 +48,8 @@ func (r *Record) Seen() Watch {
 	return Watch{Root: r.Live.Dir}
 }
 
-// see takes what a look at the live root found.
-func (w *Watch) see(r verify.Report) {
+// see takes what a look at the live root with these checks found.
+func (w *Watch) see(r verify.Report, checks []spec.Check) {
 	failed := r.Failed()
 	switch {
 	case len(failed) == 0:
@@ -59,7 +60,7 @@ func (w *Watch) see(r verify.Report) {
 	if len(failed) > 0 {
 		w.Checks = oneLine(kinds(failed))
 	}
-	w.expiry(r)
+	w.expiry(r, checks)
 }
 
 // kinds names what fails without what changes from look to look, so that a record
@@ -77,21 +78,26 @@ func kinds(failed []verify.Finding) string {
 
 // expiry takes when the certificates end that were served. A check that saw none
 // this time leaves what is known.
-func (w *Watch) expiry(r verify.Report) {
+func (w *Watch) expiry(r verify.Report, checks []spec.Check) {
 	var first verify.Finding
-	for _, f := range r.Findings {
+	var warn time.Duration
+	for i, f := range r.Findings {
 		if !f.NotAfter.IsZero() && (first.NotAfter.IsZero() || f.NotAfter.Before(first.NotAfter)) {
-			first = f
+			first, warn = f, 0
+			if i < len(checks) {
+				warn = checks[i].Warn
+			}
 		}
 	}
 	if !first.NotAfter.IsZero() {
-		w.Expires, w.Expiry = first.NotAfter.UTC(), fmt.Sprintf("%s (%s %s)", first.Check, first.Type, first.Target)
+		w.Warn, w.Expires, w.Expiry = warn, first.NotAfter.UTC(), fmt.Sprintf("%s (%s %s)", first.Check, first.Type, first.Target)
 	}
 }
 
-// expiring says that a certificate ends within the time d; "": none does.
+// expiring says that a certificate ends within the time d, or within what its check
+// asks for; "": none does.
 func (w *Watch) expiring(d time.Duration, at time.Time) string {
-	if d <= 0 || w.Expires.IsZero() || at.Add(d).Before(w.Expires) {
+	if d = max(d, w.Warn); d <= 0 || w.Expires.IsZero() || at.Add(d).Before(w.Expires) {
 		return ""
 	}
 	if !at.Before(w.Expires) {
@@ -134,7 +140,7 @@ func (a *Agent) waitWatching(ctx context.Context, d time.Duration) {
 func (a *Agent) glance(ctx context.Context) error {
 	live := a.rec.Live
 	s := live.Spec
-	s.Total, s.Successes, s.Soak = glanceTime, 1, 0
+	s.Total, s.Successes, s.Soak = min(glanceTime, s.WithDefaults().Total), 1, 0
 	vars := a.vars(live, nil)
 	a.pulse.within(2 * glanceTime)
 	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
@@ -156,7 +162,7 @@ func (a *Agent) glance(ctx context.Context) error {
 		}
 		a.rec.Live = &root
 	}
-	a.saw(r)
+	a.saw(r, s.Checks)
 	if a.rec.Live == live && a.rec.Watch == a.Record().Watch {
 		return nil
 	}
@@ -167,10 +173,10 @@ func (a *Agent) glance(ctx context.Context) error {
 }
 
 // saw takes what was found, and says what is new.
-func (a *Agent) saw(r verify.Report) {
+func (a *Agent) saw(r verify.Report, checks []spec.Check) {
 	before := a.rec.Seen()
 	w := before
-	w.see(r)
+	w.see(r, checks)
 	a.rec.Watch = w
 	switch live := a.rec.Live; {
 	case before.Failing.IsZero() && !w.Failing.IsZero():
@@ -203,7 +209,7 @@ func (a *Agent) relook(ctx context.Context, live *Root) error {
 		return err
 	}
 	live.Spec, live.From, live.Verification = s, from, Unverified
-	s.Total, s.Soak = glanceTime+time.Duration(s.Successes)*spec.FirstRetry, 0
+	s.Total, s.Soak = min(glanceTime+time.Duration(s.Successes)*spec.FirstRetry, s.WithDefaults().Total), 0
 	a.pulse.within(2 * s.Total)
 	vars := a.vars(live, nil)
 	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
@@ -217,7 +223,7 @@ func (a *Agent) relook(ctx context.Context, live *Root) error {
 	case r.Verified:
 		live.Verification = Verified
 	}
-	a.saw(r)
+	a.saw(r, s.Checks)
 	a.glanced = time.Now()
 	return nil
 }
@@ -250,7 +256,7 @@ func (a *Agent) refuseChecks(c *wire.Configuration, err error) error {
 func (a *Agent) watchNew(d *Deployment) {
 	w := Watch{Root: d.New.Dir}
 	if d.Checks != nil {
-		w.see(*d.Checks)
+		w.see(*d.Checks, d.New.Spec.Checks)
 	}
 	a.rec.Watch, a.glanced = w, time.Now()
 }

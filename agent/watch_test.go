@@ -173,7 +173,7 @@ func TestCertificatesThatEnd(t *testing.T) {
 	}
 	const day = 24 * time.Hour
 	var w Watch
-	w.see(report(at.Add(90*day), at.Add(20*day), time.Time{}))
+	w.see(report(at.Add(90*day), at.Add(20*day), time.Time{}), nil)
 	for _, test := range []struct {
 		warn time.Duration
 		at   time.Time
@@ -190,11 +190,15 @@ func TestCertificatesThatEnd(t *testing.T) {
 			t.Errorf("%v before the end is soon, at %v: %q, %d days left, want %q, %d", test.warn, test.at, got, days, test.want, test.days)
 		}
 	}
-	w.see(report(time.Time{})) // nothing answered
+	w.see(report(time.Time{}), nil) // nothing answered
 	if w.Expires.IsZero() {
 		t.Error("a look that saw no certificate has forgotten when it ends")
 	}
-	w.see(report(at.Add(400 * day)))
+	w.see(report(at.Add(400*day)), []spec.Check{{Warn: 401 * day}})
+	if got := w.expiring(0, at); !strings.Contains(got, "of tls-1") {
+		t.Errorf("where the check itself wants more: %q", got)
+	}
+	w.see(report(at.Add(400*day)), []spec.Check{{}})
 	if got := w.expiring(21*day, at); got != "" {
 		t.Errorf("after a new certificate: %q", got)
 	}

@@ -76,6 +76,9 @@ func (s *Status) cause(verb func(string) string) (cause Cause, says string, do [
 	if len(s.Blocks) > 0 && s.Blocks[0].Kind == BlockUnable {
 		return Cause(BlockUnable), "The agent does nothing here: " + s.Blocks[0].Text + ".", []string{"run the newer deploy-agent again"}
 	}
+	if len(s.Blocks) > 0 && s.Blocks[0].Kind == BlockSettings {
+		return Cause(BlockSettings), "The agent does nothing here: " + s.Blocks[0].Text + ".", []string{"mend that, then systemctl reload its unit"}
+	}
 	if len(s.Blocks) > 0 && s.Blocks[0].Kind == BlockRemoving {
 		says, do = s.Blocks[0].explain(s, verb)
 		return Cause(BlockRemoving), says, do

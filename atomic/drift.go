@@ -36,15 +36,14 @@ func (s *Store) Drift(ctx context.Context) ([]Drift, error) {
 }
 
 func (s *Store) differs(ctx context.Context, e publishedEntry) (what []string, err error) {
-	n, err := s.disk.node(e.Path)
 	c := e.Content
+	if c == nil { // removed: it is nobody's business what comes there later
+		return nil, nil
+	}
+	n, err := s.disk.node(e.Path)
 	switch {
 	case err != nil:
 		return nil, err
-	case c == nil && n.exists:
-		return []string{"is there again"}, nil
-	case c == nil:
-		return nil, nil
 	case !n.exists:
 		return []string{"missing"}, nil
 	case n.kind != unix.S_IFREG:

@@ -1,6 +1,7 @@
 package atomic
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,9 +66,6 @@ func newest(kept []Kept, keep int) []Kept {
 // tidyUp brings old contents to where the record says, removes the others, and
 // the journal last. That one cannot be kept is a warning: the set is published.
 func (set *Set) tidyUp() error {
-	if set.tidy {
-		return nil
-	}
 	for i, it := range set.journal.Items {
 		if it.Action == actSame {
 			continue
@@ -185,6 +184,31 @@ func (s *Store) sweepKept(p *published) error {
 		}
 	}
 	return s.syncKept()
+}
+
+// Prune removes former contents beyond the newest keep of each path, and those
+// that were replaced longer ago than olderThan, unless that is 0. What
+// somebody else had written counts like any other here.
+func (s *Store) Prune(ctx context.Context, keep int, olderThan time.Duration) error {
+	lock, err := s.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	_, p, err := s.read()
+	if err != nil || p.Try == "" && len(p.Files) == 0 {
+		return err
+	}
+	for i := range p.Files {
+		e := &p.Files[i]
+		e.Kept = e.Kept[:min(keep, len(e.Kept))]
+		e.Kept = slices.DeleteFunc(e.Kept, func(k Kept) bool { return olderThan > 0 && time.Since(k.Time) > olderThan })
+	}
+	p.Files = slices.DeleteFunc(p.Files, publishedEntry.empty)
+	if err := s.disk.writeJSON(s.path(publishedName), p); err != nil {
+		return err
+	}
+	return s.sweepKept(p)
 }
 
 func (s *Store) syncKept() error {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,12 +90,12 @@ func (set *Set) clear(ctx context.Context, id string) error {
 		return fmt.Errorf("%w: it is %s", ErrUnfinished, j.State)
 	}
 	old := &Set{store: set.store, journal: j, record: p}
-	if old.folders, err = set.store.disk.folders(ctx, j.directories()); err != nil {
+	if old.folders, err = set.store.disk.folders(ctx, j.directories(), true); err != nil {
 		return sentinel(err)
 	}
 	defer closeFolders(old.folders)
 	if j.State == Finished {
-		err = old.tidyUp()
+		err = old.finish()
 	} else {
 		err = old.discard()
 	}
@@ -111,7 +112,7 @@ func (set *Set) plan(ctx context.Context, p Plan) error {
 	for _, t := range p.Files {
 		path, err := canonical(t.Path, p.Symlinks)
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrPlanInvalid, t.Path, err)
+			return fmt.Errorf("%s: %w", t.Path, err)
 		}
 		for _, other := range j.Items {
 			if other.Path == path {
@@ -124,7 +125,7 @@ func (set *Set) plan(ctx context.Context, p Plan) error {
 		j.Items = append(j.Items, item{Given: t.Path, Path: path})
 	}
 	var err error
-	if set.folders, err = set.store.disk.folders(ctx, j.directories()); err != nil {
+	if set.folders, err = set.store.disk.folders(ctx, j.directories(), false); err != nil {
 		return err
 	}
 	for i := range j.Items {
@@ -140,19 +141,24 @@ func (set *Set) plan(ctx context.Context, p Plan) error {
 // asideSuffix is not that of temps: nobody sweeps what the journal names.
 const asideSuffix = ".aside"
 
-// canonical returns the path without symbolic links.
+// canonical returns the path without symbolic links. That a directory of it is
+// missing is the plan's fault; not being able to tell is not.
 func canonical(path string, policy SymlinkPolicy) (string, error) {
 	path = filepath.Clean(path)
+	follow, rest := filepath.Dir(path), filepath.Base(path)
 	if policy == FollowSymlinks {
 		if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSymlink {
-			return filepath.EvalSymlinks(path)
+			follow, rest = path, ""
 		}
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
-	if err != nil {
-		return "", err
+	dir, err := filepath.EvalSymlinks(follow)
+	if errno, ok := errors.AsType[unix.Errno](err); err != nil && (!ok || errno == unix.ENOENT || errno == unix.ENOTDIR) {
+		return "", fmt.Errorf("%w: %w", ErrPlanInvalid, err)
 	}
-	return filepath.Join(dir, filepath.Base(path)), nil
+	if err == nil && !utf8.ValidString(dir) {
+		return "", fmt.Errorf("%w: leads to %q, which is not a path in UTF-8", ErrPlanInvalid, dir)
+	}
+	return filepath.Join(dir, rest), err
 }
 
 // decide compares what lies at a destination with what shall lie there.
@@ -179,8 +185,17 @@ func (set *Set) decide(ctx context.Context, it *item, t Target, p Plan) error {
 		}
 		it.Old = &content{Digest: digest, Size: old.size, Mode: old.mode, UID: old.uid, GID: old.gid}
 		it.OldNode = old.inode
-		set.notice(it, old)
 	}
+	if err := set.choose(it, t, p, old); err != nil || it.Action == actSame {
+		return err
+	}
+	set.notice(it, old)
+	return nil
+}
+
+// choose says what is to be done, as far as that can be told without a look at
+// a stream.
+func (set *Set) choose(it *item, t Target, p Plan, old node) error {
 	if t.Remove {
 		it.Action = actRemove
 		if !old.exists {
@@ -218,6 +233,9 @@ func (it *item) settleSame() {
 
 // notice compares what is there with the record, and warns of what will be lost.
 func (set *Set) notice(it *item, old node) {
+	if !old.exists {
+		return
+	}
 	if old.links > 1 {
 		set.warn(it, []string{fmt.Sprintf("has %d names; the others keep the old content", old.links)})
 	}

@@ -165,97 +165,6 @@ func (set *Set) exchangeChecked(it *item) error {
 	return ErrChanged
 }
 
-// Undo puts everything back as it was before Commit: the old files themselves,
-// with all that belongs to them. It looks at no deadline, needs no space on the
-// disk, and goes on after an error, which it returns, to the next file; then it
-// is to be called again. What somebody else has put at a destination meanwhile
-// is kept in the store. Finish closes the set; one that was never committed is
-// closed by Undo itself.
-func (set *Set) Undo(context.Context) error {
-	if err := set.undo(); err != nil {
-		return fmt.Errorf("set %s: %w", set.ID(), err)
-	}
-	return nil
-}
-
-func (set *Set) undo() error {
-	switch set.State() {
-	case Finished:
-		return fmt.Errorf("%w: it is finished", ErrEnded)
-	case Preparing, Prepared:
-		if err := set.discard(); err != nil {
-			return err
-		}
-		set.journal.State = Undone
-		return nil
-	case Undone:
-		return nil
-	}
-	errs := []error{set.turn()} // a file that is back is better than none, whatever the journal says
-	for i := len(set.journal.Items) - 1; i >= 0; i-- {
-		it := &set.journal.Items[i]
-		if err := set.undoOne(it); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", it.Given, err))
-		}
-	}
-	if err := errors.Join(append(errs, set.sync())...); err != nil {
-		return err
-	}
-	set.journal.State = Undone
-	return nil
-}
-
-// turn makes the journal say that the set goes back. It does so by its name:
-// that takes no space, which is often what is missing then.
-func (set *Set) turn() error {
-	if set.State() == Undoing {
-		return nil
-	}
-	err := set.store.disk.move(set.store.path(journalName), set.store.path(undoName))
-	set.journal.State = Undoing
-	return err
-}
-
-// undoOne goes by what lies at the hidden name: the new content, then it was
-// not committed; nothing, then the new one was moved from there or all is done;
-// something else, then that is the old one, unless the old one is back already.
-func (set *Set) undoOne(it *item) error {
-	d := set.store.disk
-	if it.Action == actSame {
-		return nil
-	}
-	if err := d.mendExchange(it.Aside); err != nil {
-		return err
-	}
-	now, err := d.node(it.Path)
-	if err != nil {
-		return err
-	}
-	aside, err := d.node(it.Aside)
-	switch {
-	case err != nil:
-		return err
-	case !aside.exists && it.Action == actCreate && now.exists && now.inode == it.Inode:
-		return d.remove(it.Path)
-	case !aside.exists:
-		return nil
-	case it.Inode != 0 && aside.inode == it.Inode:
-		return d.remove(it.Aside)
-	case now.exists && now.inode == it.OldNode:
-		return nil // what is aside was somebody else's: see keepStrange
-	case !now.exists:
-		return d.renameNew(it.Aside, it.Path)
-	}
-	if err := d.exchange(it.Aside, it.Path); err != nil {
-		return err
-	}
-	if it.Inode != 0 && now.inode == it.Inode {
-		return d.remove(it.Aside)
-	}
-	set.warn(it, []string{"somebody else had changed it; that is kept"})
-	return nil
-}
-
 // Finish closes the set. A committed one becomes what is published: its old
 // contents are kept, as many as the plan says, and there is no way back any
 // more. One that was undone leaves nothing behind.
@@ -269,30 +178,28 @@ func (set *Set) Finish(context.Context) error {
 func (set *Set) finish() error {
 	switch set.State() {
 	case Finished:
-	case Committed:
-		next := set.publish()
-		if err := set.store.disk.writeJSON(set.store.path(publishedName), next); err != nil {
+		if set.tidy {
+			return nil
+		}
+		// Whether the record came to the disk is not known: see ErrUnsynced.
+		if err := set.store.disk.writeJSON(set.store.path(publishedName), set.record); err != nil {
 			return err
 		}
-		set.record, set.journal.State = next, Finished
+	case Committed:
+		next := set.publish()
+		err := set.store.disk.writeJSON(set.store.path(publishedName), next)
+		if err == nil || errors.Is(err, ErrUnsynced) {
+			set.record, set.journal.State = next, Finished
+		}
+		if err != nil {
+			return err
+		}
 	case Undoing, Undone:
 		return set.finishUndone()
 	default:
 		return fmt.Errorf("%w: it is %s", ErrUnfinished, set.State())
 	}
 	return set.tidyUp()
-}
-
-// finishUndone first undoes what was not: after a crash the journal does not say
-// how far that came.
-func (set *Set) finishUndone() error {
-	if err := set.undo(); err != nil {
-		return err
-	}
-	if err := set.keepStrange(); err != nil {
-		return err
-	}
-	return set.discard()
 }
 
 // now is the time that the record shows to people; nothing depends on it.

@@ -133,6 +133,7 @@ func crashes(t *testing.T, actions []string, once bool, run func(t *testing.T, s
 // A crash is what the set must survive anywhere: all old or all new, and whoever
 // reads the files has been told of what they are.
 func TestSetCrashAtEveryCallOfApply(t *testing.T) {
+	t.Parallel()
 	for _, actions := range sizes {
 		crashes(t, actions, false, func(t *testing.T, s site, p Plan, c *crashing) {
 			old := s.reader()
@@ -183,7 +184,8 @@ func (s site) wanted(p Plan) []string {
 	return want
 }
 
-// tidy checks that nothing is left of a set but what the record names.
+// tidy checks that nothing is left of a set but what the record names, and that
+// the record is right.
 func (s site) tidy(t *testing.T) {
 	t.Helper()
 	entries, err := os.ReadDir(s.etc)
@@ -192,6 +194,9 @@ func (s site) tidy(t *testing.T) {
 		if strings.HasPrefix(e.Name(), ".") {
 			t.Errorf("%s is left", e.Name())
 		}
+	}
+	if d, err := s.Drift(t.Context()); err != nil || len(d) > 0 {
+		t.Errorf("the record says otherwise of %v, %v", d, err)
 	}
 	all, err := s.Published()
 	must(err)
@@ -215,6 +220,7 @@ func (s site) tidy(t *testing.T) {
 
 // A call that fails is told under one sentinel, which is true.
 func TestSetErrorAtEveryCallOfApply(t *testing.T) {
+	t.Parallel()
 	for _, actions := range sizes {
 		crashes(t, actions, true, func(t *testing.T, s site, p Plan, c *crashing) {
 			old := s.reader()
@@ -265,6 +271,7 @@ func countSentinels(err error) int {
 // The steps of a set are one by one in the hands of a machine with a record of
 // its own. Wherever it dies, it calls the same step again.
 func TestSetStepsCanBeCalledAgain(t *testing.T) {
+	t.Parallel()
 	forward := []func(context.Context, *Set) error{
 		func(ctx context.Context, set *Set) error { return set.Commit(ctx) },
 		func(ctx context.Context, set *Set) error { return set.Finish(ctx) },

@@ -72,6 +72,7 @@ func raceApplies(dir string) error {
 }
 
 func TestTwoProcessesDoNotInterleave(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	one, two := start(t, "race", dir, nil), start(t, "race", dir, nil)
 	if err := errors.Join(one(), two()); err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -234,4 +235,112 @@ func copied(path string) bool {
 	entries, err := os.ReadDir(path[:strings.LastIndex(path, "/")])
 	must(err)
 	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return isTemp(e.Name()) })
+}
+
+// raced puts another file at a destination just before the names are exchanged.
+type raced struct{ s site }
+
+func (r raced) do(op, path string, call func() error) error {
+	if op == "exchange" && !strings.Contains(r.s.reader()[0], "late") {
+		must(os.WriteFile(r.s.etc+"/.late", []byte("a late edit"), 0o644))
+		must(os.Rename(r.s.etc+"/.late", path))
+	}
+	return call()
+}
+
+func TestLateEditIsNotLost(t *testing.T) {
+	s := newSite(t)
+	s.furnish(t)
+	s.disk = disk{gate: raced{s}}
+	r, err := s.Apply(t.Context(), s.plan("set"), Hooks{})
+	if !errors.Is(err, ErrChanged) || !errors.Is(err, ErrCommitFailed) || !r.RolledBack {
+		t.Errorf("Apply = %+v, %v", r, err)
+	}
+	s.wants(t, `cert -rw-r--r-- "a late edit"`, `gone -rw----r-- "old"`)
+}
+
+// Somebody may remove a program with its directory while a set is live.
+func TestSetEndsWithoutItsDirectory(t *testing.T) {
+	for name, end := range map[string]func(set *Set) error{
+		"forward": func(set *Set) error { return set.Finish(t.Context()) },
+		"back":    func(set *Set) error { return errors.Join(set.Undo(t.Context()), set.Finish(t.Context())) },
+	} {
+		s := newSite(t)
+		s.furnish(t)
+		set, err := s.Prepare(t.Context(), s.plan("set"))
+		must(err)
+		must(set.Commit(t.Context()))
+		must(set.Close())
+		must(os.RemoveAll(s.etc))
+		set, err = s.Prepared(t.Context(), "set")
+		must(err)
+		if err := end(set); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		must(set.Close())
+		if set, err := s.Unfinished(t.Context()); set != nil || err != nil {
+			t.Errorf("%s: %v, %v is left", name, set, err)
+		}
+	}
+}
+
+func TestPruneGoesByCountAndAge(t *testing.T) {
+	s := newSite(t)
+	for n := range 4 {
+		must(s.applies(t, Plan{ID: "set", Files: []Target{{Path: s.etc + "/f", Bytes: []byte{'0' + byte(n)}}}}))
+	}
+	left := func() int {
+		all, err := s.Published()
+		must(err)
+		s.tidy(t)
+		return len(all[0].Kept)
+	}
+	for _, c := range []struct {
+		keep      int
+		olderThan time.Duration
+		want      int
+	}{{9, 0, 3}, {9, time.Hour, 3}, {2, 0, 2}, {9, time.Nanosecond, 0}} {
+		if err := s.Prune(t.Context(), c.keep, c.olderThan); err != nil || left() != c.want {
+			t.Errorf("Prune(%d, %v) = %v and leaves %d, want %d", c.keep, c.olderThan, err, left(), c.want)
+		}
+	}
+}
+
+// unsyncedRecord fails the sync that follows the rename of the record.
+type unsyncedRecord struct {
+	record string
+	due    bool
+}
+
+func (u *unsyncedRecord) do(op, path string, call func() error) error {
+	switch {
+	case op == "rename" && path == u.record:
+		u.due = true
+	case op == "fsync" && u.due:
+		u.due = false
+		return unix.EIO
+	}
+	return call()
+}
+
+// The record that is in place and may not be on the disk says that the set is
+// finished: going back then would leave old files and a record of new ones.
+func TestUnsyncedRecordFinishesTheSet(t *testing.T) {
+	s := newSite(t)
+	_, after := s.furnish(t)
+	s.disk = disk{gate: &unsyncedRecord{record: s.path(publishedName)}}
+	r, err := s.Apply(t.Context(), s.plan("set"), Hooks{})
+	if err != nil || r.RolledBack || len(r.Warnings) != 1 {
+		t.Errorf("Apply = %+v, %v; want a warning", r, err)
+	}
+	rec := &recording{dir: s.dir}
+	next := site{&Store{disk: disk{gate: rec}, dir: s.dir}, s.etc}
+	if r, err := next.Recover(t.Context(), nil); err != nil || !r.Recovered || r.RolledBack {
+		t.Errorf("Recover = %+v, %v", r, err)
+	}
+	if !slices.Contains(rec.calls, "rename "+publishedName) {
+		t.Error("the record is not written again")
+	}
+	s.wants(t, after...)
+	next.tidy(t)
 }

@@ -38,14 +38,16 @@ func OpenStore(dir string) (*Store, error) { return disk{}.openStore(dir) }
 
 func (d disk) openStore(dir string) (*Store, error) {
 	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = d.mkdirAll(filepath.Join(dir, keptName), 0o700)
+	}
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir) // no destination may lie in it
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open store: %w", err)
 	}
-	s := &Store{disk: d, dir: dir}
-	if err := d.mkdirAll(s.path(keptName), 0o700); err != nil {
-		return nil, fmt.Errorf("cannot open store: %w", err)
-	}
-	return s, nil
+	return &Store{disk: d, dir: dir}, nil
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
@@ -100,10 +102,11 @@ type folder struct {
 	id   [2]uint64 // device and inode
 }
 
-// folders opens the directories of all paths and locks them. One that has
-// several names is locked once, and all in one order, so that two sets that
-// have directories in common do not wait for each other for ever.
-func (d disk) folders(ctx context.Context, paths []string) (all []folder, err error) {
+// folders opens the directories and locks them. One that has several names is
+// locked once, and all in one order, so that two sets that have directories in
+// common do not wait for each other for ever. With gone, those are passed over
+// that are not there any more.
+func (d disk) folders(ctx context.Context, paths []string, gone bool) (all []folder, err error) {
 	defer func() {
 		if err != nil {
 			closeFolders(all)
@@ -115,6 +118,9 @@ func (d disk) folders(ctx context.Context, paths []string) (all []folder, err er
 			continue
 		}
 		file, err := d.openDir(path)
+		if gone && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return all, err
 		}
@@ -205,11 +211,13 @@ func (s *Store) Prepared(ctx context.Context, id string) (*Set, error) {
 	return nil, err
 }
 
-// take makes the set of a journal, with the locks of its directories.
+// take makes the set of a journal, with the locks of its directories. A
+// directory that somebody has removed since, with all that was in it, must not
+// keep the set from its end.
 func (s *Store) take(ctx context.Context, lock *Lock, j *journal, p *published) (*Set, error) {
 	set := &Set{store: s, lock: lock, journal: j, record: p}
 	var err error
-	if set.folders, err = s.disk.folders(ctx, j.directories()); err != nil {
+	if set.folders, err = s.disk.folders(ctx, j.directories(), true); err != nil {
 		set.Close()
 		if !errors.Is(err, ErrBusy) {
 			err = fmt.Errorf("set %s: %w", j.ID, err)

@@ -10,7 +10,7 @@ var caddyRecipe = recipe{
 		wrong:         {"Caddyfile": caddyfile("other", ""), "certs/other.pem": "{othercert}", "certs/other.key": "{otherkey}"},
 	},
 	refused: "private key does not match public key",
-	drops:   true, // it closes a listening socket where connections wait
+	drops:   10, // it closes a listening socket where connections wait
 	vars:    []string{"RESTART={dir}/reload restart"},
 	reload: `export ROOT={current} HOME={dir}/run
 if [ "${1-}" = restart ] && alive; then

@@ -21,9 +21,21 @@ fi
 
 // nginxConf returns settings with this certificate, and something more.
 func nginxConf(cert, more string) string {
+	return nginxSettings("pid", `	server {
+		listen {addr} ssl;
+		`+more+`
+		ssl_certificate `+cert+`.pem;
+		ssl_certificate_key `+cert+`.key;
+		root html;
+	}
+`)
+}
+
+// nginxSettings returns settings with what stands in http, and all else in run/.
+func nginxSettings(pid, http string) string {
 	return `user www-data;
 worker_processes 2;
-pid {dir}/run/pid;
+pid {dir}/run/` + pid + `;
 error_log {dir}/run/error.log;
 events {
 }
@@ -34,13 +46,6 @@ http {
 	fastcgi_temp_path {dir}/run/fastcgi;
 	uwsgi_temp_path {dir}/run/uwsgi;
 	scgi_temp_path {dir}/run/scgi;
-	server {
-		listen {addr} ssl;
-		` + more + `
-		ssl_certificate ` + cert + `.pem;
-		ssl_certificate_key ` + cert + `.key;
-		root html;
-	}
-}
+` + http + `}
 `
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // A place is where a recipe is tried: a host with an agent, a registry, and an
-// address for the server, whose process id is in run/pid.
+// address for the server, whose process id is in run/pid, or ids.
 type place struct {
 	*recipe
 	s        *site
@@ -54,6 +54,9 @@ func newPlace(t *testing.T, r *recipe) *place {
 	}
 	if err := os.Mkdir(p.file("run"), 0o755); err != nil {
 		t.Fatal(err)
+	}
+	if p.prepare != nil {
+		p.prepare(t, p)
 	}
 	p.writeScripts(t)
 	t.Cleanup(func() {
@@ -271,15 +274,12 @@ func servedCertificate(p *place) (string, error) {
 // kill ends the server and its children at once, as a crash of it would.
 func (p *place) kill(t *testing.T) {
 	t.Helper()
-	var pid int
-	if _, err := fmt.Sscan(p.text("run/pid"), &pid); err != nil || pid <= 1 {
-		return // it was never started
-	}
-	pids := []int{pid}
-	for child := range strings.FieldsSeq(readText(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))) {
-		var n int
-		if _, err := fmt.Sscan(child, &n); err == nil {
-			pids = append(pids, n)
+	var pids []int
+	for main := range strings.FieldsSeq(p.text("run/pid")) { // none: it was never started
+		for process := range strings.FieldsSeq(main + " " + readText("/proc/"+main+"/task/"+main+"/children")) {
+			if pid, err := strconv.Atoi(process); err == nil && pid > 1 {
+				pids = append(pids, pid)
+			}
 		}
 	}
 	for _, pid := range pids {

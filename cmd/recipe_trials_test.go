@@ -143,7 +143,10 @@ func tryEdited(t *testing.T, p *place) string {
 }
 
 func trySwitches(t *testing.T, p *place) string {
-	const switches = 20
+	switches := 20
+	if os.Getenv("CI") != "" { // which has little time, and writes no matrix
+		switches = 5
+	}
 	l := p.startLoad()
 	for range switches {
 		if name := p.next(); !p.deployed(t, name) {
@@ -152,11 +155,7 @@ func trySwitches(t *testing.T, p *place) string {
 	}
 	l.end()
 	t.Log(l)
-	allowed := int64(0)
-	if p.drops {
-		allowed = l.asked.Load() / 100
-	}
-	if l.dropped.Load() > allowed {
+	if l.dropped.Load() > l.asked.Load()*int64(p.drops)/1000 {
 		t.Errorf("requests failed: %v", l.failures())
 	}
 	return l.String()

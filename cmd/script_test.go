@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 		"managerctl":      managerctl,
 		"applyset":        applyset,
 		"standin":         standIn,
+		"socketd":         socketd,
 	})
 }
 

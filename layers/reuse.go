@@ -30,6 +30,27 @@ type Reuse struct {
 	Index []byte // its Info.Index; what is damaged of it is not used
 }
 
+// Shares returns the layers whose files a root in the directory dir, which is
+// there, would share with the earlier one, as far as nobody has modified these: they
+// take no room. o is as for Unpack, but for its Reuse.
+func (r *Reuse) Shares(dir string, all []Layer, o Options) map[digest.Digest]bool {
+	shared := map[digest.Digest]bool{}
+	fd, err := openDir(unix.AT_FDCWD, dir, 0)
+	if err != nil || r.Dir == "" {
+		return shared
+	}
+	defer unix.Close(fd)
+	g := &again{o: o, clones: canClone(fd)}
+	g.o.Reuse = r
+	known, _ := readIndex(r.Index)
+	for _, l := range all {
+		if g.usable(l) && known[indexKey(l.Digest, o)] != nil {
+			shared[l.Digest] = true
+		}
+	}
+	return shared
+}
+
 // reuser is the writer of a layer that has an index. Files come from the old
 // root, in the disk's goroutines. Those that cannot are missed: settle reads them
 // from the archive, which is opened for the first of them and read forward only.

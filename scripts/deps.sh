@@ -42,6 +42,15 @@ traefik         openssl         openssl
 envoy           openssl         openssl
 haproxy         haproxy         haproxy
 caddy           caddy           caddy
+postfix         postfix         postfix
+postfix         openssl         openssl
+dovecot         doveadm         dovecot-imapd
+dovecot         openssl         openssl
+static          nginx           nginx-light
+node            node            nodejs
+jvm             javac           default-jdk-headless
+jvm             curl            curl
+jvm             nginx           nginx-light
 '
 
 # Programs that checks are tried on. Their packages have them run from the next
@@ -65,6 +74,14 @@ elif [[ ${1-} == --programs ]]; then
 	shift
 elif [[ -n ${CI-} ]]; then
 	needed+=$programs
+fi
+containers='
+mmdebstrap      mmdebstrap
+systemd-nspawn  systemd-container
+'
+if [[ ${1-} == --containers ]]; then
+	needed=$containers
+	shift
 fi
 
 PATH=$PATH:/usr/sbin:/sbin

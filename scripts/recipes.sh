@@ -33,4 +33,4 @@ esac
 scripts/deps.sh --recipes "$names"
 echo "recipes: $names"
 [[ -n ${CI-} ]] || set -- "$@" -update
-DEPLOY_TEST_RECIPES=$names go test -count=1 -timeout 30m -run '^Test(Docs)?Recipes$' ./cmd "$@"
+DEPLOY_TEST_RECIPES=$names go test -count=1 -timeout 30m -run '^Test(Docs)?Recipes' ./cmd "$@"

@@ -22,7 +22,8 @@ import (
 
 // lookProcess finds the main process of a service. It passes when the kernel,
 // or else its command line, says that it runs from NEWROOT, and when it was not
-// started before the switch: a hook that restarts nothing cannot pass.
+// started before the switch: a hook that restarts nothing cannot pass. That it is
+// the same one at each look is for tally to see.
 func lookProcess(ctx context.Context, c spec.Check, v Vars) Finding {
 	pid, f := mainProcess(ctx, c)
 	if f.Kind != "" {
@@ -37,6 +38,7 @@ func lookProcess(ctx context.Context, c spec.Check, v Vars) Finding {
 	if err != nil {
 		return Finding{Kind: NotRunning, Detail: who + " has ended"}
 	}
+	life := fmt.Sprintf("process %d, started %v after the kernel", pid, started)
 	place, inside, err := placeOf(pid, root)
 	switch {
 	case err != nil && !inside:
@@ -46,7 +48,7 @@ func lookProcess(ctx context.Context, c spec.Check, v Vars) Finding {
 	case v.Switched > 0 && started+tick <= v.Switched:
 		f = Finding{Kind: NotRestarted, Detail: fmt.Sprintf("%s was started %v before the switch", who, (v.Switched - started).Round(tick))}
 	}
-	f.Want, f.Got = root, place
+	f.Want, f.Got, f.Life = root, place, life
 	return f
 }
 

@@ -23,6 +23,7 @@ type Finding struct {
 	Addresses []string      `json:",omitempty"` // those that did not pass, where a name has several
 	NotAfter  time.Time     `json:",omitzero"`  // when the certificate that was served ends, the first to end of several
 	Warning   string        `json:",omitzero"`  // for people: what passed and needs care all the same
+	Life      string        `json:",omitzero"`  // which life of the process was seen: one that was started again is in another
 	Attempts  int           // how often it was looked at
 	Duration  time.Duration // of the last look
 	At        time.Time     // when the last look began

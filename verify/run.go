@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -32,17 +33,19 @@ func Once(ctx context.Context, s spec.Spec, v Vars) Report { return once(ctx, s,
 // s.Successes times in a row, the last time in the same round, or s.Total is
 // over. Before another round it waits 1 s after one in which all passed, and
 // otherwise 1 s, 2 s and so on up to 16 s; it does not wait for a round that
-// could only begin after the end.
+// could only begin after the end. Each pause is up to an eighth longer, at random.
 //
 // A check that failed before the time was over keeps what it failed with. When
 // ctx is cancelled (rather than its deadline over), whatever has not passed is
 // Cancelled.
-func Run(ctx context.Context, s spec.Spec, v Vars) Report { return run(ctx, s, v, nil, look) }
+func Run(ctx context.Context, s spec.Spec, v Vars) Report {
+	return runPaced(ctx, s, v, nil, look, jitter)
+}
 
 // RunTelling is Run that calls missed, in its own goroutine, after each round in
 // which a check failed, with what failed in it.
 func RunTelling(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding)) Report {
-	return run(ctx, s, v, missed, look)
+	return runPaced(ctx, s, v, missed, look, jitter)
 }
 
 func once(ctx context.Context, s spec.Spec, v Vars, p probe) Report {
@@ -53,7 +56,16 @@ func once(ctx context.Context, s spec.Spec, v Vars, p probe) Report {
 	return report(started, t.findings(ctx, 1))
 }
 
+// run is RunTelling with other probes, and pauses that are exact.
 func run(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding), p probe) Report {
+	return runPaced(ctx, s, v, missed, p, func(d time.Duration) time.Duration { return d })
+}
+
+// jitter makes a pause up to an eighth longer, so that hosts that look at the same
+// place do not go on looking at the same time.
+func jitter(d time.Duration) time.Duration { return d + rand.N(d/8) }
+
+func runPaced(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding), p probe, pace func(time.Duration) time.Duration) Report {
 	s = s.WithDefaults()
 	started := time.Now()
 	budget, cancel := context.WithTimeout(ctx, s.Total)
@@ -72,7 +84,7 @@ func run(ctx context.Context, s spec.Spec, v Vars, missed func([]Finding), p pro
 			}
 			wait, next = next, min(2*next, spec.MaxRetry)
 		}
-		if !pause(budget, wait) {
+		if !pause(budget, pace(wait)) {
 			break
 		}
 	}
@@ -102,6 +114,8 @@ type tally struct {
 	misses    int     // in a row, up to now
 	allMisses int     // in every round
 	lastMiss  Finding // the latest of them
+	life      string  // of the process, as of the look before
+	strict    bool    // life is that of the first look: no process may be started again
 }
 
 type tallies []tally
@@ -118,7 +132,7 @@ func (t tallies) round(ctx context.Context, checks []spec.Check, v Vars, p probe
 	passed := true
 	for i, f := range found {
 		t[i].add(ctx, f)
-		passed = passed && f.OK
+		passed = passed && t[i].misses == 0
 	}
 	return passed
 }
@@ -147,6 +161,7 @@ func one(ctx context.Context, c spec.Check, v Vars, p probe) Finding {
 // does not hide why the look before it failed.
 func (t *tally) add(ctx context.Context, f Finding) {
 	t.looks++
+	f = t.same(f)
 	if f.OK {
 		t.passes, t.misses = t.passes+1, 0
 		t.last = f
@@ -159,6 +174,21 @@ func (t *tally) add(ctx context.Context, f Finding) {
 	t.passes, t.misses = 0, t.misses+1
 	t.allMisses++
 	t.lastMiss = t.last
+}
+
+// same is f, which fails where the process is in another life than before.
+func (t *tally) same(f Finding) Finding {
+	if !f.OK || f.Life == "" {
+		return f
+	}
+	before := t.life
+	if before == "" || !t.strict {
+		t.life = f.Life
+	}
+	if before != "" && before != f.Life {
+		f.OK, f.Kind, f.Detail = false, Restarting, fmt.Sprintf("%s was %s, and is now %s", f.Target, before, f.Life)
+	}
+	return f
 }
 
 // missed returns what failed in the last round.

@@ -18,7 +18,8 @@ const (
 // the last time at the end. A check that fails is looked at again 1 s and 2 s
 // later, beyond the end if need be; it fails the soak, and ends it, when these
 // looks fail too. A failure that was not confirmed is told in Detail of a
-// finding that is OK.
+// finding that is OK. A process that is started again in the soak time is a failure
+// from then on.
 //
 // Without checks Soak only waits. Without a soak time it does nothing: the
 // report is OK and not verified, as nothing was looked at.
@@ -32,6 +33,9 @@ func soak(ctx context.Context, s spec.Spec, v Vars, p probe) Report {
 	s = s.WithDefaults()
 	end := started.Add(s.Soak)
 	t := make(tallies, len(s.Checks))
+	for i := range t {
+		t[i].strict = true
+	}
 	wait := min(SoakInterval, s.Soak/3)
 	for pause(ctx, wait) {
 		t.round(ctx, s.Checks, v, p)

@@ -138,7 +138,15 @@ func age(d time.Duration) string {
 
 func dash(s string) string { return cmp.Or(s, "-") }
 
-type statusOp struct{ configArg }
+type statusOp struct {
+	configArg
+	waiting
+}
+
+func (c *statusOp) Flags(fs *pflag.FlagSet) {
+	c.configArg.Flags(fs)
+	c.waiting.Flags(fs)
+}
 
 // fleetStatus is what status prints.
 type fleetStatus struct {
@@ -182,12 +190,27 @@ func (c *statusOp) Run(ctx context.Context, s *Session, args []string) (Result, 
 			return nil, err
 		}
 	}
+	var out fleetStatus
+	err := c.until(ctx, s, func() (pending string, err error) {
+		out, err = c.look(ctx, s)
+		return out.pending(), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(out.Hosts) == 0 && !s.json {
+		fmt.Fprintln(s.Stderr, "note: no agent has polled for it yet")
+	}
+	return out, nil
+}
+
+func (c *statusOp) look(ctx context.Context, s *Session) (fleetStatus, error) {
 	all, err := s.hosts(ctx, c.name)
 	if err == nil && len(all) == 0 && c.name != "" {
 		_, err = s.Registry.Configuration(ctx, c.name)
 	}
 	if err != nil {
-		return nil, err
+		return fleetStatus{}, err
 	}
 	out := fleetStatus{Hosts: []statusRow{}, now: s.Registry.Now()}
 	for _, h := range all {
@@ -202,9 +225,6 @@ func (c *statusOp) Run(ctx context.Context, s *Session, args []string) (Result, 
 		if row.Failing != "" {
 			out.Failing++
 		}
-	}
-	if len(all) == 0 && !s.json {
-		fmt.Fprintln(s.Stderr, "note: no agent has polled for it yet")
 	}
 	return out, nil
 }

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -61,10 +62,22 @@ func greeter(root string) error {
 	if mode == lies {
 		said = "/nowhere"
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(3 * time.Millisecond) // a switch finds requests half-way
-		fmt.Fprintf(w, `{"root":%q}`, said)
-	})}
+	var open sync.WaitGroup // connections
+	server := &http.Server{
+		ReadHeaderTimeout: 5 * time.Second, // one that says nothing holds up the end no longer
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				open.Add(1)
+			case http.StateClosed:
+				open.Done()
+			}
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(3 * time.Millisecond) // a switch finds requests half-way
+			fmt.Fprintf(w, `{"root":%q}`, said)
+		}),
+	}
 	term, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	go func() {
@@ -72,12 +85,13 @@ func greeter(root string) error {
 		l.Close()
 	}()
 	daemon.SdNotify(false, daemon.SdNotifyReady)
-	// Shutdown alone would miss a connection that is just being accepted: only
-	// when Serve has returned it knows all of them.
 	if err := server.Serve(l); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
-	return server.Shutdown(context.Background())
+	// Not Shutdown: it closes connections on which a request is just being read.
+	server.SetKeepAlivesEnabled(false)
+	open.Wait()
+	return nil
 }
 
 func listener(root string) (net.Listener, error) {

@@ -95,6 +95,11 @@ func blocks(doc, heading string) []string {
 	return all
 }
 
+// outdent takes the indentation of a list off a block.
+func outdent(block, indent string) string {
+	return strings.ReplaceAll("\n"+block, "\n"+indent, "\n")[1:]
+}
+
 // run runs a command and returns what it has printed.
 func run(t *testing.T, words ...string) string {
 	t.Helper()
@@ -192,20 +197,6 @@ func awaitLive(t *testing.T, name, version string) {
 		s := statusOf(name)
 		return s.Running && s.State == "Idle" && len(s.Live.Layers) == 1 && s.Live.Layers[0] == name+":"+version
 	})
-}
-
-// awaitRefused waits until a deployment was taken back, and returns why.
-func awaitRefused(t *testing.T, name string, d time.Duration) (reason string) {
-	t.Helper()
-	await(t, unitOf(name), d, name+": a version taken back", func() bool {
-		s := statusOf(name)
-		if s.Running && s.State == "Idle" && len(s.Failed) > 0 {
-			reason = s.Failed[len(s.Failed)-1].Reason
-			return true
-		}
-		return false
-	})
-	return reason
 }
 
 func unitOf(name string) string { return "deploy-agent@" + name + ".service" }

@@ -4,6 +4,8 @@ package systemd
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,48 +25,84 @@ type place struct {
 	name   string
 	addr   string
 	unit   string // of the program, or all of them
-	number int    // of the last version
+	url    string
+	number int // of the last version
+
+	setUp func(*testing.T, *place) // as the page says
+	root  func(t *testing.T, p *place, mode string) map[string]string
+	want  func(root string) string // what a root has to serve: see get
+	lossy bool                     // requests in a switch may fail
+	late  bool                     // it can be slow to start
+
+	verdicts []string // of the trials so far
 }
 
 // trials are the columns of the matrix. Each returns its verdict.
 var trials = []struct {
-	name string
-	run  func(*testing.T, *place) string
+	name, about string
+	run         func(*testing.T, *place) string
 }{
-	{"good", good},
-	{"nothing new", nothingNew},
-	{"validate fails", validateFails},
-	{"start fails", func(t *testing.T, p *place) string { return p.takenBack(t, crashes) }},
-	{"wrong content", func(t *testing.T, p *place) string { return p.takenBack(t, lies) }},
-	{"slow start", slowStart},
-	{"not running", notRunning},
-	{"after a boot", afterBoot},
-	{"20 switches", switching},
+	{"good", "A first version starts the program, and a second one takes over.", good},
+	{"nothing new", "The agent looks again: no hook is run.", nothingNew},
+	{"validate fails", "The program's own check refuses the version. It is never started.", validateFails},
+	{"start fails", "The program passes the check, and ends at its start.", func(t *testing.T, p *place) string { return p.takenBack(t, crashes) }},
+	{"wrong content", "All goes well, but what is served is not the root's.", func(t *testing.T, p *place) string { return p.takenBack(t, lies) }},
+	{"slow start", "The program takes 3 s to get ready.", slowStart},
+	{"not running", "The program was stopped before the deployment.", notRunning},
+	{"after a boot", "Systemd starts what is enabled, without the agent; then the agent deploys.", afterBoot},
+	{"20 switches", "Requests that failed while two versions took turns, on new connections and on kept ones.", switching},
 }
 
 func TestRecipes(t *testing.T) {
-	for _, p := range []*place{
-		{recipe: "service", name: "plain", addr: "127.0.0.1:8081", unit: "plain.service"},
-		{recipe: "socket", name: "handed", addr: "127.0.0.1:8082", unit: "handed@*.service"},
-	} {
-		t.Run(p.recipe, func(t *testing.T) {
-			t.Parallel()
-			p.setUp(t)
-			row := p.recipe + " | systemd " + strings.Fields(run(t, "systemctl", "--version"))[1]
-			for _, trial := range trials {
-				verdict := ""
-				if !t.Run(trial.name, func(t *testing.T) { verdict = trial.run(t, p) }) {
-					return // the next one begins with what this one has left
+	places := []*place{
+		{recipe: "service", name: "plain", addr: "127.0.0.1:8081", unit: "plain.service", url: "http://127.0.0.1:8081/root",
+			setUp: setUpGreeter, root: greeterRoot, want: greeting, lossy: true, late: true},
+		{recipe: "socket", name: "handed", addr: "127.0.0.1:8082", unit: "handed@*.service", url: "http://127.0.0.1:8082/root",
+			setUp: setUpGreeter, root: greeterRoot, want: greeting, late: true},
+		{recipe: "nginx", name: "edge", addr: "127.0.0.1:8443", unit: "nginx.service", url: "https://127.0.0.1:8443/",
+			setUp: setUpNginx, root: nginxRoot, want: certificateOf},
+	}
+	t.Run("all", func(t *testing.T) {
+		for _, p := range places {
+			t.Run(p.recipe, func(t *testing.T) {
+				t.Parallel()
+				p.setUp(t, p)
+				for _, trial := range trials {
+					verdict := ""
+					if !t.Run(trial.name, func(t *testing.T) { verdict = trial.run(t, p) }) {
+						return // the next one begins with what this one has left
+					}
+					p.verdicts = append(p.verdicts, verdict)
 				}
-				row += " | " + verdict
-			}
-			t.Logf("row: | %s |", row)
-		})
+			})
+		}
+	})
+	if !t.Failed() {
+		matrix(t, places)
 	}
 }
 
-// setUp does what the page of the recipe says.
-func (p *place) setUp(t *testing.T) {
+// matrix prints the document, for run.sh.
+func matrix(t *testing.T, places []*place) {
+	t.Helper()
+	head, line, trial := "| recipe | version |", "|---|---|", "| trial | |\n|---|---|\n"
+	for _, c := range trials {
+		head += " " + c.name + " |"
+		line += "---|"
+		trial += fmt.Sprintf("| %s | %s |\n", c.name, c.about)
+	}
+	version := strings.Fields(run(t, "systemctl", "--version"))[1]
+	doc := "# Matrix of services\n\nWritten by `make systemd`, which runs these recipes under a real systemd in a container.\n\n" + head + "\n" + line + "\n"
+	for _, p := range places {
+		doc += fmt.Sprintf("| %s | systemd %s | %s |\n", p.recipe, version, strings.Join(p.verdicts, " | "))
+	}
+	for line := range strings.Lines(doc + "\n" + trial) {
+		fmt.Print("matrix: " + line)
+	}
+}
+
+// setUpGreeter does what the page of a service says.
+func setUpGreeter(t *testing.T, p *place) {
 	text := strings.ReplaceAll(read("docs/recipes/"+p.recipe+".md"), "localhost:8080", p.addr)
 	text = strings.ReplaceAll(strings.ReplaceAll(text, "ListenStream=8080", "ListenStream="+p.addr), "web", p.name)
 	files := []string{"/etc/systemd/system/" + p.name + ".service"}
@@ -85,17 +123,31 @@ func (p *place) setUp(t *testing.T) {
 	run(t, "install", "-m", "0755", "scripts/hooks/"+p.recipe+".sh", "/etc/deploy-agent/")
 	script := strings.Replace(all[len(files)], "exec ", "export STEADY=0.3\nexec ", 1)
 	write(t, "/etc/deploy-agent/"+p.name+".sh", script, 0o755)
+	p.start(t, all[len(files)+1])
+}
+
+// start starts the agent with the settings of the page.
+func (p *place) start(t *testing.T, settings string) {
+	t.Helper()
 	p.publish(t, "")
 	configure(t, p.name, "v1")
-	start(t, p.name, all[len(files)+1]+"DEPLOY_AGENT_POLL=100ms\nDEPLOY_AGENT_VERIFY_TOTAL=3s\n")
+	start(t, p.name, settings+"DEPLOY_AGENT_POLL=100ms\nDEPLOY_AGENT_VERIFY_TOTAL=3s\n")
 }
+
+func greeterRoot(_ *testing.T, p *place, mode string) map[string]string {
+	return map[string]string{"bin/" + p.name: read("/deploytest/guest"), "mode": mode, "addr": p.addr}
+}
+
+func greeting(root string) string { return fmt.Sprintf(`{"root":%q}`, root) }
 
 // publish adds the next version, which behaves as mode says.
 func (p *place) publish(t *testing.T, mode string) (version string) {
 	t.Helper()
 	p.number++
 	version = fmt.Sprintf("v%d", p.number)
-	publish(t, p.name, version, map[string]string{"bin/" + p.name: read("/deploytest/guest"), "mode": mode, "addr": p.addr, "version": version})
+	files := p.root(t, p, mode)
+	files["version"] = version
+	publish(t, p.name, version, files)
 	return version
 }
 
@@ -111,18 +163,27 @@ func (p *place) awaitServed(t *testing.T, version string) {
 	t.Helper()
 	awaitLive(t, p.name, version)
 	s := statusOf(p.name)
-	if got, err := p.ask(); err != nil || !strings.HasSuffix(got, "/"+s.Live.Root+`"}`) || s.Live.Verification != "verified" {
-		t.Errorf("%s is served, %v, want %s, which is %s", got, err, s.Live.Root, s.Live.Verification)
+	want := p.want("/var/lib/deploy-agent/" + p.name + "/" + s.Live.Root)
+	if got, err := p.ask(); err != nil || got != want || s.Live.Verification != "verified" {
+		t.Errorf("served is %s, %v, want %s of %s, which is %s", got, err, want, s.Live.Root, s.Live.Verification)
 	}
 }
 
 func (p *place) ask() (string, error) {
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	return get(client, p.addr)
+	client := p.client(false)
+	defer client.CloseIdleConnections()
+	return get(client, p.url)
 }
 
-func get(client *http.Client, addr string) (string, error) {
-	r, err := client.Get("http://" + addr + "/root")
+func (p *place) client(keep bool) *http.Client {
+	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: !keep, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}}
+}
+
+// get returns what is served: the certificate's digest, or else the body.
+func get(client *http.Client, url string) (string, error) {
+	r, err := client.Get(url)
 	if err != nil {
 		return "", err
 	}
@@ -130,6 +191,9 @@ func get(client *http.Client, addr string) (string, error) {
 	b, err := io.ReadAll(r.Body)
 	if err == nil && r.StatusCode != http.StatusOK {
 		err = fmt.Errorf("status %d", r.StatusCode)
+	}
+	if r.TLS != nil {
+		return fmt.Sprintf("%x", sha256.Sum256(r.TLS.PeerCertificates[0].Raw)), err
 	}
 	return string(b), err
 }
@@ -196,7 +260,7 @@ func (p *place) takenBack(t *testing.T, mode string) string {
 	p.refuse(t, mode)
 	cancel()
 	load.Wait()
-	if p.recipe == "socket" && failed.Load() > 0 {
+	if !p.lossy && failed.Load() > 0 {
 		t.Errorf("%d of %d requests failed", failed.Load(), served.Load()+failed.Load())
 	}
 	if len(p.programs(t)) != 1 {
@@ -206,6 +270,9 @@ func (p *place) takenBack(t *testing.T, mode string) string {
 }
 
 func slowStart(t *testing.T, p *place) string {
+	if !p.late {
+		return "not tried"
+	}
 	began := time.Now()
 	p.deploy(t, late)
 	if took := time.Since(began); took < lateBy {
@@ -229,7 +296,7 @@ func afterBoot(t *testing.T, p *place) string {
 	} else {
 		run(t, "systemctl", "start", p.unit)
 	}
-	if got, err := p.ask(); err != nil || !strings.Contains(got, "/roots/") {
+	if got, err := p.ask(); err != nil || got == "" {
 		t.Errorf("served: %s, %v", got, err)
 	}
 	run(t, "systemctl", "start", unitOf(p.name))
@@ -260,8 +327,8 @@ func switching(t *testing.T, p *place) string {
 	if served.Load() == 0 || keptServed.Load() == 0 {
 		t.Error("there was no load")
 	}
-	if lost := failed.Load() + keptFailed.Load(); p.recipe == "socket" && lost > 0 {
-		t.Errorf("%d requests failed", lost)
+	if lost := failed.Load() + keptFailed.Load(); !p.lossy && lost > 0 {
+		t.Errorf("%d requests failed: %s", lost, run(t, "journalctl", "-u", p.unit, "-n", "80", "-o", "short-precise"))
 	}
 	return fmt.Sprintf("%d of %d requests dropped on new connections, %d of %d on kept ones",
 		failed.Load(), served.Load()+failed.Load(), keptFailed.Load(), keptServed.Load()+keptFailed.Load())
@@ -271,12 +338,12 @@ func switching(t *testing.T, p *place) string {
 // on one that is kept. A request that has begun is waited for. As every client of
 // HTTP may, that of Go asks once more where a kept connection was closed before an answer.
 func (p *place) load(ctx context.Context, keep bool, served, failed *atomic.Int64) {
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: !keep}}
+	client := p.client(keep)
 	defer client.CloseIdleConnections()
 	for ctx.Err() == nil {
-		if _, err := get(client, p.addr); err != nil {
+		if _, err := get(client, p.url); err != nil {
 			if failed.Add(1) <= 3 {
-				fmt.Fprintf(os.Stderr, "%s: request failed: %v\n", p.recipe, err)
+				fmt.Fprintf(os.Stderr, "%s: request failed, kept %v: %v at %v\n", p.recipe, keep, err, time.Now().Format("05.000000"))
 			}
 			exec.Command("sleep", "0.01").Run()
 			continue

@@ -8,14 +8,14 @@
 # network, processes, and cgroups are its own, and what is to be tested is copied
 # to a directory that it sees read-only. A systemd that saw the outside would
 # empty /tmp, and stop services.
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 if ((EUID != 0)); then
 	echo "error: a container takes root" >&2
 	exit 1
 fi
-scripts/deps.sh mmdebstrap systemd-nspawn
+scripts/deps.sh --containers
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/deploy-tools
 tree=$cache/systemd-$(sha256sum scripts/systemd/tree.sh | head -c 12)
@@ -91,5 +91,9 @@ if [[ -n $seen ]]; then
 	echo "error: the container sees $seen of the outside: nothing was started" >&2
 	exit 1
 fi
-contain --boot systemd.wants=deploytest.service systemd.show_status=false systemd.journald.forward_to_console=false | tr -d '\r'
-exit "${PIPESTATUS[0]}"
+status=0
+contain --boot systemd.wants=deploytest.service systemd.show_status=false | tr -d '\r' | tee "$work/log" || status=$?
+if ((status == 0 && $# == 0)); then
+	sed -n 's/^matrix: \?//p' "$work/log" >docs/recipes/matrix-systemd.md
+fi
+exit "$status"

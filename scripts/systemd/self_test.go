@@ -20,7 +20,7 @@ func TestAgentDeploysItself(t *testing.T) {
 		t.Fatalf("docs/self-update.md: %d blocks, want 6", len(steps))
 	}
 	for i := range steps {
-		steps[i] = strings.ReplaceAll("\n"+steps[i], "\n   ", "\n")[1:]
+		steps[i] = outdent(steps[i], "   ")
 	}
 	dir := t.TempDir()
 	if err := os.Symlink("/deploytest/bin", dir+"/bin"); err != nil {

@@ -4,7 +4,7 @@ set -eu
 umask 022
 
 dir=$1
-packages=systemd,systemd-sysv,dbus,procps,openssh-client,strace,curl,apache2-utils
+packages=systemd,systemd-sysv,dbus,procps,openssh-client,strace,nginx-light
 
 new=$dir.new
 rm -rf --one-file-system "$new"

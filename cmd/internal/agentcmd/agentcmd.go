@@ -91,7 +91,7 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err != nil {
 		return err
 	}
-	all, err := s.configurations()
+	all, bad, err := s.configurations()
 	if err != nil {
 		return err
 	}
@@ -108,8 +108,11 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 			log.Warn("program of -notify cannot be started", "configuration", c.Name, "error", agent.CheckProgram(path), "hint", notifyHint)
 		}
 	}
-	members := assemble(ctx, all, connection, log)
+	members := s.assemble(ctx, all, bad, connection, log)
 	for _, m := range members {
+		if m.misfit != nil {
+			continue
+		}
 		if _, err := agent.New(m.o); err != nil {
 			return cli.WithStatus(err, wire.Usage)
 		}
@@ -132,24 +135,34 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 const agentUser = "deploy-agent"
 
 // assemble gives every configuration what it needs of this process.
-func assemble(ctx context.Context, all []agent.Options, connection *client.Client, log *slog.Logger) []*member {
+func (s *settings) assemble(ctx context.Context, all []agent.Options, bad []*misfit, connection *client.Client, log *slog.Logger) []*member {
+	var members []*member
 	var names []string
 	for _, o := range all {
 		names = append(names, o.Name)
+		members = append(members, &member{o: o})
+	}
+	for _, b := range bad {
+		names = append(names, b.name)
+		members = append(members, &member{o: agent.Options{Name: b.name, Dir: b.dir, Mode: agent.Mode{Once: s.once}}, misfit: b})
 	}
 	told := newTold(names)
 	together := &polls{ctx: ctx, all: connection.PollAll}
-	var members []*member
-	for _, o := range all {
-		o.Version = cli.ReadBuild().Version
-		m := &member{o: o, alone: len(all) == 1, told: told, tally: newTally(), shown: func() {}, log: log}
-		m.o.Source = line{Client: connection, ask: connection.Poll, heard: m.heard}
-		if !m.alone {
-			m.o.Source = line{Client: connection, ask: together.ask, heard: m.heard, shared: true}
-			m.o.Poll.Seed = step(strings.Join(names, " "))
+	for _, m := range members {
+		m.alone, m.told, m.tally, m.shown, m.log, m.again = len(members) == 1, told, newTally(), func() {}, log, make(chan struct{}, 1)
+		m.equip = func(o agent.Options) agent.Options {
+			o.Version = cli.ReadBuild().Version
+			o.Source = line{Client: connection, ask: connection.Poll, heard: m.heard}
+			if !m.alone {
+				o.Source = line{Client: connection, ask: together.ask, heard: m.heard, shared: true}
+				o.Poll.Seed = step(strings.Join(names, " "))
+			}
+			o.Observe = m.observe(o.Dir)
+			return o
 		}
-		m.o.Observe = m.observe()
-		members = append(members, m)
+		if m.misfit == nil {
+			m.o = m.equip(m.o)
+		}
 	}
 	return members
 }

@@ -23,63 +23,86 @@ const nameHere = "{name}"
 // process.
 var ofTheAgent = []string{"addr", "fp", "known-hosts", "key", "instance", "max-rate", "name", "dir", "settings", "once", "retry", "dry-run", "http", "metrics-file", "log-format", "verbose"}
 
-// configurations returns what the machine of each configuration takes. Sources
-// and observers are left to the caller.
-func (s *settings) configurations() ([]agent.Options, error) {
-	var all []agent.Options
-	var places []string
-	dirs, states, destinations := map[string]string{}, map[string]string{}, map[string]string{}
-	for _, text := range splitLines(s.names) {
-		part, err := s.part(text)
+// configurations returns what the machine of each configuration takes, and the
+// configurations whose settings cannot be used; the error says that none can, or
+// what is wrong with all. Sources and observers are left to the caller.
+func (s *settings) configurations() (all []agent.Options, bad []*misfit, _ error) {
+	texts := splitLines(s.names)
+	if len(texts) == 0 {
+		return nil, nil, cli.Usage("-name should be set: the configuration to deploy")
+	}
+	dirs, states := map[string]string{}, map[string]string{}
+	for i, text := range texts {
+		name, _, err := cutName(text)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		o, err := part.options()
-		if err != nil && part.settingsFile != "" && s.settingsFile != "" {
-			err = cli.Usage("configuration %s: %w", part.name, err)
+		if slices.ContainsFunc(texts[:i], func(other string) bool { n, _, _ := strings.Cut(other, "="); return n == name }) {
+			return nil, nil, cli.Usage("-name %s: there is a configuration %s already", text, name)
 		}
+		o, err := s.optionsOf(text)
 		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(all, func(other agent.Options) bool { return other.Name == o.Name }) {
-			return nil, cli.Usage("-name %s: there is a configuration %s already", text, o.Name)
+			bad = append(bad, s.misfitOf(text, err))
+			continue
 		}
 		if other, taken := dirs[real(o.Dir)]; taken {
-			return nil, cli.WithHint(cli.Usage("configurations %s and %s cannot share the directory %s", other, o.Name, o.Dir),
+			return nil, nil, cli.WithHint(cli.Usage("configurations %s and %s cannot share the directory %s", other, o.Name, o.Dir),
 				"give each its own: -name "+o.Name+"=DIRECTORY")
 		}
 		dirs[real(o.Dir)] = o.Name
 		if o.StateFile != "" {
 			if other, taken := states[real(o.StateFile)]; taken {
-				return nil, cli.Usage("configurations %s and %s cannot share the state file %s: put {name} into -state", other, o.Name, o.StateFile)
+				return nil, nil, cli.Usage("configurations %s and %s cannot share the state file %s: put {name} into -state", other, o.Name, o.StateFile)
 			}
 			states[real(o.StateFile)] = o.Name
 		}
-		for _, m := range o.Publish.Files {
-			if other, taken := destinations[real(m.To)]; taken {
-				return nil, cli.Usage("configurations %s and %s cannot both publish to %s", other, o.Name, m.To)
-			}
-			destinations[real(m.To)] = o.Name
-		}
-		all, places = append(all, o), append(places, o.Dir)
+		all = append(all, o)
 	}
-	for i := range all {
-		all[i].Publish.Agents = places
+	if err := publishApart(all); err != nil {
+		return nil, nil, err
 	}
 	if len(all) == 0 {
-		return nil, cli.Usage("-name should be set: the configuration to deploy")
+		return nil, nil, errors.Unwrap(bad[0].err)
 	}
-	return all, nil
+	for _, m := range bad {
+		if _, taken := dirs[real(m.dir)]; taken {
+			m.dir = ""
+		}
+	}
+	return all, bad, nil
+}
+
+// optionsOf returns what the machine of one configuration takes. text is a value
+// of -name.
+func (s *settings) optionsOf(text string) (agent.Options, error) {
+	part, err := s.part(text)
+	if err != nil {
+		return agent.Options{}, err
+	}
+	o, err := part.options()
+	if err != nil && part.settingsFile != "" && s.settingsFile != "" {
+		err = cli.Usage("configuration %s: %w", part.name, err)
+	}
+	return o, err
+}
+
+// cutName reads a value of -name. Without a directory it is "".
+func cutName(text string) (name, dir string, err error) {
+	name, dir, placed := strings.Cut(text, "=")
+	if err := wire.CheckName(name); err != nil {
+		return "", "", cli.Usage("-name %q: %w", text, err)
+	}
+	if placed && dir == "" {
+		return "", "", cli.Usage("-name %q: should have a directory behind the =", text)
+	}
+	return name, dir, nil
 }
 
 // part returns the settings of one configuration. text is a value of -name.
 func (s *settings) part(text string) (*settings, error) {
-	name, dir, placed := strings.Cut(text, "=")
-	if err := wire.CheckName(name); err != nil {
-		return nil, cli.Usage("-name %q: %w", text, err)
-	}
-	if placed && dir == "" {
-		return nil, cli.Usage("-name %q: should have a directory behind the =", text)
+	name, dir, err := cutName(text)
+	if err != nil {
+		return nil, err
 	}
 	file := strings.ReplaceAll(s.settingsFile, nameHere, name)
 	vars, err := readEnvironment(file)
@@ -103,7 +126,7 @@ func (s *settings) part(text string) (*settings, error) {
 		return nil, err
 	}
 	part.name = name
-	if placed {
+	if dir != "" {
 		part.dir = dir
 		if part.stateFile != "" && !filepath.IsAbs(part.stateFile) {
 			part.stateFile = filepath.Join(dir, part.stateFile)

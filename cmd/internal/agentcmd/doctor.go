@@ -98,13 +98,17 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	d := &diagnosis{}
 	s, vars, err := v.settings()
 	var all []agent.Options
+	var bad []*misfit
 	if err == nil {
-		all, err = s.configurations()
+		all, bad, err = s.configurations()
 	}
 	if err != nil {
 		d.fail("settings", cmp.Or(cli.HintOf(err), "give what the agent is given; -env reads the variables of a unit"), "%v", err)
 	} else {
 		d.ok("settings", "configurations: %d", len(all))
+		for _, m := range bad {
+			d.fail("settings", cmp.Or(cli.HintOf(m.err), misfitHint), "configuration %s: %v", m.name, m.err)
+		}
 		d.variables(s, vars, o)
 		d.clock()
 		d.registry(ctx, s, all, o)

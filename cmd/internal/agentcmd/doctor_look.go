@@ -126,7 +126,10 @@ func (d *diagnosis) host(ctx context.Context, o agent.Options) {
 			d.ok(o.Name, "-notify %s", path)
 		}
 	}
-	if n := len(o.Verify.Checks); n == 0 {
+	if n := len(o.Verify.Checks); n == 0 && !o.Checks.HostOnly {
+		d.warn(o.Name, "give -verify here, or to changeconf at the registry: a version that does not work is found out and taken back",
+			"no checks: of this host; those of the revision and of the root count alone")
+	} else if n == 0 {
 		d.warn(o.Name, "give -verify: a version that does not work is found out and taken back", "no checks: what is deployed is never verified")
 	} else {
 		d.ok(o.Name, "-verify: checks: %d", n)

@@ -24,9 +24,14 @@ type member struct {
 	shown func() // is called when there is something else to show
 	log   *slog.Logger
 
-	mu  sync.Mutex   // guards what follows
-	a   *agent.Agent // the machine at work; nil: none is
-	was *agent.Agent // the last that was
+	equip func(agent.Options) agent.Options // gives what it needs of this process
+	again chan struct{}                     // the settings are to be read again
+
+	mu     sync.Mutex     // guards what follows
+	a      *agent.Agent   // the machine at work; nil: none is
+	was    *agent.Agent   // the last that was
+	misfit *misfit        // nil: its settings could be used from the start
+	mended *agent.Options // in place of o, once they can
 }
 
 // The waits before a machine that ended is made anew.
@@ -39,6 +44,11 @@ const (
 // directory cannot be used, or a fault of ours) begins again after a while, where
 // its record says; of one that is alone the service manager starts the process.
 func (m *member) run(ctx context.Context) error {
+	if m.misfit != nil {
+		if err := m.awaitSettings(ctx); err != nil {
+			return err
+		}
+	}
 	for wait := firstRestart; ; wait = min(2*wait, mostRestart) {
 		started := time.Now()
 		err := m.once(ctx)
@@ -68,7 +78,11 @@ func (m *member) once(ctx context.Context) (err error) {
 			err = fmt.Errorf("internal error: %v", p)
 		}
 	}()
-	a, err := agent.New(m.o)
+	o := m.o
+	if m.mended != nil {
+		o = *m.mended
+	}
+	a, err := agent.New(o)
 	if err != nil {
 		return err
 	}
@@ -94,7 +108,7 @@ func (m *member) record() *agent.Record {
 }
 
 // observe is told what the machine does.
-func (m *member) observe() agent.Observe {
+func (m *member) observe(dir string) agent.Observe {
 	return agent.Observe{
 		Log: m.log,
 		Enter: func(s agent.State) {
@@ -114,7 +128,7 @@ func (m *member) observe() agent.Observe {
 			m.tally.unchanged()
 			m.shown()
 		},
-		Locked: attend(m.o.Dir, m.log),
+		Locked: attend(dir, m.log),
 	}
 }
 
@@ -141,6 +155,13 @@ func (m *member) alive() bool {
 // reload is what `systemctl reload` does: a person asks.
 func (m *member) reload(ctx context.Context) {
 	a := m.machine()
+	if a == nil && m.unfit() != nil {
+		select {
+		case m.again <- struct{}{}:
+		default: // it is about to read them
+		}
+		return
+	}
 	if a == nil {
 		m.log.Error("reload failed", "configuration", m.o.Name, "error", "it does not run")
 		return

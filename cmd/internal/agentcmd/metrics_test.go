@@ -34,7 +34,7 @@ func watched(t *testing.T) metrics {
 	for _, name := range told.names {
 		one := &member{o: agent.Options{Name: name, Dir: t.TempDir(), Source: empty{}, Mode: agent.Mode{Once: true}},
 			told: told, tally: newTally(), shown: func() {}, log: log}
-		one.o.Observe = one.observe()
+		one.o.Observe = one.observe(one.o.Dir)
 		m.members = append(m.members, one)
 	}
 	web := m.members[0]

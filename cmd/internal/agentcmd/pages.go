@@ -68,7 +68,10 @@ func ready(ctx context.Context, members []*member) error {
 		return errors.New("agent is starting")
 	}
 	for _, m := range members {
+		err := m.unfit()
 		switch {
+		case err != nil:
+			return fmt.Errorf("configuration %s: %w", m.o.Name, err)
 		case m.machine() == nil:
 			return fmt.Errorf("configuration %s waits to be started again", m.o.Name)
 		case !m.alive():

@@ -232,12 +232,12 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 }
 
 // checked refuses to deploy without checks what takes the place of a root that was
-// looked at with checks, unless that was said.
+// looked at with checks of the host, unless that was said.
 func (p *place) checked(live *agent.Root) error {
-	if live == nil || len(live.Spec.Checks) == 0 || p.at.given("verify") {
+	if live == nil || !live.CheckedByHost() || p.at.given("verify") {
 		return nil
 	}
-	return cli.WithHint(cli.Usage("-verify should be set: what is live was deployed with checks"),
+	return cli.WithHint(cli.Usage("-verify should be set: what is live was deployed with checks of this host"),
 		"give the agent's settings before the verb, by -settings FILE or one by one; -verify '' is none")
 }
 

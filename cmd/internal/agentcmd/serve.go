@@ -29,6 +29,9 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 	"status": func(_ context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
 		return statusOf(a), nil
 	},
+	"poll": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+		return nil, a.Wake(ctx)
+	},
 	"history": func(_ context.Context, a *agent.Agent, r request, _ func(string)) (any, error) {
 		rows, err := a.History(r.Count)
 		return historyResult{Name: a.Record().Name, Deployments: rows}, err

@@ -25,9 +25,15 @@ func (s *settings) verbs() []cli.Command {
 			Name: "status", Short: "show what this host runs, and what is in the way",
 			Long: `What is live, since when and how it was verified, where a rollback leads, what the
 registry has as of the last poll, when the next one is, and all that keeps the newest
-revision away. Where no agent runs it is what the record says.`,
-			Examples: []string{"deploy-agent status -name web", "deploy-agent status -dir /srv/web -json"},
-			Statuses: acting, New: func() cli.Op { return &showOp{place: place{s: s}, verb: "status", result: new(statusResult)} },
+revision away. Where no agent runs it is what the record says.
+
+-wait has the registry asked at once, and waits until the newest revision is decided: the exit
+status is 0 when it is live, 9 when it was rolled back here, 10 when that failed as well, and
+75 when -timeout is over, as where a hold keeps it away.`,
+			Examples: []string{"deploy-agent status -name web", "deploy-agent status -name web -wait -timeout 10m", "deploy-agent status -dir /srv/web -json"},
+			Statuses: append(acting, wire.RolledBack, wire.Broken), New: func() cli.Op {
+				return &statusOp{showOp: showOp{place: place{s: s}, verb: "status", result: new(statusResult)}}
+			},
 		},
 		{
 			Name: "why", Short: "say in plain words why this host is not on the newest revision, and what to do",

@@ -170,7 +170,7 @@ func (p *Program) completeValue(ctx context.Context, o *IO, u unfinished, flag *
 	if flag != nil && flag.Annotations[annotationFile] != nil {
 		return lines(u.word, nil, true)
 	}
-	if !u.command.Raw {
+	if !u.command.Raw && (flag == nil || flag.Annotations[annotationNamed] == nil) {
 		return nil
 	}
 	return p.suggest(ctx, o, u)

@@ -16,6 +16,9 @@ func Overlay(fs, base *pflag.FlagSet, prefix string, env func(string) (string, b
 		to := fs.Lookup(f.Name)
 		if err == nil && wanted && f.Changed && !to.Changed {
 			err = copyValue(to, f)
+			if mark := f.Annotations[annotationSet]; mark != nil && err == nil { // fs may be a base, too
+				err = fs.SetAnnotation(f.Name, annotationSet, mark)
+			}
 		}
 	}
 	base.VisitAll(func(f *pflag.Flag) { take(f, f.Annotations[annotationSet] == nil) })

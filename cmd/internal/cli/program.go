@@ -33,7 +33,7 @@ type Program struct {
 	// commands elsewhere; nil makes those an error.
 	Run func(ctx context.Context, o *IO, args []string) error
 	// Suggest returns what word may become behind words, a command and what
-	// follows it, where the command is Raw or not known here. It is called
+	// follows it, where the command is Raw or not known here, or for a NamedFlag. It is called
 	// while somebody waits with a key pressed: it bounds its time, asks nothing
 	// and prints nothing. Nil: nothing.
 	Suggest func(ctx context.Context, o *IO, words []string, word string) []string

@@ -14,6 +14,7 @@ import (
 const (
 	annotationEnv   = "cli:env"   // further environment variables
 	annotationFile  = "cli:file"  // the value is a file name
+	annotationNamed = "cli:named" // Program.Suggest knows the values
 	annotationSet   = "cli:set"   // the value comes from an environment variable
 	annotationEmpty = "cli:empty" // a variable without a value counts
 )
@@ -27,6 +28,12 @@ func EnvAlias(fs *pflag.FlagSet, flag string, names ...string) {
 // FileFlag says that the flag's value is the name of a file, for completion.
 func FileFlag(fs *pflag.FlagSet, flag string) {
 	annotate(fs, flag, annotationFile, []string{"true"})
+}
+
+// NamedFlag says that Program.Suggest knows the flag's values, of a command that is
+// not Raw too.
+func NamedFlag(fs *pflag.FlagSet, flag string) {
+	annotate(fs, flag, annotationNamed, []string{"true"})
 }
 
 // EmptyFlag says that the empty value of the flag has a meaning of its own, so

@@ -55,7 +55,12 @@ the one of -key alone.`,
 		Statuses: transportStatuses,
 		Flags:    d.flags(r),
 		Commands: commands(r),
-		Suggest:  r.suggest,
+		Suggest: func(ctx context.Context, o *cli.IO, words []string, word string) []string {
+			if len(words) > 1 && words[0] == "probe" && strings.TrimLeft(words[len(words)-1], "-") == "from" {
+				words = []string{"showconf", "-name"}
+			}
+			return r.suggest(ctx, o, words, word)
+		},
 		Run: func(ctx context.Context, o *cli.IO, args []string) error {
 			if near := console.Nearest(args[0], names(r)); near != "" {
 				return cli.WithHint(cli.Usage("unknown command %q, the nearest is %s", args[0], near),
@@ -75,7 +80,7 @@ var local = []cli.Command{lintCommand, packCommand, unpackCommand}
 // commands returns the local commands and those of the console. The console's
 // help and version are the program's own, and there is nothing to exit.
 func commands(r *remote) []cli.Command {
-	out := slices.Clone(local)
+	out := append(slices.Clone(local), probeCommand(r))
 	for _, c := range console.Commands() {
 		switch c.Name {
 		case "help", "version", "exit":
