@@ -133,7 +133,7 @@ func (p *place) fill(template string, v *tried) string {
 // A trial makes it fail, or slow, by a file of the host or of the version.
 func (p *place) writeScripts(t *testing.T) {
 	t.Helper()
-	script, err := filepath.Abs("../scripts/hooks/" + p.name + ".sh")
+	script, err := filepath.Abs(p.hook())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,6 +233,9 @@ func (p *place) agent(t *testing.T, flags ...string) (wire.Status, string) {
 		"-verify-total", "20s", "-v")
 	for _, check := range checks {
 		cmd.Args = append(cmd.Args, "-verify", p.fill(check, nil))
+	}
+	for _, flag := range p.flags {
+		cmd.Args = append(cmd.Args, p.fill(flag, nil))
 	}
 	cmd.Args = append(cmd.Args, flags...)
 	cmd.Dir = p.dir

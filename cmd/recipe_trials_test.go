@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -35,7 +36,7 @@ var trials = []trial{
 	{wrong, "All goes well, but what is served is not the root's certificate.", tryWrong},
 	{"slow reload", "The command for the reload returns long before the server has done it.", trySlow},
 	{"not running", "The server has crashed before the deployment.", tryNotRunning},
-	{edited, "Somebody has put something else into the live root and reloaded the server. A repair puts it right.", tryEdited},
+	{edited, "Somebody has put something else where the server reads, and reloaded it. A repair puts it right.", tryEdited},
 	{"20 switches", "Requests that failed while two versions took turns, on new connections, kept ones, and ones that read slowly.", trySwitches},
 }
 
@@ -121,7 +122,7 @@ func tryNotRunning(t *testing.T, p *place) string {
 }
 
 func tryEdited(t *testing.T, p *place) string {
-	do(t, "cp", "-r", p.file("versions/other")+"/.", p.file("agent/current")+"/")
+	do(t, "cp", "-r", p.file("versions/other")+"/.", p.file(cmp.Or(p.edits, "agent/current"))+"/")
 	cmd := exec.Command(p.file("reload"))
 	cmd.Env = append(p.s.env(), "NEWROOT="+p.file("agent/current"))
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,6 +23,9 @@ type recipe struct {
 	reload  string                       // shell commands in place of `systemctl reload-or-restart`: in the directory {dir}
 	vars    []string                     // NAME=VALUE of the hook, besides RELOAD, STOP, PIDFILE and WAIT
 	prepare func(t *testing.T, p *place) // what a host has before its first deployment; nil: nothing
+	script  string                       // scripts/hooks/SCRIPT.sh where it has another name than the recipe
+	flags   []string                     // of the agent, besides those of every recipe
+	edits   string                       // directory in {dir} with what serves, as a root has it; "": the live root
 	checks  []string                     // of -verify; none: that the certificate of the root is served
 	refused string                       // what the check script says of the version of validateFails
 
@@ -34,10 +38,13 @@ type recipe struct {
 	without map[string]string
 }
 
+// hook returns the recipe's script.
+func (r *recipe) hook() string { return "../scripts/hooks/" + cmp.Or(r.script, r.name) + ".sh" }
+
 type files = map[string]string
 
 // recipes are all that are tried without systemd.
-var recipes = []recipe{nginxRecipe, apacheRecipe, haproxyRecipe, caddyRecipe, traefikRecipe, envoyRecipe, postfixRecipe, dovecotRecipe, staticRecipe, nodeRecipe, jvmRecipe}
+var recipes = []recipe{nginxRecipe, publishedRecipe, apacheRecipe, haproxyRecipe, caddyRecipe, traefikRecipe, envoyRecipe, postfixRecipe, dovecotRecipe, staticRecipe, nodeRecipe, jvmRecipe}
 
 // recipesVar names the variable that has recipes tried: those that it lists, with
 // commas. See scripts/recipes.sh.
@@ -116,7 +123,7 @@ func TestDocsRecipes(t *testing.T) {
 		if len(cells) != len(trials)+1 || slices.Contains(cells, "") {
 			t.Errorf("%s: %q is in matrix.md, want a version and %d verdicts: run `make recipes RECIPES=%s`", r.name, cells, len(trials), r.name)
 		}
-		if _, err := os.Stat("../scripts/hooks/" + r.name + ".sh"); err != nil {
+		if _, err := os.Stat(r.hook()); err != nil {
 			t.Error(err)
 		}
 	}

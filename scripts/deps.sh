@@ -36,6 +36,7 @@ puttygen        putty-tools
 # it, so they are installed for the recipes that are to be tried only.
 servers='
 nginx           nginx           nginx-light
+nginx-published nginx           nginx-light
 apache          apache2         apache2-bin
 apache          openssl         openssl
 traefik         openssl         openssl

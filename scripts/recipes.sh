@@ -6,8 +6,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # Each script there is a recipe, but shared.sh, which is for no server. `make
-# systemd` tries those of services.
-all=()
+# systemd` tries those of services. nginx.sh is tried in two layouts.
+all=(nginx-published)
 for script in scripts/hooks/*.sh; do
 	name=$(basename "$script" .sh)
 	case $name in

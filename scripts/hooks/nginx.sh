@@ -1,6 +1,7 @@
 #!/bin/sh
-# nginx.sh has nginx serve from roots that hold nginx.conf and all that it names.
-# It is the agent's -check-script, -script and -remove-script in one.
+# nginx.sh has nginx serve from roots that hold nginx.conf and all that it names, or
+# with files that the agent publishes to fixed paths. It is the agent's
+# -check-script, -script and -remove-script in one.
 set -eu
 
 # Where these differ, a script that sets them executes this one.
@@ -8,9 +9,13 @@ set -eu
 : "${RELOAD:=systemctl reload-or-restart nginx}"
 : "${STOP:=systemctl stop nginx}"
 : "${WAIT:=30}" # seconds
+: "${CONF:=}"   # where files are published: nginx.conf of the host
 
 case $DEPLOY_PHASE in
-check) exec nginx -q -t -p "$NEWROOT/" -c nginx.conf ;;
+check)
+	[ -z "$CONF" ] || exec nginx -q -t -c "$DEPLOY_STAGED$CONF"
+	exec nginx -q -t -p "$NEWROOT/" -c nginx.conf
+	;;
 remove) exec sh -c "$STOP" ;;
 esac
 

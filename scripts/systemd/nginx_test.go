@@ -30,6 +30,8 @@ func setUpNginx(t *testing.T, p *place) {
 	write(t, "/etc/systemd/system/nginx.service.d/deploy.conf", ours(unit[0]), 0o644)
 	run(t, "systemctl", "daemon-reload")
 	run(t, "systemctl", "stop", "nginx") // Debian's own page
+	_, version, _ := strings.Cut(run(t, "nginx", "-v"), "nginx/")
+	p.version = "nginx " + strings.TrimSpace(version) + ", "
 	run(t, "install", "-m", "0755", "scripts/hooks/nginx.sh", "/etc/deploy-agent/")
 	write(t, "/etc/deploy-agent/edge.sh", "#!/bin/sh\nexport WAIT=3\nexec /etc/deploy-agent/nginx.sh\n", 0o755)
 	p.start(t, strings.ReplaceAll(outdent(ours(settings[0]), "  "), "nginx.sh", "edge.sh"))

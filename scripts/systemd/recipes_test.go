@@ -34,6 +34,7 @@ type place struct {
 	lossy bool                     // requests in a switch may fail
 	late  bool                     // it can be slow to start
 
+	version  string   // of its server, with a comma
 	verdicts []string // of the trials so far
 }
 
@@ -51,6 +52,7 @@ var trials = []struct {
 	{"not running", "The program was stopped before the deployment.", notRunning},
 	{"after a boot", "Systemd starts what is enabled, without the agent; then the agent deploys.", afterBoot},
 	{"20 switches", "Requests that failed while two versions took turns, on new connections and on kept ones.", switching},
+	{"removed", "`deploy-agent remove`: nothing of it runs any more.", removed},
 }
 
 func TestRecipes(t *testing.T) {
@@ -91,10 +93,10 @@ func matrix(t *testing.T, places []*place) {
 		line += "---|"
 		trial += fmt.Sprintf("| %s | %s |\n", c.name, c.about)
 	}
-	version := strings.Fields(run(t, "systemctl", "--version"))[1]
+	versions := "systemd " + strings.Fields(run(t, "systemctl", "--version"))[1]
 	doc := "# Matrix of services\n\nWritten by `make systemd`, which runs these recipes under a real systemd in a container.\n\n" + head + "\n" + line + "\n"
 	for _, p := range places {
-		doc += fmt.Sprintf("| %s | systemd %s | %s |\n", p.recipe, version, strings.Join(p.verdicts, " | "))
+		doc += fmt.Sprintf("| %s | %s%s | %s |\n", p.recipe, p.version, versions, strings.Join(p.verdicts, " | "))
 	}
 	for line := range strings.Lines(doc + "\n" + trial) {
 		fmt.Print("matrix: " + line)
@@ -118,7 +120,8 @@ func setUpGreeter(t *testing.T, p *place) {
 	for i, file := range files {
 		write(t, file, all[i], 0o644)
 	}
-	run(t, "systemctl", "daemon-reload")
+	// So few that starts of one version would be held against the next.
+	dropIn(t, p.name+".service", "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=3\n")
 	run(t, "systemctl", "enable", enabled)
 	run(t, "install", "-m", "0755", "scripts/hooks/"+p.recipe+".sh", "/etc/deploy-agent/")
 	script := strings.Replace(all[len(files)], "exec ", "export STEADY=0.3\nexec ", 1)
@@ -332,6 +335,19 @@ func switching(t *testing.T, p *place) string {
 	}
 	return fmt.Sprintf("%d of %d requests dropped on new connections, %d of %d on kept ones",
 		failed.Load(), served.Load()+failed.Load(), keptFailed.Load(), keptServed.Load()+keptFailed.Load())
+}
+
+func removed(t *testing.T, p *place) string {
+	run(t, "systemctl", "stop", unitOf(p.name))
+	script := "/etc/deploy-agent/" + p.name + ".sh"
+	run(t, "deploy-agent", "remove", "-name", p.name, "-remove-script", script, "-yes")
+	if n := p.programs(t); len(n) != 0 {
+		t.Errorf("programs: %v, want none", n)
+	}
+	if got, err := p.ask(); err == nil {
+		t.Errorf("still served: %s", got)
+	}
+	return "stopped"
 }
 
 // load asks again and again until ctx is done, each time on a new connection, or

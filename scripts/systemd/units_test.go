@@ -152,7 +152,15 @@ func TestHookSurvivesRestartOfTheUnit(t *testing.T) {
 		run(t, "systemctl", "restart", unit)
 	}
 	run(t, "systemctl", "kill", "-s", "KILL", "--kill-who=main", unit)
-	write(t, "/tmp/slow.go", "through\n", 0)
+	// For reading too: a hook that was ended must not hold up the test.
+	goOn, err := os.OpenFile("/tmp/slow.go", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer goOn.Close()
+	if _, err := goOn.WriteString("through\n"); err != nil {
+		t.Fatal(err)
+	}
 	awaitLive(t, name, "v1")
 	if calls, word := read("/tmp/slow.calls"), read("/tmp/slow.word"); calls != "deploy 1\n" || word != "through\n" {
 		t.Errorf("hooks run: %q, %q, want one that got through", calls, word)
