@@ -98,7 +98,7 @@ func (m *Mapping) check(from string) error {
 	case m.From == "." || !filepath.IsLocal(m.From) || strings.HasSuffix(from, "/"):
 		return fmt.Errorf("%q: should be the path of a file in the root, such as etc/certs/site.pem", from)
 	case !filepath.IsAbs(m.To) || m.To != filepath.Clean(m.To) || m.To == "/":
-		return fmt.Errorf("%q: should be the absolute path of a file, without // or ..", m.To)
+		return fmt.Errorf("%q: should be the absolute path of a file, without .. and //", m.To)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func TestPublishRefusesForGoodWhatTheRootLacks(t *testing.T) {
 		"d=ETC/x":                     "d in the root is no regular file",
 		"fifo=ETC/x":                  "fifo in the root is no regular file",
 		"out=ETC/x":                   "escapes",
-		"a=ETC/x\na=ETC/y/../y":       "without // or ..",
+		"a=ETC/x\na=ETC/y/../y":       "without .. and //",
 		"a=ETC/x\n\na=ETC/x":          "line 3: ETC/x is published to by .deploy/publish, line 1 already",
 		"a=ETC/x\nbad":                ".deploy/publish, line 2: ",
 		"a=AGENT/roots/1/a":           "AGENT/roots/1/a is not below",
@@ -190,5 +190,19 @@ func TestPublishNamesTheOtherConfiguration(t *testing.T) {
 	}
 	if err := h.new().unclaimed(its); err != nil {
 		t.Errorf("what it publishes itself: %v", err)
+	}
+}
+
+// A key that the root keeps from others is not published for all to read.
+func TestPublishTakesTheModeOfTheRoot(t *testing.T) {
+	h, etc := publisher(t, files{"a": "A", "b": "B"})
+	h.o.Publish.Files = []Mapping{mapping("a=" + etc + "/a"), mapping("b=" + etc + "/b")}
+	must(os.WriteFile(etc+"/b", nil, 0o600))
+	got, err := h.publishes(false)
+	must(err)
+	h.agent.rec = &Record{}
+	targets := h.agent.targets(h.dir+"/roots/1", got)
+	if len(targets) != 2 || targets[0].Mode != 0o640 || targets[1].Mode != 0 {
+		t.Errorf("targets = %+v; want the mode in the root for a, and that of the file there for b", targets)
 	}
 }

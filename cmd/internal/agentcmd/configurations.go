@@ -31,8 +31,7 @@ func (s *settings) configurations() (all []agent.Options, bad []*misfit, _ error
 	if len(texts) == 0 {
 		return nil, nil, cli.Usage("-name should be set: the configuration to deploy")
 	}
-	var places []string
-	dirs, states, destinations := map[string]string{}, map[string]string{}, map[string]string{}
+	dirs, states := map[string]string{}, map[string]string{}
 	for i, text := range texts {
 		name, _, err := cutName(text)
 		if err != nil {
@@ -57,13 +56,10 @@ func (s *settings) configurations() (all []agent.Options, bad []*misfit, _ error
 			}
 			states[real(o.StateFile)] = o.Name
 		}
-		for _, m := range o.Publish.Files {
-			if other, taken := destinations[real(m.To)]; taken {
-				return nil, nil, cli.Usage("configurations %s and %s cannot both publish to %s", other, o.Name, m.To)
-			}
-			destinations[real(m.To)] = o.Name
-		}
-		all, places = append(all, o), append(places, o.Dir)
+		all = append(all, o)
+	}
+	if err := publishApart(all); err != nil {
+		return nil, nil, err
 	}
 	if len(all) == 0 {
 		return nil, nil, errors.Unwrap(bad[0].err)
@@ -72,12 +68,6 @@ func (s *settings) configurations() (all []agent.Options, bad []*misfit, _ error
 		if _, taken := dirs[real(m.dir)]; taken {
 			m.dir = ""
 		}
-		if m.dir != "" { // what it has published is still its own
-			places = append(places, m.dir)
-		}
-	}
-	for i := range all {
-		all[i].Publish.Agents = places
 	}
 	return all, bad, nil
 }

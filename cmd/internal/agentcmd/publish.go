@@ -32,6 +32,26 @@ func (s *settings) published() (agent.Publish, error) {
 	return p, nil
 }
 
+// publishApart refuses two configurations that publish to one path, and has the
+// machine of each know of all.
+func publishApart(all []agent.Options) error {
+	taken := map[string]string{}
+	var dirs []string
+	for _, o := range all {
+		dirs = append(dirs, o.Dir)
+		for _, m := range o.Publish.Files {
+			if other := taken[real(m.To)]; other != "" && other != o.Name {
+				return cli.Usage("configurations %s and %s cannot both publish to %s", other, o.Name, m.To)
+			}
+			taken[real(m.To)] = o.Name
+		}
+	}
+	for i := range all {
+		all[i].Publish.Agents = dirs
+	}
+	return nil
+}
+
 // destination looks whether a file can be published to where it is to lie.
 func (d *diagnosis) destination(name string, m agent.Mapping) {
 	dir := filepath.Dir(m.To)

@@ -35,7 +35,10 @@ func TestPublishFlags(t *testing.T) {
 		if err := console.ParseFlags(fs, append([]string{"-name", "web=web"}, row.words...), false); err != nil {
 			t.Fatal(err)
 		}
-		all, _, err := s.configurations()
+		all, bad, err := s.configurations()
+		if err == nil && len(bad) > 0 {
+			err = bad[0].err
+		}
 		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want) || cli.StatusOf(err) != wire.Usage) {
 			t.Errorf("%q: %v, %v, want %q", row.words, all, err, row.want)
 		}
