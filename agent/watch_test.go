@@ -86,6 +86,7 @@ func TestTheLiveRootIsWatched(t *testing.T) {
 func TestTheLiveRootIsWatchedWithoutTheRegistry(t *testing.T) {
 	watching(t, func(h *host, fail *bool, looks *int) {
 		stop := h.serve()
+		pass(time.Second) // what looks reads fail
 		h.src.set(func() { h.src.down = wire.ErrUnreachable })
 		*fail = true
 		pass(6 * time.Minute)
