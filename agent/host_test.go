@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	syncatomic "sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,10 +26,10 @@ type host struct {
 	src      *fakeRegistry
 	o        Options
 	hooks    *fakeHooks
-	up       func() time.Duration // since the boot; nil: of the real host
-	env      func() bool          // the environment fails: no look passes
-	notAfter time.Time            // what checks see of certificates
-	patience time.Duration        // with checks that fail, after the hook
+	up       func() time.Duration          // since the boot; nil: of the real host
+	env      func() bool                   // the environment fails: no look passes
+	notAfter syncatomic.Pointer[time.Time] // what checks see of certificates
+	patience time.Duration                 // with checks that fail, after the hook
 	calls    []map[string]string
 	logged   *bytes.Buffer
 	users    map[string]string // of roots, by their names
@@ -105,7 +106,10 @@ func (h *host) run() error {
 func (h *host) look(ctx context.Context, s spec.Spec, v verify.Vars) verify.Report {
 	r := verify.Report{OK: true}
 	for _, c := range s.WithDefaults().Checks {
-		f := verify.Finding{Check: c.Name, Type: c.Type, Target: c.Target(), OK: true, NotAfter: h.notAfter}
+		f := verify.Finding{Check: c.Name, Type: c.Type, Target: c.Target(), OK: true}
+		if at := h.notAfter.Load(); at != nil {
+			f.NotAfter = *at
+		}
 		serving, _ := os.ReadFile(h.dir + "/serving")
 		switch {
 		case ctx.Err() != nil:

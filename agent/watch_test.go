@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	syncatomic "sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,34 +16,34 @@ import (
 
 // watching is a daemon whose live root is looked at every 5 minutes. fail makes
 // all looks fail; looks counts them.
-func watching(t *testing.T, test func(h *host, fail *bool, looks *int)) {
+func watching(t *testing.T, test func(h *host, fail *syncatomic.Bool, looks *syncatomic.Int64)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, newFakeRegistry())
 		h.o.Checks.Every = 5 * time.Minute
 		h.src.put("v1", archive(files{"v": "1"}))
 		h.want("v1", nil)
-		var fail bool
-		looks := 0
+		var fail syncatomic.Bool
+		var looks syncatomic.Int64
 		h.env = func() bool {
-			looks++
-			return fail
+			looks.Add(1)
+			return fail.Load()
 		}
 		test(h, &fail, &looks)
 	})
 }
 
 func TestTheLiveRootIsWatched(t *testing.T) {
-	watching(t, func(h *host, fail *bool, looks *int) {
+	watching(t, func(h *host, fail *syncatomic.Bool, looks *syncatomic.Int64) {
 		stop := h.serve()
 		pass(14 * time.Minute)
-		if *looks != 2 {
-			t.Errorf("%d looks in 14 minutes, want 2", *looks)
+		if looks.Load() != 2 {
+			t.Errorf("%d looks in 14 minutes, want 2", looks.Load())
 		}
 		if w := h.status().Watched; w != nil {
 			t.Errorf("watched: %+v, want nothing to say", w)
 		}
 		calls, seq := len(h.calls), h.agent.Record().Seq
-		*fail = true
+		fail.Store(true)
 		pass(5 * time.Minute)
 		began := h.agent.Record().Watch.Failing
 		s := h.status()
@@ -68,7 +69,7 @@ func TestTheLiveRootIsWatched(t *testing.T) {
 		}
 		stop()
 
-		*fail = false // and another process goes on
+		fail.Store(false) // and another process goes on
 		stop = h.serve()
 		if h.agent.Record(); h.readRecord().Watch.Failing.IsZero() {
 			t.Error("the next process has forgotten since when it fails")
@@ -84,11 +85,11 @@ func TestTheLiveRootIsWatched(t *testing.T) {
 
 // A registry that is away keeps nobody from looking.
 func TestTheLiveRootIsWatchedWithoutTheRegistry(t *testing.T) {
-	watching(t, func(h *host, fail *bool, looks *int) {
+	watching(t, func(h *host, fail *syncatomic.Bool, looks *syncatomic.Int64) {
 		stop := h.serve()
 		pass(time.Second) // what looks reads fail
 		h.src.set(func() { h.src.down = wire.ErrUnreachable })
-		*fail = true
+		fail.Store(true)
 		pass(6 * time.Minute)
 		if h.agent.Record().Watch.Failing.IsZero() {
 			t.Error("nobody has looked")
@@ -103,29 +104,29 @@ func TestTheLiveRootIsWatchedWithoutTheRegistry(t *testing.T) {
 // Without -verify-every nobody looks, and nothing wakes up for it; but what is
 // known to fail is looked at until it is over.
 func TestNobodyLooksUnasked(t *testing.T) {
-	watching(t, func(h *host, fail *bool, looks *int) {
+	watching(t, func(h *host, fail *syncatomic.Bool, looks *syncatomic.Int64) {
 		h.o.Checks.Every = 0
 		stop := h.serve()
 		pass(time.Hour)
-		if *looks != 0 {
-			t.Errorf("%d looks in an hour, want none", *looks)
+		if looks.Load() != 0 {
+			t.Errorf("%d looks in an hour, want none", looks.Load())
 		}
-		*fail = true
+		fail.Store(true)
 		h.src.verifies(tcpAt("mail", "conf:1"))
 		pass(10 * time.Minute)
-		if h.agent.Record().Watch.Failing.IsZero() || *looks < 2 {
-			t.Errorf("after checks that fail: %+v, %d looks", h.agent.Record().Watch, *looks)
+		if h.agent.Record().Watch.Failing.IsZero() || looks.Load() < 2 {
+			t.Errorf("after checks that fail: %+v, %d looks", h.agent.Record().Watch, looks.Load())
 		}
-		*fail = false
+		fail.Store(false)
 		pass(6 * time.Minute)
 		r := h.agent.Record()
 		if !r.Watch.Failing.IsZero() || r.Live.Verification != Verified {
 			t.Errorf("after checks that pass: %+v, %s", r.Watch, r.Live.Verification)
 		}
-		*looks = 0
+		looks.Store(0)
 		pass(time.Hour)
-		if *looks != 0 {
-			t.Errorf("%d looks in the hour after that, want none", *looks)
+		if looks.Load() != 0 {
+			t.Errorf("%d looks in the hour after that, want none", looks.Load())
 		}
 		stop()
 	})
@@ -134,8 +135,8 @@ func TestNobodyLooksUnasked(t *testing.T) {
 // A person does not wait for a look, and a deployment ends the watch of the root
 // that was.
 func TestALookIsInNobodysWay(t *testing.T) {
-	watching(t, func(h *host, fail *bool, looks *int) {
-		*fail = true
+	watching(t, func(h *host, fail *syncatomic.Bool, looks *syncatomic.Int64) {
+		fail.Store(true)
 		h.o.Baseline = BaselineEnvironment
 		h.patience = 30 * time.Second // a look takes so long
 		stop := h.serve()
@@ -153,7 +154,7 @@ func TestALookIsInNobodysWay(t *testing.T) {
 		if h.agent.Record().Watch.Failing.IsZero() {
 			h.Error("the look was lost")
 		}
-		*fail = false
+		fail.Store(false)
 		h.src.put("v2", archive(files{"v": "2"}))
 		pass(5 * time.Minute)
 		if w := h.agent.Record().Watch; h.live() != "v2" || w.Root != h.agent.Record().Live.Dir || !w.Failing.IsZero() {
@@ -287,20 +288,20 @@ func TestGentleComparison(t *testing.T) {
 }
 
 func TestAPersonIsNotifiedOfTheLiveRoot(t *testing.T) {
-	watching(t, func(h *host, fail *bool, looks *int) {
+	watching(t, func(h *host, fail *syncatomic.Bool, looks *syncatomic.Int64) {
 		h.o.Checks.WarnExpiry = 21 * 24 * time.Hour
 		n := newNotified(h)
 		stop := n.serve()
 		pass(time.Minute)
 		n.want("")
-		*fail = true
+		fail.Store(true)
 		pass(30 * time.Minute)
 		n.want("checks-failing")
-		*fail = false
+		fail.Store(false)
 		pass(10 * time.Minute)
 		n.want("recovered")
 		ends := now().Add(22 * 24 * time.Hour)
-		h.notAfter = ends
+		h.notAfter.Store(&ends)
 		pass(10 * time.Minute)
 		n.want("")
 		pass(24 * time.Hour)
@@ -313,7 +314,8 @@ func TestAPersonIsNotifiedOfTheLiveRoot(t *testing.T) {
 		if got := h.agent.report(heard{}).Expiring; !strings.Contains(got, stamp(ends)) {
 			t.Errorf("report: %q", got)
 		}
-		h.notAfter = ends.Add(90 * 24 * time.Hour)
+		later := ends.Add(90 * 24 * time.Hour)
+		h.notAfter.Store(&later)
 		pass(10 * time.Minute)
 		n.want("recovered")
 		stop()
