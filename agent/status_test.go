@@ -57,7 +57,7 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 		"checks do not pass": {func(h *host) {
 			h.patience = 10 * time.Minute
 			h.src.put("v3", with(failVerify))
-		}, CauseUnderWay, nil, "these checks may pass: ", "VERB rollback gives it up"},
+		}, CauseUnderWay, nil, "these checks are tried again: ", "VERB rollback gives it up"},
 		"live root gone": {func(h *host) { must(os.RemoveAll(h.agent.path(h.agent.Record().Live.Dir))) }, Cause(BlockHold), []BlockKind{BlockHold}, "is gone.", "VERB repair makes"},
 		"broken": {func(h *host) {
 			h.hooks.exit = func(env map[string]string) int { return map[bool]int{true: 1}[env["DEPLOY_ACTION"] == "rollback"] }
