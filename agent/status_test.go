@@ -36,8 +36,9 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 		"rolled back":       {func(h *host) { h.rollback("") }, Cause(BlockHold), []BlockKind{BlockHold}, "until the registry has a later revision", "VERB resume ends it"},
 		"the registry's hold": {func(h *host) { h.src.set(func() { h.src.hold = &wire.Hold{Reason: "sale"} }) }, Cause(BlockRegistryHold), []BlockKind{BlockRegistryHold},
 			"The registry holds the configuration: sale.", "deployctl resume -name web"},
-		"failed here": {func(h *host) { h.src.put("v3", with(failHook)) }, Cause(BlockFailed), []BlockKind{BlockFailed}, "has revision 3. It failed here at", "VERB retry tries the same again"},
-		"away":        {func(h *host) { h.src.set(func() { h.src.down = wire.ErrUnreachable }) }, Cause(BlockAway), []BlockKind{BlockAway}, "cannot be asked since 2000", "VERB run-once asks now"},
+		"failed here":     {func(h *host) { h.src.put("v3", with(failHook)) }, Cause(BlockFailed), []BlockKind{BlockFailed}, "has revision 3. It failed here at", "VERB retry tries the same again"},
+		"its hook failed": {func(h *host) { h.src.put("v3", with(failHook)) }, Cause(BlockFailed), []BlockKind{BlockFailed}, "call failure", "VERB log shows what it has printed"},
+		"away":            {func(h *host) { h.src.set(func() { h.src.down = wire.ErrUnreachable }) }, Cause(BlockAway), []BlockKind{BlockAway}, "cannot be asked since 2000", "VERB run-once asks now"},
 		"held and away": {func(h *host) {
 			must(h.agent.Hold(h.Context(), "freeze", Until{}))
 			h.src.set(func() { h.src.down = wire.ErrUnreachable })

@@ -196,10 +196,10 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 	return b.Text, nil
 }
 
-// output says where the last deployment's programs have said more, where b is
-// about one of them.
+// output says where the program has said more that b is about, where that is one
+// of the deployment under way or the last one.
 func (s *Status) output(b *Block, verb func(string) string) []string {
-	if !strings.Contains(b.Text, callFailure) {
+	if !strings.Contains(b.Text, callFailure) || s.Under == nil && (s.Last == nil || s.Last.Reason == "" || !strings.HasSuffix(b.Text, s.Last.Reason)) {
 		return nil
 	}
 	return []string{verb("log") + " shows what it has printed"}
