@@ -68,10 +68,13 @@ type hookResult struct {
 	Ended    time.Time
 }
 
+// callFailure is in each message about a program that was run: upstream's words.
+const callFailure = "call failure"
+
 // Err returns nil if the program exited with status 0 before its deadline, and
 // otherwise what a person should read. It is a definite failure.
 func (r hookResult) Err() error {
-	const failed = "%q call failure: %s" // upstream's words
+	const failed = "%q " + callFailure + ": %s"
 	switch {
 	case r.Failure != "":
 		return fmt.Errorf(failed, r.Path, r.Failure)

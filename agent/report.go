@@ -52,8 +52,25 @@ func (a *Agent) report(h heard) wire.Report {
 		}
 		r.Output, r.Cut = printed(a.evidence(d))
 	}
+	if d := refused(rec, h.wanted); d != nil {
+		r.Deployment = d
+	}
 	r.Tag = tagOf(r)
 	return r
+}
+
+// refused is what a report says in place of the last deployment where that is not
+// the one that tells why the host does not run what is wanted: checks of the
+// revision were refused without one, or a dry run came after it. Else it is nil.
+func refused(rec *Record, wanted *wire.ReportedRevision) *wire.ReportedDeployment {
+	if wanted == nil || rec.Deployment != nil {
+		return nil
+	}
+	m := rec.marked(wire.PollState{Revision: wanted.Revision, Digest: wanted.Digest})
+	if m == nil || rec.Last != nil && rec.Last.Verdict == Bad && rec.Last.New.Configuration.Digest == m.Digest {
+		return nil
+	}
+	return &wire.ReportedDeployment{ReportedRevision: *wanted, Started: m.At, Ended: m.At, Verdict: string(Bad), Reason: reportText(m.Reason)}
 }
 
 func reportText(s string) string { return wire.ReportLine(s, wire.MaxReportLine) }

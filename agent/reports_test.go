@@ -17,6 +17,7 @@ import (
 
 	"deploytools/layers/digest"
 	"deploytools/registry/wire"
+	"deploytools/verify/spec"
 )
 
 // listener is a registry that takes reports.
@@ -295,6 +296,26 @@ func TestOneRunTellsHowItEnded(t *testing.T) {
 			t.Errorf("it waited %v for a registry that hangs", d)
 		}
 		close(hang)
+	})
+}
+
+func TestARevisionThatIsRefusedWithoutADeploymentIsTold(t *testing.T) {
+	listening(t, func(t *testing.T, h *host, l *listener) {
+		h.src.put("v1", one("1"))
+		stop := h.serve()
+		pass(time.Hour)
+		h.src.verifies(spec.Check{Name: "smoke", Type: spec.Exec, Args: []string{"/bin/true"}})
+		pass(time.Hour)
+		d := l.last().Deployment
+		if got := story(l.last()); got != "Idle runs 1 verified wants 2 deployed 2 bad" || !strings.Contains(d.Reason, `check "smoke" of the configuration`) {
+			t.Errorf("told: %s, because of %q", got, d.Reason)
+		}
+		h.src.verifies()
+		pass(time.Hour)
+		if got := story(l.last()); got != "Idle runs 3 verified wants 3 deployed 1" {
+			t.Errorf("when it is over: %s", got)
+		}
+		stop()
 	})
 }
 

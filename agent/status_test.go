@@ -36,8 +36,9 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 		"rolled back":       {func(h *host) { h.rollback("") }, Cause(BlockHold), []BlockKind{BlockHold}, "until the registry has a later revision", "VERB resume ends it"},
 		"the registry's hold": {func(h *host) { h.src.set(func() { h.src.hold = &wire.Hold{Reason: "sale"} }) }, Cause(BlockRegistryHold), []BlockKind{BlockRegistryHold},
 			"The registry holds the configuration: sale.", "deployctl resume -name web"},
-		"failed here": {func(h *host) { h.src.put("v3", with(failHook)) }, Cause(BlockFailed), []BlockKind{BlockFailed}, "has revision 3. It failed here at", "VERB retry tries the same again"},
-		"away":        {func(h *host) { h.src.set(func() { h.src.down = wire.ErrUnreachable }) }, Cause(BlockAway), []BlockKind{BlockAway}, "cannot be asked since 2000", "VERB run-once asks now"},
+		"failed here":     {func(h *host) { h.src.put("v3", with(failHook)) }, Cause(BlockFailed), []BlockKind{BlockFailed}, "has revision 3. It failed here at", "VERB retry tries the same again"},
+		"its hook failed": {func(h *host) { h.src.put("v3", with(failHook)) }, Cause(BlockFailed), []BlockKind{BlockFailed}, "call failure", "VERB log shows what it has printed"},
+		"away":            {func(h *host) { h.src.set(func() { h.src.down = wire.ErrUnreachable }) }, Cause(BlockAway), []BlockKind{BlockAway}, "cannot be asked since 2000", "VERB run-once asks now"},
 		"held and away": {func(h *host) {
 			must(h.agent.Hold(h.Context(), "freeze", Until{}))
 			h.src.set(func() { h.src.down = wire.ErrUnreachable })
@@ -57,7 +58,7 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 		"checks do not pass": {func(h *host) {
 			h.patience = 10 * time.Minute
 			h.src.put("v3", with(failVerify))
-		}, CauseUnderWay, nil, "these checks may pass: ", "VERB rollback gives it up"},
+		}, CauseUnderWay, nil, "these checks are tried again: ", "VERB rollback gives it up"},
 		"live root gone": {func(h *host) { must(os.RemoveAll(h.agent.path(h.agent.Record().Live.Dir))) }, Cause(BlockHold), []BlockKind{BlockHold}, "is gone.", "VERB repair makes"},
 		"broken": {func(h *host) {
 			h.hooks.exit = func(env map[string]string) int { return map[bool]int{true: 1}[env["DEPLOY_ACTION"] == "rollback"] }

@@ -65,7 +65,7 @@ func (w *Watched) says(verb func(string) string) (says, do []string) {
 	}
 	if f := w.Failing; f != nil {
 		says = append(says, fmt.Sprintf("Since %s the live root fails its checks: %s.", stamp(f.Since), f.What))
-		do = append(do, verb("rollback")+" makes the root before it live; nothing goes back by itself after a deployment")
+		do = append(do, "the agent's own log has what the checks saw", verb("rollback")+" makes the root before it live; nothing goes back by itself after a deployment")
 	}
 	if f := w.Modified; f != nil {
 		says = append(says, fmt.Sprintf("Since %s the live root is not what was unpacked: %s.", stamp(f.Since), f.What))
@@ -73,7 +73,7 @@ func (w *Watched) says(verb func(string) string) (says, do []string) {
 	}
 	if e := w.Expires; e != nil && e.Soon {
 		says = append(says, fmt.Sprintf("The certificate that check %s sees ends at %s, in %d days.", e.Check, stamp(e.At), e.Days))
-		do = append(do, "deploy a new certificate before that")
+		do = append(do, "deploy a new certificate before it ends")
 	}
 	return says, do
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -115,14 +116,14 @@ func (s *Status) cause(verb func(string) string) (cause Cause, says string, do [
 	case s.Newest.Revision == 0 && s.Newest.Digest == "":
 		return CauseNothing, fmt.Sprintf("The registry has no configuration %q; the host stays as it is.", s.Name), []string{"deployctl addconf -name " + s.Name + " ..."}
 	}
-	return CauseNext, "The next poll deploys it.", []string{verb("run-once") + " does it now"}
+	return CauseNext, "The next poll takes it up.", []string{verb("run-once") + " does it now"}
 }
 
 // underWay says how far the deployment is, and how to take it back.
 func (s *Status) underWay(verb func(string) string) (says string, do []string) {
 	says = fmt.Sprintf("The deployment of revision %d is under way, in %s since %s", s.Under.Revision, s.State, stamp(s.Since))
 	if m := s.Missing; m != nil {
-		says += fmt.Sprintf("; until %s these checks may pass: %s", stamp(m.Until), m.Checks)
+		says += fmt.Sprintf("; until %s these checks are tried again: %s", stamp(m.Until), m.Checks)
 	}
 	if s.Live != nil && s.State.among(Fetching, Verifying) {
 		do = []string{verb("rollback") + " gives it up"}
@@ -160,8 +161,8 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		}
 		return "No agent works here since " + stamp(b.Since) + ": " + b.Text + ".", do
 	case BlockBroken:
-		return "Neither the new nor the old root works: " + b.Text + ".", []string{
-			"mend the host, or make a new revision at the registry", verb("retry") + " closes it", verb("rollback") + " -to ROOT makes another root live: " + verb("history") + " lists them"}
+		return "Neither the new nor the old root works: " + b.Text + ".", append(s.output(b, verb),
+			"mend the host, or make a new revision at the registry", verb("retry")+" closes it", verb("rollback")+" -to ROOT makes another root live: "+verb("history")+" lists them")
 	case BlockHold:
 		until := "until somebody resumes"
 		if !b.Until.IsZero() {
@@ -182,8 +183,8 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 	case BlockWindow:
 		return "It waits for maintenance hours: " + b.Text + ".", []string{"wait until " + stamp(b.Until), verb("run-once") + " begins it now"}
 	case BlockFailed:
-		return "It failed here at " + stamp(b.Since) + " and is not tried again by itself: " + b.Text + ".", []string{
-			"mend the cause and make a new revision", verb("retry") + " tries the same again", verb("history") + " lists what was tried"}
+		return "It failed here at " + stamp(b.Since) + " and is not tried again by itself: " + b.Text + ".", append(s.output(b, verb),
+			"mend the cause and make a new revision", verb("retry")+" tries the same again", verb("history")+" lists what was tried")
 	case BlockAway:
 		return "The registry cannot be asked since " + stamp(b.Since) + ": " + b.Text + ". The host keeps what it runs.", []string{
 			"mend that; it is tried again at " + stamp(b.Until), verb("run-once") + " asks now"}
@@ -193,6 +194,15 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		return "Somebody has moved the link: " + b.Text + ". The next poll sets a hold.", []string{verb("resume") + " puts it back after that"}
 	}
 	return b.Text, nil
+}
+
+// output says where the program has said more that b is about, where that is one
+// of the deployment under way or the last one.
+func (s *Status) output(b *Block, verb func(string) string) []string {
+	if !strings.Contains(b.Text, callFailure) || s.Under == nil && (s.Last == nil || s.Last.Reason == "" || !strings.HasSuffix(b.Text, s.Last.Reason)) {
+		return nil
+	}
+	return []string{verb("log") + " shows what it has printed"}
 }
 
 // stamp is a time in words; a wait without an end is over.

@@ -237,7 +237,7 @@ func resolve(tx Tx, refs []LayerRef) ([]wire.Layer, error) {
 // and the configuration other checks, all in one revision.
 func (r *Registry) ChangeConfiguration(ctx context.Context, a Act, name string, refs []LayerRef, checks Checks) (Change, error) {
 	if len(refs) == 0 && checks == (Checks{}) {
-		return Change{}, fail(ErrUsage, "nothing to do").hint("give -component and -version, or -layer COMPONENT:VERSION")
+		return Change{}, fail(ErrUsage, "nothing to do").hint("give -component and -version, -layer COMPONENT:VERSION, or -verify CHECK")
 	}
 	return r.change(ctx, a, name, func(tx Tx, old *Revision) (content, string, error) {
 		if old == nil {

@@ -52,7 +52,7 @@ var Meanings = []Meaning{
 	{NotYetValid, "the certificate is not valid yet", "look at the clock of the host, or wait"},
 	{Expiring, "the certificate is valid for less time than `minvalid`", "deploy a new one"},
 	{Chain, "the certificate does not lead to a trusted one", "serve the certificates in between too (the whole chain in the file), or give the right `roots`"},
-	{Hostname, "the certificate is for other names", "look at `hostname` and `sni`, and at the names in the certificate"},
+	{Hostname, "the certificate is for other names", "look at `hostname` and `sni`, or the host in `url`, and at the names in the certificate; an http check that asks by another name takes `insecure`"},
 	{Version, "no TLS version as high as `min`, or with `key` none as low as 1.2", "look at which versions the program is allowed"},
 	{ALPN, "the protocol of `alpn` is not agreed on", "look at which protocols the program offers"},
 	{HTTP, "connected, but no whole answer in HTTP", "look whether the port speaks HTTP, with or without TLS as `url` says, and at the program's log"},

@@ -126,7 +126,7 @@ type showconfOp struct {
 func (c *showconfOp) Flags(fs *pflag.FlagSet) {
 	c.configArg.Flags(fs)
 	fs.BoolVar(&c.digests, "digests", false, "show the digest of each layer beside its version")
-	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show when it was changed, and its hash")
+	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show when it was changed, its hash and its checks")
 }
 
 type configuration struct {

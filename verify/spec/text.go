@@ -42,7 +42,7 @@ func CutPair(s string) (name, value, rest string, more bool, err error) {
 	name, s, ok := strings.Cut(s, "=")
 	if !ok || strings.Contains(name, ",") {
 		name, _, _ = strings.Cut(name, ",")
-		return "", "", "", false, fmt.Errorf("%s: want KEY=VALUE", quote(name))
+		return "", "", "", false, fmt.Errorf("%s: want KEY=VALUE; a value with a comma stands in double quotes", quote(name))
 	}
 	if !strings.HasPrefix(s, `"`) {
 		value, rest, more = strings.Cut(s, ",")

@@ -215,7 +215,7 @@ func (v *checkOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		return err
 	}
 	if !result.Whole {
-		return &cli.Error{Status: wire.Failed, Hint: "what is live is deployed again by 'deploy-agent repair'"}
+		return &cli.Error{Status: wire.Failed, Hint: v.call("repair") + " deploys what is live again"}
 	}
 	return nil
 }

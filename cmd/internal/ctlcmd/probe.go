@@ -58,7 +58,7 @@ func (p *probe) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&p.to, "to", "", "`host` that is meant where a check says localhost")
 	fs.StringVar(&p.root, "root", "", "`directory` below which cert= and roots= are files, such as an unpacked layer")
 	cli.FileFlag(fs, "root")
-	fs.StringVar(&p.cert, "cert", "", "`file` with the certificate that should be served, in place of what cert= says")
+	fs.StringVar(&p.cert, "cert", "", "`file` with the certificate that should be served, in place of what cert= says, which has to be there: cert=x will do")
 	cli.FileFlag(fs, "cert")
 	fs.IntVar(&p.successes, "successes", spec.DefaultSuccesses, "`number` of times in a row that every check has to pass")
 	fs.DurationVar(&p.total, "verify-total", 0, "`time` that the checks have until they pass; 0 is one look")
