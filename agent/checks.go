@@ -93,7 +93,7 @@ func readRootFile(dir string) (string, error) {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		for _, name := range []string{path.Dir(spec.RootFile), spec.RootFile} {
 			if info, lerr := root.Lstat(name); lerr == nil && info.Mode()&fs.ModeSymlink != 0 {
-				return wrong(err) // a link that leads nowhere: somebody meant something
+				return wrong(errors.New(name + " is a link that leads nowhere")) // somebody meant something
 			}
 		}
 		return "", nil

@@ -144,12 +144,19 @@ func (w *Watch) expiring(d time.Duration, at time.Time) string {
 func (a *Agent) lookEvery() time.Duration {
 	live := a.rec.Live
 	switch {
-	case live == nil || a.rec.State != Idle || a.o.Mode.Once || len(live.Spec.Checks) == 0 || a.rec.Removing != nil:
+	case live == nil || a.rec.State != Idle || len(live.Spec.Checks) == 0 || a.rec.Removing != nil:
 		return 0
 	case a.o.Checks.Every == 0 && !a.rec.Seen().Failing.IsZero():
 		return failingEvery
 	}
 	return a.o.Checks.Every
+}
+
+// unlooked reports whether a Run in Mode.Once, which had nothing to do, should
+// look at the live root before it ends: where it starts from time to time, nobody
+// else does.
+func (a *Agent) unlooked() bool {
+	return !a.hasLooked && a.result == nil && !a.o.Mode.DryRun && a.lookEvery() > 0
 }
 
 // waitWatching is wait for d that looks at the live root in between, when that is
@@ -178,7 +185,7 @@ func (a *Agent) glance(ctx context.Context) error {
 	vars := a.vars(live, nil)
 	a.pulse.within(2 * glanceTime)
 	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
-	a.glanced = time.Now()
+	a.glanced, a.hasLooked = time.Now(), true
 	switch {
 	case err != nil:
 		return err
@@ -261,7 +268,7 @@ func (a *Agent) relook(ctx context.Context, live *Root) error {
 	w.Expires, w.Expiry, w.Warn, w.Early = time.Time{}, "", 0, Ending{} // a check saw it that may be gone
 	a.rec.Watch = w
 	a.saw(r, s.Checks)
-	a.glanced = time.Now()
+	a.glanced, a.hasLooked = time.Now(), true
 	return nil
 }
 
@@ -295,5 +302,5 @@ func (a *Agent) watchNew(d *Deployment) {
 	if d.Checks != nil {
 		w.see(*d.Checks, d.New.Spec.Checks)
 	}
-	a.rec.Watch, a.glanced = w, time.Now()
+	a.rec.Watch, a.glanced, a.hasLooked = w, time.Now(), true
 }

@@ -350,3 +350,35 @@ func TestOtherChecksSeeOtherCertificates(t *testing.T) {
 		stop()
 	})
 }
+
+// V-08: where nothing was to be done, nobody looked: an agent that cron starts
+// did not notice a service that had drifted away, nor that it was well again.
+func TestARunThatChangesNothingLooks(t *testing.T) {
+	watching(t, func(h *host, fail *syncatomic.Bool, looks *syncatomic.Int64) {
+		h.o.Mode.Once = true
+		h.want("v1", nil)
+		if looks.Swap(0); h.agent.Record().Live.Verification != Verified {
+			t.Fatal("not verified")
+		}
+		h.want("v1", nil)
+		if looks.Load() != 1 || !h.agent.Record().Watch.Failing.IsZero() {
+			t.Errorf("%d looks at what is well, want 1; watched: %+v", looks.Load(), h.agent.Record().Watch)
+		}
+		fail.Store(true)
+		h.want("v1", nil)
+		if h.agent.Record().Watch.Failing.IsZero() || h.lines("ERROR", "live root fails its checks") != 1 {
+			t.Error("a run that changes nothing has not seen what fails")
+		}
+		h.o.Checks.Every = 0
+		fail.Store(false)
+		h.want("v1", nil)
+		if !h.agent.Record().Watch.Failing.IsZero() {
+			t.Error("what failed is well again, and shown as failing")
+		}
+		looks.Store(0)
+		h.want("v1", nil)
+		if looks.Load() != 0 {
+			t.Errorf("%d looks, where nobody asked for them", looks.Load())
+		}
+	})
+}
