@@ -66,6 +66,7 @@ type Agent struct {
 	staged    string    // what the check script can look at: see Publish
 	notifier  *notifier // nil: nobody is to be notified
 	glanced   time.Time // when the live root was last looked at, or this process began to
+	hasLooked bool      // it is the former
 	patrol    patrol
 
 	asked    bool      // a person wants what is new now, whatever the window says
@@ -270,6 +271,9 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 		a.tell(a.status())
 		a.rest(nil)
 		if a.o.Mode.Once {
+			if a.unlooked() && a.glance(ctx) != nil {
+				return false, nil
+			}
 			return true, a.outcome()
 		}
 		a.waitWatching(ctx, a.waits.poll())

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -90,6 +91,11 @@ func readRootFile(dir string) (string, error) {
 	f, err := root.OpenFile(spec.RootFile, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		for _, name := range []string{path.Dir(spec.RootFile), spec.RootFile} {
+			if info, lerr := root.Lstat(name); lerr == nil && info.Mode()&fs.ModeSymlink != 0 {
+				return wrong(errors.New(name + " is a link that leads nowhere")) // somebody meant something
+			}
+		}
 		return "", nil
 	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENOMEM):
 		return "", err

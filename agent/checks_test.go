@@ -134,6 +134,30 @@ func TestChecksOfALinkOutOfTheRoot(t *testing.T) {
 	}
 }
 
+// A link that leads nowhere would leave out what somebody asked for. A root whose
+// .deploy is something else has no checks.
+func TestChecksOfALinkToNowhere(t *testing.T) {
+	for name, build := range map[string]func(dir string){
+		"file": func(dir string) {
+			must(os.Mkdir(dir+"/.deploy", 0o755))
+			must(os.Symlink("gone", dir+"/"+spec.RootFile))
+		},
+		"not a dir": func(dir string) { must(os.WriteFile(dir+"/x", nil, 0o600)); must(os.Symlink("x", dir+"/.deploy")) },
+		"directory": func(dir string) { must(os.Symlink("gone", dir+"/.deploy")) },
+	} {
+		dir := t.TempDir()
+		build(dir)
+		if text, err := readRootFile(dir); text != "" || !isDefinite(err) {
+			t.Errorf("%s: %q, %v, want a definite error", name, text, err)
+		}
+	}
+	dir := t.TempDir()
+	must(os.WriteFile(dir+"/.deploy", nil, 0o600))
+	if text, err := readRootFile(dir); text != "" || err != nil {
+		t.Errorf("a file .deploy: %q, %v, want no checks", text, err)
+	}
+}
+
 func TestARollbackUsesTheChecksOfItsOwnRoot(t *testing.T) {
 	h := newHost(t, newFakeRegistry())
 	h.o.Verify.Checks = nil

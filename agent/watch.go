@@ -22,11 +22,22 @@ type Watch struct {
 	Expires time.Time     `json:",omitzero"` // when the first of the certificates ends that were served
 	Expiry  string        `json:",omitzero"` // which check saw it
 	Warn    time.Duration `json:",omitzero"` // for how long that check wants it to be valid
+	Early   Ending        `json:",omitzero"` // the certificate that a check wants to be told of first, where it is another one
 
 	Inspected  time.Time `json:",omitzero"` // when it was last compared with its manifest
 	Altered    time.Time `json:",omitzero"` // since when it is not what was unpacked
 	Difference string    `json:",omitzero"` // and in what
 }
+
+// Ending is a certificate that was served.
+type Ending struct {
+	At    time.Time     // when it ends
+	Check string        // which check saw it
+	Warn  time.Duration // for how long that check wants it to be valid
+}
+
+// begins is when its check wants it to be told.
+func (e Ending) begins() time.Time { return e.At.Add(-e.Warn) }
 
 const (
 	// glanceTime is how long checks of the live root have until a failure counts:
@@ -79,43 +90,73 @@ func kinds(failed []verify.Finding) string {
 // expiry takes when the certificates end that were served. A check that saw none
 // this time leaves what is known.
 func (w *Watch) expiry(r verify.Report, checks []spec.Check) {
-	var first verify.Finding
-	var warn time.Duration
+	var first, early Ending
 	for i, f := range r.Findings {
-		if !f.NotAfter.IsZero() && (first.NotAfter.IsZero() || f.NotAfter.Before(first.NotAfter)) {
-			first, warn = f, 0
-			if i < len(checks) {
-				warn = checks[i].Warn
-			}
+		if f.NotAfter.IsZero() {
+			continue
+		}
+		one := Ending{At: f.NotAfter.UTC(), Check: fmt.Sprintf("%s (%s %s)", f.Check, f.Type, f.Target)}
+		if i < len(checks) {
+			one.Warn = checks[i].Warn
+		}
+		if first.At.IsZero() || one.At.Before(first.At) {
+			first = one
+		}
+		if one.Warn > 0 && (early.At.IsZero() || one.begins().Before(early.begins())) {
+			early = one
 		}
 	}
-	if !first.NotAfter.IsZero() {
-		w.Warn, w.Expires, w.Expiry = warn, first.NotAfter.UTC(), fmt.Sprintf("%s (%s %s)", first.Check, first.Type, first.Target)
+	if first.At.IsZero() {
+		return
 	}
+	if early == first {
+		early = Ending{}
+	}
+	w.Expires, w.Expiry, w.Warn, w.Early = first.At, first.Check, first.Warn, early
+}
+
+// ending returns the certificate to tell of, and whether it ends within the time
+// d, or within what its check asks for.
+func (w *Watch) ending(d time.Duration, at time.Time) (e Ending, soon bool) {
+	first := Ending{w.Expires, w.Expiry, w.Warn}
+	for _, e := range []Ending{first, w.Early} {
+		if within := max(d, e.Warn); within > 0 && !e.At.IsZero() && !at.Add(within).Before(e.At) {
+			return e, true
+		}
+	}
+	return first, false
 }
 
 // expiring says that a certificate ends within the time d, or within what its check
 // asks for; "": none does.
 func (w *Watch) expiring(d time.Duration, at time.Time) string {
-	if d = max(d, w.Warn); d <= 0 || w.Expires.IsZero() || at.Add(d).Before(w.Expires) {
+	e, soon := w.ending(d, at)
+	switch {
+	case !soon:
 		return ""
+	case !at.Before(e.At):
+		return fmt.Sprintf("the certificate of %s has ended %s", e.Check, stamp(e.At))
 	}
-	if !at.Before(w.Expires) {
-		return fmt.Sprintf("the certificate of %s has ended %s", w.Expiry, stamp(w.Expires))
-	}
-	return fmt.Sprintf("the certificate of %s ends %s", w.Expiry, stamp(w.Expires))
+	return fmt.Sprintf("the certificate of %s ends %s", e.Check, stamp(e.At))
 }
 
 // lookEvery is the time between two looks at the live root; 0: nobody looks.
 func (a *Agent) lookEvery() time.Duration {
 	live := a.rec.Live
 	switch {
-	case live == nil || a.rec.State != Idle || a.o.Mode.Once || len(live.Spec.Checks) == 0 || a.rec.Removing != nil:
+	case live == nil || a.rec.State != Idle || len(live.Spec.Checks) == 0 || a.rec.Removing != nil:
 		return 0
 	case a.o.Checks.Every == 0 && !a.rec.Seen().Failing.IsZero():
 		return failingEvery
 	}
 	return a.o.Checks.Every
+}
+
+// unlooked reports whether a Run in Mode.Once, which had nothing to do, should
+// look at the live root before it ends: where it starts from time to time, nobody
+// else does.
+func (a *Agent) unlooked() bool {
+	return !a.hasLooked && a.result == nil && !a.o.Mode.DryRun && a.lookEvery() > 0
 }
 
 // waitWatching is wait for d that looks at the live root in between, when that is
@@ -144,7 +185,7 @@ func (a *Agent) glance(ctx context.Context) error {
 	vars := a.vars(live, nil)
 	a.pulse.within(2 * glanceTime)
 	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
-	a.glanced = time.Now()
+	a.glanced, a.hasLooked = time.Now(), true
 	switch {
 	case err != nil:
 		return err
@@ -223,8 +264,11 @@ func (a *Agent) relook(ctx context.Context, live *Root) error {
 	case r.Verified:
 		live.Verification = Verified
 	}
+	w := a.rec.Seen()
+	w.Expires, w.Expiry, w.Warn, w.Early = time.Time{}, "", 0, Ending{} // a check saw it that may be gone
+	a.rec.Watch = w
 	a.saw(r, s.Checks)
-	a.glanced = time.Now()
+	a.glanced, a.hasLooked = time.Now(), true
 	return nil
 }
 
@@ -258,5 +302,5 @@ func (a *Agent) watchNew(d *Deployment) {
 	if d.Checks != nil {
 		w.see(*d.Checks, d.New.Spec.Checks)
 	}
-	a.rec.Watch, a.glanced = w, time.Now()
+	a.rec.Watch, a.glanced, a.hasLooked = w, time.Now(), true
 }

@@ -200,6 +200,13 @@ func TestCertificatesThatEnd(t *testing.T) {
 	if got := w.expiring(0, at); !strings.Contains(got, "of tls-1") {
 		t.Errorf("where the check itself wants more: %q", got)
 	}
+	w.see(report(at.Add(100*day), at.Add(400*day), at.Add(300*day)), []spec.Check{{}, {Warn: 401 * day}, {Warn: 30 * day}})
+	if got := w.expiring(21*day, at); !strings.Contains(got, "of tls-2") || w.DaysLeft(at) != 100 {
+		t.Errorf("where the check of a later one wants more: %q, %d days left of the first", got, w.DaysLeft(at))
+	}
+	if got := w.expiring(21*day, at.Add(90*day)); !strings.Contains(got, "of tls-1") {
+		t.Errorf("where two end too soon: %q", got)
+	}
 	w.see(report(at.Add(400*day)), []spec.Check{{}})
 	if got := w.expiring(21*day, at); got != "" {
 		t.Errorf("after a new certificate: %q", got)
@@ -319,5 +326,59 @@ func TestAPersonIsNotifiedOfTheLiveRoot(t *testing.T) {
 		pass(10 * time.Minute)
 		n.want("recovered")
 		stop()
+	})
+}
+
+// Other checks look at other certificates: one that nobody looks at any more is
+// not warned of until the next deployment.
+func TestOtherChecksSeeOtherCertificates(t *testing.T) {
+	watching(t, func(h *host, fail *syncatomic.Bool, looks *syncatomic.Int64) {
+		h.o.Checks.WarnExpiry = 21 * 24 * time.Hour
+		stop := h.serve()
+		ends := now().Add(24 * time.Hour)
+		h.notAfter.Store(&ends)
+		pass(6 * time.Minute)
+		if s := h.status().Watched; s == nil || s.Expires == nil {
+			t.Fatalf("status: %+v, want the certificate", s)
+		}
+		h.notAfter.Store(nil)
+		h.src.verifies(tcpAt("mail", "conf:1"))
+		pass(10 * time.Minute)
+		if s := h.status().Watched; s != nil && s.Expires != nil {
+			t.Errorf("status still has %+v", s.Expires)
+		}
+		stop()
+	})
+}
+
+// V-08: where nothing was to be done, nobody looked: an agent that cron starts
+// did not notice a service that had drifted away, nor that it was well again.
+func TestARunThatChangesNothingLooks(t *testing.T) {
+	watching(t, func(h *host, fail *syncatomic.Bool, looks *syncatomic.Int64) {
+		h.o.Mode.Once = true
+		h.want("v1", nil)
+		if looks.Swap(0); h.agent.Record().Live.Verification != Verified {
+			t.Fatal("not verified")
+		}
+		h.want("v1", nil)
+		if looks.Load() != 1 || !h.agent.Record().Watch.Failing.IsZero() {
+			t.Errorf("%d looks at what is well, want 1; watched: %+v", looks.Load(), h.agent.Record().Watch)
+		}
+		fail.Store(true)
+		h.want("v1", nil)
+		if h.agent.Record().Watch.Failing.IsZero() || h.lines("ERROR", "live root fails its checks") != 1 {
+			t.Error("a run that changes nothing has not seen what fails")
+		}
+		h.o.Checks.Every = 0
+		fail.Store(false)
+		h.want("v1", nil)
+		if !h.agent.Record().Watch.Failing.IsZero() {
+			t.Error("what failed is well again, and shown as failing")
+		}
+		looks.Store(0)
+		h.want("v1", nil)
+		if looks.Load() != 0 {
+			t.Errorf("%d looks, where nobody asked for them", looks.Load())
+		}
 	})
 }

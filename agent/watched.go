@@ -19,12 +19,13 @@ type Failing struct {
 	What  string    `json:"what"`
 }
 
-// Expires is the certificate that ends first.
+// Expires is the certificate that ends first, or else another that ends too soon for
+// its own check.
 type Expires struct {
 	Check string    `json:"check"`
 	At    time.Time `json:"at"`
 	Days  int       `json:"days_left"`
-	Soon  bool      `json:"soon"` // sooner than -warn-expiry
+	Soon  bool      `json:"soon"` // sooner than -warn-expiry or its check wants
 }
 
 // watched returns what is shown of w; nil: there is nothing.
@@ -37,7 +38,8 @@ func (a *Agent) watched(w Watch) *Watched {
 		out.Modified = &Failing{w.Altered, w.Difference}
 	}
 	if !w.Expires.IsZero() {
-		out.Expires = &Expires{w.Expiry, w.Expires, w.DaysLeft(now()), w.expiring(a.o.Checks.WarnExpiry, now()) != ""}
+		e, soon := w.ending(a.o.Checks.WarnExpiry, now())
+		out.Expires = &Expires{e.Check, e.At, daysLeft(e.At, now()), soon}
 	}
 	if out == (Watched{}) {
 		return nil
@@ -48,10 +50,14 @@ func (a *Agent) watched(w Watch) *Watched {
 // DaysLeft is how many whole days the certificate that ends first is still valid:
 // less than 0 once it has ended, and 0 where none is known.
 func (w *Watch) DaysLeft(at time.Time) int {
-	if w.Expires.IsZero() {
+	return daysLeft(w.Expires, at)
+}
+
+func daysLeft(end, at time.Time) int {
+	if end.IsZero() {
 		return 0
 	}
-	left := w.Expires.Sub(at)
+	left := end.Sub(at)
 	if left < 0 {
 		left -= 24*time.Hour - 1
 	}

@@ -42,6 +42,9 @@ func lost(ctx context.Context, kind Kind, err error) Finding {
 // connect opens a connection whose every wait ends with ctx. The caller closes
 // it.
 func connect(ctx context.Context, p *place) (net.Conn, error) {
+	if err := refuseCredentials(p.addr); err != nil {
+		return nil, err
+	}
 	d := net.Dialer{Timeout: p.patience}
 	c, err := d.DialContext(ctx, p.network, p.addr)
 	if err != nil {

@@ -65,7 +65,7 @@ var Meanings = []Meaning{
 	{NotRunning, "the unit or pidfile has no main process", "look at its log (`journalctl -u`)"},
 	{WrongRoot, "the main process runs from somewhere else than NEWROOT", "look at the paths in the unit, and whether the hook restarts it"},
 	{NotRestarted, "the main process was there before the switch", "let the hook restart it"},
-	{Restarting, "the main process is another one than at an earlier look: it has ended in between, and was started again", "look at the log of the unit for why it ends"},
+	{Restarting, "the main process is another one than at an earlier look: it has ended in between, and was started again; or systemd has just started it again", "look at the log of the unit for why it ends"},
 	{Process, "the main process cannot be looked at", "look at the rights of the agent, and whether systemd runs here"},
 	{Unsteady, "the last look passed, but not often enough in a row", "more than one program may answer, and not all were reloaded: the message says what failed before"},
 	{Spec, "the check cannot be carried out", "mend the check, or what it names in NEWROOT"},

@@ -22,10 +22,11 @@ import (
 
 // lookProcess finds the main process of a service. It passes when the kernel,
 // or else its command line, says that it runs from NEWROOT, and when it was not
-// started before the switch: a hook that restarts nothing cannot pass. That it is
-// the same one at each look is for tally to see.
+// started before the switch: a hook that restarts nothing cannot pass. One that
+// systemd itself started again has to last. That it is the same one at each look
+// is for tally to see.
 func lookProcess(ctx context.Context, c spec.Check, v Vars) Finding {
-	pid, f := mainProcess(ctx, c)
+	pid, restarts, f := mainProcess(ctx, c)
 	if f.Kind != "" {
 		return f
 	}
@@ -47,39 +48,49 @@ func lookProcess(ctx context.Context, c spec.Check, v Vars) Finding {
 		f = Finding{Kind: WrongRoot, Detail: fmt.Sprintf("%s runs from %s, want below %s", who, place, root)}
 	case v.Switched > 0 && started+tick <= v.Switched:
 		f = Finding{Kind: NotRestarted, Detail: fmt.Sprintf("%s was started %v before the switch", who, (v.Switched - started).Round(tick))}
+	case unsettled(restarts, Uptime()-started):
+		f = Finding{Kind: Restarting, Detail: fmt.Sprintf("%s was started again by systemd %v ago, want it to last %v; restarts of the unit: %d",
+			who, (Uptime() - started).Round(tick), settled, restarts)}
 	}
 	f.Want, f.Got, f.Life = root, place, life
 	return f
 }
 
-// mainProcess returns the id of the process, or a Finding that says why there
-// is none.
-func mainProcess(ctx context.Context, c spec.Check) (int, Finding) {
+// settled is how long a process must live that systemd has started again: one
+// that ends at once, each time, passes between two ends else.
+const settled = 5 * time.Second
+
+func unsettled(restarts int, age time.Duration) bool { return restarts > 0 && age < settled }
+
+// mainProcess returns the id of the process and how often systemd has started
+// its unit again since somebody started it, or a Finding that says why there is
+// no process.
+func mainProcess(ctx context.Context, c spec.Check) (pid, restarts int, f Finding) {
 	text, err := "", error(nil)
 	if c.PIDFile != "" {
 		text, err = readPIDFile(c.PIDFile)
 	} else {
-		text, err = askManager(ctx, c.Unit)
+		text, restarts, err = askManager(ctx, c.Unit)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && c.PIDFile != "":
-		return 0, Finding{Kind: NotRunning, Detail: c.PIDFile + " does not exist"}
+		return 0, 0, Finding{Kind: NotRunning, Detail: c.PIDFile + " does not exist"}
 	case ctx.Err() != nil:
-		return 0, lost(ctx, Timeout, fmt.Errorf("systemctl gave no answer: %w", ctx.Err()))
+		return 0, 0, lost(ctx, Timeout, fmt.Errorf("systemctl gave no answer: %w", ctx.Err()))
 	case err != nil:
-		return 0, Finding{Kind: Process, Detail: err.Error()}
+		return 0, 0, Finding{Kind: Process, Detail: err.Error()}
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(text))
+	pid, err = strconv.Atoi(strings.TrimSpace(text))
 	switch {
 	case err != nil || pid < 0 || pid == 0 && c.Unit == "":
-		return 0, Finding{Kind: Process, Detail: fmt.Sprintf("%s says %s, want a process id", c.Target(), excerpt([]byte(text)))}
+		return 0, 0, Finding{Kind: Process, Detail: fmt.Sprintf("%s says %s, want a process id", c.Target(), excerpt([]byte(text)))}
 	case pid == 0:
-		return 0, Finding{Kind: NotRunning, Detail: c.Unit + " has no main process"}
+		return 0, 0, Finding{Kind: NotRunning, Detail: c.Unit + " has no main process"}
 	}
 	if _, err := startOf(pid); err != nil {
-		return 0, Finding{Kind: NotRunning, Detail: fmt.Sprintf("process %d of %s does not run", pid, c.Target())}
+		return 0, 0, Finding{Kind: NotRunning, Detail: fmt.Sprintf("process %d of %s does not run", pid, c.Target())}
 	}
-	return pid, Finding{}
+	return pid, restarts, Finding{}
 }
 
 func readPIDFile(path string) (string, error) {
@@ -93,14 +104,23 @@ func readPIDFile(path string) (string, error) {
 }
 
 // askManager asks systemd by its own program: its protocol would be a library.
-func askManager(ctx context.Context, unit string) (string, error) {
-	cmd := exec.CommandContext(ctx, "systemctl", "show", "--property=MainPID", "--value", "--", unit)
+// One that is older than 235 does not count restarts: then there are none.
+func askManager(ctx context.Context, unit string) (pid string, restarts int, err error) {
+	cmd := exec.CommandContext(ctx, "systemctl", "show", "--property=MainPID,NRestarts", "--", unit)
 	cmd.WaitDelay = killGrace
 	out, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return "", fmt.Errorf("systemctl show %s: %v: %s", unit, err, bytes.TrimSpace(exit.Stderr))
+		return "", 0, fmt.Errorf("systemctl show %s: %v: %s", unit, err, bytes.TrimSpace(exit.Stderr))
 	}
-	return string(out), err
+	for line := range strings.Lines(string(out)) {
+		switch name, value, _ := strings.Cut(strings.TrimSpace(line), "="); name {
+		case "MainPID":
+			pid = value
+		case "NRestarts":
+			restarts, _ = strconv.Atoi(value)
+		}
+	}
+	return pid, restarts, err
 }
 
 // tick is the resolution of the times in proc_pid_stat(5): USER_HZ is 100 on

@@ -160,11 +160,13 @@ func TestProcessOfAUnit(t *testing.T) {
 	r := newRoots(t)
 	cmd := start(t, "", r.new+"/bin/service")
 	must(t, os.WriteFile(r.dir+"/systemctl", []byte(`#!/bin/sh
-[ "$*" = "show --property=MainPID --value -- $UNIT" ] || { echo "called as $*" >&2; exit 1; }
+[ "$*" = "show --property=MainPID,NRestarts -- $UNIT" ] || { echo "called as $*" >&2; exit 1; }
 [ "$UNIT" = hangs ] && exec sleep 1000
 [ "$UNIT" = down ] && { echo "Failed to connect to bus" >&2; exit 1; }
-[ "$UNIT" = dead ] && echo 0
-[ "$UNIT" = web@1 ] && echo $MAIN
+[ "$UNIT" = dead ] && printf "MainPID=0\nNRestarts=3\n"
+[ "$UNIT" = web@1 ] && printf "NRestarts=0\nMainPID=$MAIN\n"
+[ "$UNIT" = crashes ] && printf "MainPID=$MAIN\nNRestarts=2\n"
+[ "$UNIT" = ancient ] && printf "MainPID=$MAIN\n"
 true`), 0o755))
 	t.Setenv("PATH", r.dir+":"+os.Getenv("PATH"))
 	t.Setenv("MAIN", fmt.Sprint(cmd.Process.Pid))
@@ -172,14 +174,30 @@ true`), 0o755))
 		kind   Kind
 		detail string
 	}{
-		"web@1": {}, "dead": {NotRunning, "dead has no main process"},
-		"down":  {Process, "Failed to connect to bus"},
-		"hangs": {Timeout, "systemctl gave no answer"},
+		"web@1": {}, "ancient": {},
+		"crashes": {Restarting, "restarts of the unit: 2"},
+		"dead":    {NotRunning, "dead has no main process"},
+		"down":    {Process, "Failed to connect to bus"},
+		"hangs":   {Timeout, "systemctl gave no answer"},
 	} {
 		t.Setenv("UNIT", unit)
 		f := lookAt(t, spec.Check{Type: spec.Process, Unit: unit, Timeout: time.Second}, Vars{NewRoot: r.new})
 		if f.Kind != want.kind || !strings.Contains(f.Detail, want.detail) || f.Target != unit {
 			t.Errorf("%s: %+v, want kind %q with %q", unit, f, want.kind, want.detail)
+		}
+	}
+}
+
+// A unit whose process ends at once, again and again, has one at most looks. But
+// what has recovered is as good as before.
+func TestWhatSystemdStartedAgainHasToLast(t *testing.T) {
+	for _, row := range []struct {
+		restarts int
+		age      time.Duration
+		want     bool
+	}{{0, 0, false}, {1, 0, true}, {7, settled - tick, true}, {7, settled, false}} {
+		if got := unsettled(row.restarts, row.age); got != row.want {
+			t.Errorf("%d restarts, %v old: unsettled %v, want %v", row.restarts, row.age, got, row.want)
 		}
 	}
 }

@@ -92,7 +92,8 @@ func (p *probe) Run(ctx context.Context, o *cli.IO, args []string) error {
 		if err != nil {
 			return err
 		}
-		s.Checks = append(s.Checks, more...)
+		own := spec.Part{From: spec.Host, Spec: s} // as on a host: a check given here takes the place of one of its name
+		s, _ = spec.Merge(own, spec.Part{From: spec.Configuration, Spec: spec.Spec{Checks: more}})
 	}
 	if s, err = p.aimed(s); err != nil {
 		return err
@@ -149,7 +150,7 @@ func (p *probe) fetch(ctx context.Context, o *cli.IO, vars *verify.Vars) ([]spec
 		Name     string
 		Revision uint64
 		Hash     string
-		Verify   *struct{ Checks []struct{ Text string } }
+		Verify   *struct{ Checks []struct{ Name, Text string } }
 	}
 	if err := json.Unmarshal(stdout.Bytes(), &c); err != nil {
 		return nil, fmt.Errorf("the registry's answer about %s: %w", p.from, err)
@@ -169,6 +170,7 @@ func (p *probe) fetch(ctx context.Context, o *cli.IO, vars *verify.Vars) ([]spec
 		case err != nil:
 			return nil, cli.WithHint(fmt.Errorf("a check of configuration %q: %w", p.from, err), "a newer deployctl may know it")
 		}
+		one.Name = text.Name // what it is called elsewhere, also where one before it is left out
 		all = append(all, one)
 	}
 	if len(all) == 0 {
