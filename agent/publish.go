@@ -205,12 +205,18 @@ func (a *Agent) unclaimed(files []Published) error {
 			theirs = append(theirs, d.New.Published...)
 		}
 		for _, p := range files {
-			if slices.ContainsFunc(theirs, func(t Published) bool { return t.To == p.To }) {
+			if slices.ContainsFunc(theirs, func(t Published) bool { return t.sameFile(p) }) {
 				return fmt.Errorf("configurations %s and %s cannot both publish to %s; the other one is in %s", a.o.Name, r.Name, p.To, dir)
 			}
 		}
 	}
 	return nil
+}
+
+// sameFile reports whether both are published to one file: by one path, or because
+// one directory is mounted at two places.
+func (p Published) sameFile(q Published) bool {
+	return p.To == q.To || filepath.Base(p.To) == filepath.Base(q.To) && sameDir(filepath.Dir(p.To), filepath.Dir(q.To))
 }
 
 // neighbours returns directories in which other agents may work.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -99,14 +98,25 @@ func (a *Agent) targets(root string, files []Published) []atomic.Target {
 		all = append(all, t)
 	}
 	for _, p := range a.rec.Published {
-		if slices.ContainsFunc(files, func(f Published) bool { return f.To == p.To }) {
-			continue
-		}
-		if _, err := os.Lstat(filepath.Dir(p.To)); !errors.Is(err, fs.ErrNotExist) { // else it is gone anyway
+		if goes(p, files) {
 			all = append(all, atomic.Target{Path: p.To, Remove: true})
 		}
 	}
 	return all
+}
+
+// goes reports whether a published file is to be removed, for these take its
+// place. Its directory may be gone, or have been moved, with a link left behind.
+func goes(p Published, files []Published) bool {
+	now := p
+	err := now.resolve()
+	switch {
+	case errors.Is(err, fs.ErrNotExist), slices.ContainsFunc(files, func(f Published) bool { return f.resolve() == nil && f.To == now.To || f.To == p.To }):
+		return false
+	case err == nil && now.To != p.To:
+		return p.intact() == nil // else it is another file, at another place
+	}
+	return true
 }
 
 // prepare prepares the deployment's set, and notes what it will do.
@@ -175,19 +185,25 @@ func (a *Agent) withSet(ctx context.Context, id string, do func(context.Context,
 	return do(ctx, set)
 }
 
-// commitSet puts the files of a deployment in their places. That somebody has
-// changed one of them since Checking is no version's fault.
+// commitSet puts the files of a deployment in their places. That it cannot, because
+// somebody has changed one of them since Checking, is no version's fault.
 func (a *Agent) commitSet(ctx context.Context, id string) error {
 	if id == "" {
 		return nil
 	}
-	return a.withSet(ctx, id, func(ctx context.Context, set *atomic.Set) error {
+	there := false
+	err := a.withSet(ctx, id, func(ctx context.Context, set *atomic.Set) error {
+		there = true
 		err := set.Commit(ctx)
 		if errors.Is(err, atomic.ErrChanged) || errors.Is(err, atomic.ErrBusy) {
 			return &definite{verdict: Withdrawn, err: err}
 		}
 		return err
 	})
+	if err == nil && !there { // else the link would move without its files
+		return &definite{verdict: Withdrawn, err: fmt.Errorf("what was prepared is gone from %s", a.path(storeName))}
+	}
+	return err
 }
 
 // undoSet puts back what was there before, and with end leaves nothing of the

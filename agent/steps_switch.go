@@ -22,13 +22,19 @@ func (a *Agent) switchRoot(ctx context.Context) error {
 	}
 	d := a.rec.Deployment
 	d.SwitchBoot, d.SwitchUptime = boot, verify.Uptime()
-	return a.persist(ctx, func() error {
-		if err := a.commitSet(ctx, d.New.Set); err != nil {
-			return err
+	var files error
+	err = a.persist(ctx, func() error {
+		if files = a.commitSet(ctx, d.New.Set); files != nil {
+			return files
 		}
 		a.crash("set committed")
 		return atomic.Symlink(d.New.Dir, a.path("current"))
 	})
+	if last := a.rec.Last; files != nil && ctx.Err() == nil && !isDefinite(files) &&
+		(last == nil || last.Verdict != Withdrawn || last.New.Configuration.Digest != d.New.Configuration.Digest) {
+		return &definite{verdict: Withdrawn, err: files} // the host's, as in Checking; a second time it is not waited for
+	}
+	return err
 }
 
 // restore is the step of Restoring: it undoes switchRoot. Where the way back

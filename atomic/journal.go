@@ -56,6 +56,23 @@ type item struct {
 	Old     *content `json:"old,omitempty"`   // nil: nothing was there
 	OldNode uint64   `json:"old_inode,omitempty"`
 	Drifted bool     `json:"drifted,omitempty"` // Old is not what was published
+
+	// When the two were last written, in nanoseconds. A file that is written in
+	// place keeps its inode, and one that is removed leaves its to the next one.
+	Written    int64 `json:"written,omitempty"`
+	OldWritten int64 `json:"old_written,omitempty"`
+}
+
+// isNew reports whether n is the new content, as it was made ready.
+func (it *item) isNew(n node) bool { return n.still(it.Inode, it.Written, it.New) }
+
+// isOld reports whether n is what Prepare has found.
+func (it *item) isOld(n node) bool { return n.still(it.OldNode, it.OldWritten, it.Old) }
+
+// still reports whether n is this inode, and nobody has written to it since. A
+// journal of an earlier version does not say when it was written.
+func (n node) still(inode uint64, written int64, c *content) bool {
+	return n.exists && inode != 0 && n.inode == inode && (written == 0 || c == nil || n.written == written && n.size == c.Size)
 }
 
 // content is a file's bytes, by their digest, and who may do what with it.

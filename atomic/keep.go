@@ -65,6 +65,7 @@ func newest(kept []Kept, keep int) []Kept {
 
 // tidyUp brings old contents to where the record says, removes the others, and
 // the journal last. That one cannot be kept is a warning: the set is published.
+// What somebody else wrote is nowhere but there, and is waited for.
 func (set *Set) tidyUp() error {
 	for i, it := range set.journal.Items {
 		if it.Action == actSame {
@@ -88,21 +89,40 @@ func (set *Set) tidyUp() error {
 func (set *Set) putAway(it *item, to string) error {
 	d := set.store.disk
 	aside, err := d.node(it.Aside)
-	if err != nil || !aside.exists || it.Inode != 0 && aside.inode == it.Inode {
+	if err != nil || !aside.exists || it.isNew(aside) {
 		return err
 	}
 	e := set.record.entry(it.Path)
-	if e == nil || !slices.ContainsFunc(e.Kept, func(k Kept) bool { return k.File == to }) {
+	if e == nil {
 		return nil // discard removes it
+	}
+	named := slices.IndexFunc(e.Kept, func(k Kept) bool { return k.File == to })
+	if named < 0 {
+		return nil
 	}
 	err = d.rename(it.Aside, set.store.path(to))
 	if errors.Is(err, unix.EXDEV) {
-		err = d.copyFile(it.Aside, set.store.path(to), aside)
+		err = d.copyAside(it.Aside, set.store.path(to), aside)
+	}
+	if err != nil && e.Kept[named].Drift {
+		return fmt.Errorf("%s: what somebody else had written there cannot be kept, and lies at %s: %w", it.Given, it.Aside, err)
 	}
 	if err != nil {
 		set.warn(it, []string{fmt.Sprintf("its old content cannot be kept: %v", err)})
 	}
 	return nil
+}
+
+// copyAside copies what was found at a destination, a link as a link.
+func (d disk) copyAside(from, to string, n node) error {
+	if n.kind != unix.S_IFLNK {
+		return d.copyFile(from, to, n)
+	}
+	target, err := os.Readlink(from)
+	if err != nil {
+		return err
+	}
+	return d.relink(target, to)
 }
 
 // copyFile copies a file with all that belongs to it to another file system.
@@ -137,7 +157,7 @@ func (set *Set) keepStrange() error {
 		if err != nil {
 			return err
 		}
-		if it.Action == actSame || !aside.exists || it.Inode != 0 && aside.inode == it.Inode {
+		if it.Action == actSame || !aside.exists || it.isNew(aside) {
 			continue
 		}
 		found[i] = aside

@@ -15,15 +15,16 @@ import (
 
 // node is what lies at a path, links not followed. The zero value is nothing.
 type node struct {
-	exists bool
-	kind   uint16 // the type bits of its mode
-	inode  uint64
-	links  uint32
-	size   int64
-	mode   octal
-	uid    int
-	gid    int
-	flags  uint64 // STATX_ATTR_...
+	exists  bool
+	kind    uint16 // the type bits of its mode
+	inode   uint64
+	links   uint32
+	size    int64
+	written int64 // when, in nanoseconds
+	mode    octal
+	uid     int
+	gid     int
+	flags   uint64 // STATX_ATTR_...
 }
 
 // node looks at a path. It is an error not to be able to tell; absence is none.
@@ -33,7 +34,7 @@ func (d disk) node(path string) (n node, err error) {
 		if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &st); err != nil {
 			return &fs.PathError{Op: "statx", Path: path, Err: err}
 		}
-		n = node{exists: true, kind: st.Mode & unix.S_IFMT, inode: st.Ino, links: st.Nlink, size: int64(st.Size),
+		n = node{exists: true, kind: st.Mode & unix.S_IFMT, inode: st.Ino, links: st.Nlink, size: int64(st.Size), written: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec),
 			mode: octal(st.Mode & 0o7777), uid: int(st.Uid), gid: int(st.Gid), flags: st.Attributes}
 		return nil
 	})

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -114,11 +115,6 @@ func (set *Set) plan(ctx context.Context, p Plan) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.Path, err)
 		}
-		for _, other := range j.Items {
-			if other.Path == path {
-				return fmt.Errorf("%w: %s and %s are one file", ErrPlanInvalid, other.Given, t.Path)
-			}
-		}
 		if dir := filepath.Dir(path); dir == set.store.dir || strings.HasPrefix(dir, set.store.dir+"/") {
 			return fmt.Errorf("%w: %s lies in the store", ErrPlanInvalid, t.Path)
 		}
@@ -128,6 +124,9 @@ func (set *Set) plan(ctx context.Context, p Plan) error {
 	if set.folders, err = set.store.disk.folders(ctx, j.directories(), false); err != nil {
 		return err
 	}
+	if err := set.aliases(j.Items); err != nil {
+		return err
+	}
 	for i := range j.Items {
 		if err := set.decide(ctx, &j.Items[i], p.Files[i], p); err != nil {
 			return fmt.Errorf("%s: %w", p.Files[i].Path, err)
@@ -135,6 +134,25 @@ func (set *Set) plan(ctx context.Context, p Plan) error {
 		j.Items[i].Aside = filepath.Join(filepath.Dir(j.Items[i].Path), fmt.Sprintf("%s%s-%d%s", tempPrefix, j.Try, i, asideSuffix))
 	}
 	set.journal = j
+	return nil
+}
+
+// aliases finds two paths that are one file: by links, or because their directories
+// are one that is mounted at two places.
+func (set *Set) aliases(items []item) error {
+	type file struct {
+		dir  [2]uint64
+		name string
+	}
+	seen := map[file]string{}
+	for _, it := range items {
+		i := slices.IndexFunc(set.folders, func(f folder) bool { return f.path == filepath.Dir(it.Path) })
+		f := file{set.folders[i].id, filepath.Base(it.Path)}
+		if other, taken := seen[f]; taken {
+			return fmt.Errorf("%w: %s and %s are one file", ErrPlanInvalid, other, it.Given)
+		}
+		seen[f] = it.Given
+	}
 	return nil
 }
 
@@ -178,13 +196,16 @@ func (set *Set) decide(ctx context.Context, it *item, t Target, p Plan) error {
 	if parent.flags&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0 {
 		return fmt.Errorf("%w: the directory is immutable or append-only (see chattr(1))", ErrPlanInvalid)
 	}
+	if me := os.Geteuid(); old.exists && me != 0 && parent.mode&unix.S_ISVTX != 0 && old.uid != me && parent.uid != me {
+		return fmt.Errorf("%w: the directory is sticky, and the file is user %d's: only that user can replace it", ErrPlanInvalid, old.uid)
+	}
 	if old.exists {
 		digest, err := d.digest(ctx, it.Path)
 		if err != nil {
 			return err
 		}
 		it.Old = &content{Digest: digest, Size: old.size, Mode: old.mode, UID: old.uid, GID: old.gid}
-		it.OldNode = old.inode
+		it.OldNode, it.OldWritten = old.inode, old.written
 	}
 	if err := set.choose(it, t, p, old); err != nil || it.Action == actSame {
 		return err
@@ -327,7 +348,7 @@ func (set *Set) stageOne(ctx context.Context, it *item, t Target, strict bool) (
 		return err
 	}
 	n, err := d.node(it.Aside)
-	it.Inode = n.inode
+	it.Inode, it.Written = n.inode, n.written
 	return err
 }
 

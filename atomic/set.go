@@ -108,7 +108,7 @@ func (set *Set) commit(ctx context.Context) error {
 // unchanged fails if somebody has changed the destination since Prepare.
 func (set *Set) unchanged(it *item) error {
 	now, err := set.store.disk.node(it.Path)
-	if err == nil && (now.exists != (it.Old != nil) || now.exists && now.inode != it.OldNode) {
+	if err == nil && (now.exists != (it.Old != nil) || now.exists && !it.isOld(now)) {
 		err = fmt.Errorf("%s: %w", it.Given, ErrChanged)
 	}
 	return err
@@ -126,7 +126,7 @@ func (set *Set) commitOne(it *item) error {
 	if err != nil {
 		return err
 	}
-	if it.Action == actRemove && !now.exists || it.Action != actRemove && now.exists && now.inode == it.Inode {
+	if it.Action == actRemove && !now.exists || it.Action != actRemove && it.isNew(now) {
 		return nil // an earlier call came that far
 	}
 	if err := set.unchanged(it); err != nil {
@@ -149,14 +149,14 @@ func (set *Set) exchangeChecked(it *item) error {
 	if err != nil {
 		return err
 	}
-	if staged.inode != it.Inode {
+	if !it.isNew(staged) {
 		return fmt.Errorf("its new content at %s: %w", it.Aside, ErrChanged)
 	}
 	if err := d.exchange(it.Aside, it.Path); err != nil {
 		return err
 	}
 	old, err := d.node(it.Aside)
-	if err != nil || old.inode == it.OldNode {
+	if err != nil || it.isOld(old) {
 		return err
 	}
 	if err := d.exchange(it.Aside, it.Path); err != nil {
@@ -167,7 +167,8 @@ func (set *Set) exchangeChecked(it *item) error {
 
 // Finish closes the set. A committed one becomes what is published: its old
 // contents are kept, as many as the plan says, and there is no way back any
-// more. One that was undone leaves nothing behind.
+// more. One that was undone leaves nothing behind. What somebody else had written
+// stays where it is until it can be kept; then Finish is to be called again.
 func (set *Set) Finish(context.Context) error {
 	if err := set.finish(); err != nil {
 		return fmt.Errorf("set %s: %w", set.ID(), err)

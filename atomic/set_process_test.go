@@ -102,6 +102,10 @@ func applyAsNobody(dir string) error {
 	if r, err := s.Apply(context.Background(), p, Hooks{}); err != nil || !r.Skipped {
 		return fmt.Errorf("again: %+v, %w", r, err)
 	}
+	p = Plan{Files: []Target{{Path: dir + "/sticky/f", Bytes: []byte("new")}}} // root's, where only root may rename it
+	if _, err := s.Apply(context.Background(), p, Hooks{}); !errors.Is(err, ErrPlanInvalid) || !strings.Contains(err.Error(), "sticky") {
+		return fmt.Errorf("in a sticky directory: %w", err)
+	}
 	return nil
 }
 
@@ -112,6 +116,9 @@ func TestWhoCannotGiveFilesAwayIsWarned(t *testing.T) {
 	defer os.RemoveAll(dir)
 	must(os.Chmod(dir, 0o755))
 	must(os.Chown(dir, 65534, 65534))
+	must(os.Mkdir(dir+"/sticky", 0o700))
+	must(os.WriteFile(dir+"/sticky/f", []byte("old"), 0o644))
+	must(os.Chmod(dir+"/sticky", os.ModeSticky|0o777))
 	if err := start(t, "nobody", dir, &syscall.Credential{Uid: 65534, Gid: 65534})(); err != nil {
 		t.Error(err)
 	}

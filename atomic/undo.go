@@ -76,12 +76,13 @@ func (set *Set) undoOne(it *item) error {
 	switch {
 	case err != nil:
 		return err
-	case !aside.exists && it.Action == actCreate && now.exists && now.inode == it.Inode:
-		return d.remove(it.Path)
 	case !aside.exists:
+		return set.undoAlone(it, now)
+	case it.isNew(aside):
+		d.remove(it.Aside) // the old one is in place: where this cannot be done, Finish does it
 		return nil
-	case it.Inode != 0 && aside.inode == it.Inode:
-		return d.remove(it.Aside)
+	case it.Action == actCreate:
+		return nil // see undoAlone
 	case now.exists && now.inode == it.OldNode:
 		return nil // what is aside was somebody else's: see keepStrange
 	case !now.exists:
@@ -90,10 +91,29 @@ func (set *Set) undoOne(it *item) error {
 	if err := d.exchange(it.Aside, it.Path); err != nil {
 		return err
 	}
-	if it.Inode != 0 && now.inode == it.Inode {
-		return d.remove(it.Aside)
+	if it.isNew(now) {
+		d.remove(it.Aside)
+		return nil
 	}
 	set.warn(it, []string{"somebody else had changed it; that is kept"})
+	return nil
+}
+
+// undoAlone is undoOne where nothing lies aside. What was written into a new file
+// goes aside, and is kept: see keepStrange.
+func (set *Set) undoAlone(it *item, now node) error {
+	d := set.store.disk
+	switch {
+	case it.Action == actReplace && it.isNew(now):
+		return fmt.Errorf("its old content is gone from %s: put it at the path", it.Aside)
+	case it.Action == actCreate && it.isNew(now):
+		return d.remove(it.Path)
+	case it.Action == actCreate && now.exists && now.inode == it.Inode:
+		set.warn(it, []string{"somebody else had changed it; that is kept"})
+		return d.renameNew(it.Path, it.Aside)
+	case it.Action == actReplace && now.exists && now.inode != it.OldNode:
+		set.warn(it, []string{"somebody else had changed it, and its old content is gone"})
+	}
 	return nil
 }
 
