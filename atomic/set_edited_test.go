@@ -1,12 +1,14 @@
 package atomic
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/sys/unix"
 )
@@ -228,4 +230,40 @@ func TestOneFileAtTwoMountsIsRefused(t *testing.T) {
 	if err := s.applies(t, p); !errors.Is(err, ErrPlanInvalid) || !strings.Contains(err.Error(), "are one file") {
 		t.Errorf("Apply = %v", err)
 	}
+}
+
+// Any user who may read a directory can lock it.
+func TestALockedDirectoryDoesNotKeepTheOldFilesAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		before, _ := s.furnish(t)
+		set, err := s.Prepare(t.Context(), s.plan("one"))
+		must(err)
+		must(set.Commit(t.Context()))
+		set.Close()
+		stranger, err := os.Open(s.etc)
+		must(err)
+		defer stranger.Close()
+		must(unix.Flock(int(stranger.Fd()), unix.LOCK_EX))
+
+		short, cancel := context.WithTimeout(t.Context(), strangerPatience/2)
+		defer cancel()
+		if _, err := s.Prepared(short, "one"); !errors.Is(err, ErrBusy) {
+			t.Errorf("the set is taken within half of the patience: %v", err)
+		}
+		set, err = s.Prepared(t.Context(), "one")
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(set.Undo(t.Context()))
+		must(set.Finish(t.Context()))
+		set.Close()
+		s.wants(t, before...)
+
+		short, cancel = context.WithTimeout(t.Context(), 2*strangerPatience)
+		defer cancel()
+		if _, err := s.Prepare(short, s.plan("two")); !errors.Is(err, ErrBusy) {
+			t.Errorf("a new set does not wait for the lock: %v", err)
+		}
+	})
 }

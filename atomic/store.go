@@ -102,11 +102,17 @@ type folder struct {
 	id   [2]uint64 // device and inode
 }
 
+// strangerPatience is how long a set that is under way waits for the lock of a
+// directory. Whoever may read a directory can lock it: that must not keep the old
+// files from coming back. What a set does there holds without the lock as well,
+// since it looks at each file before and after.
+const strangerPatience = 10 * time.Second
+
 // folders opens the directories and locks them. One that has several names is
 // locked once, and all in one order, so that two sets that have directories in
-// common do not wait for each other for ever. With gone, those are passed over
-// that are not there any more.
-func (d disk) folders(ctx context.Context, paths []string, gone bool) (all []folder, err error) {
+// common do not wait for each other for ever. For a set that is under way those
+// are passed over that are not there any more, and locks that do not come.
+func (d disk) folders(ctx context.Context, paths []string, underWay bool) (all []folder, err error) {
 	defer func() {
 		if err != nil {
 			closeFolders(all)
@@ -118,7 +124,7 @@ func (d disk) folders(ctx context.Context, paths []string, gone bool) (all []fol
 			continue
 		}
 		file, err := d.openDir(path)
-		if gone && errors.Is(err, fs.ErrNotExist) {
+		if underWay && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
@@ -133,11 +139,21 @@ func (d disk) folders(ctx context.Context, paths []string, gone bool) (all []fol
 		all[len(all)-1].id = [2]uint64{st.Dev, st.Ino}
 	}
 	slices.SortFunc(all, func(a, b folder) int { return slices.Compare(a.id[:], b.id[:]) })
+	patient := ctx
+	if underWay {
+		var cancel context.CancelFunc
+		patient, cancel = context.WithTimeout(ctx, strangerPatience)
+		defer cancel()
+	}
 	for i, f := range all {
 		if i > 0 && f.id == all[i-1].id {
 			continue
 		}
-		if err := lockFolder(ctx, f); err != nil {
+		err := lockFolder(patient, f)
+		if underWay && errors.Is(err, ErrBusy) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
 			return all, err
 		}
 	}
