@@ -112,16 +112,7 @@ func tryServeAll(t *testing.T, certs map[string]*tls.Certificate) (port string, 
 }
 
 func acceptTLS(l net.Listener, config *tls.Config) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			tls.Server(c, config).Handshake()
-			c.Close()
-		}()
-	}
+	acceptAll(l, func(c net.Conn) { tls.Server(c, config).Handshake() })
 }
 
 // V-07: one address was looked at, and the others went on serving what they did.
@@ -197,20 +188,11 @@ func TestAddressesOfOtherLooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-				}
-			}()
+	go acceptAll(l, func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
-	}()
+	})
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	for _, c := range []spec.Check{
 		{Type: spec.TCP, Addr: "pool.example.:" + port, Send: `GET / HTTP/1.0\r\n\r\n`, Expect: "HTTP"},

@@ -99,19 +99,22 @@ func serve(t *testing.T, handle func(net.Conn)) (addr string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				handle(c)
-			}()
-		}
-	}()
+	go acceptAll(l, handle)
 	return l.Addr().String()
+}
+
+// acceptAll gives each connection to handle, until l is closed.
+func acceptAll(l net.Listener, handle func(net.Conn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			handle(c)
+		}()
+	}
 }
 
 // serveTLS answers handshakes.

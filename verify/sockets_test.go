@@ -24,18 +24,7 @@ func listenUnix(t *testing.T, handle func(net.Conn)) (path string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				handle(c)
-			}()
-		}
-	}()
+	go acceptAll(l, handle)
 	return path
 }
 
