@@ -12,7 +12,7 @@ FUZZ := .
 # Recipes to try: all, some with commas, or sample.
 RECIPES := all
 
-.PHONY: build demo test race fuzz recipes systemd nightly bench check cover clean
+.PHONY: loadtest build demo test race fuzz recipes systemd nightly bench check cover clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/...
@@ -52,6 +52,11 @@ nightly:
 
 bench:
 	go test -run '^$$' -bench . -benchmem $(FLAGS) ./...
+
+# How many polls and fetches of so many agents one registry answers, and how fast.
+AGENTS := 100
+loadtest:
+	DEPLOY_TEST_AGENTS=$(AGENTS) go test -run '^$$' -bench 'Load$$' -benchtime 1x $(FLAGS) ./cmd
 
 check:
 	scripts/deps.sh
