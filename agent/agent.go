@@ -379,11 +379,14 @@ func (a *Agent) tell(status string) {
 // sayError warns once about what goes on in the same way: a registry that is
 // down for a night is one line, not a thousand.
 func (a *Agent) sayError(subject, message string, err error, keys ...any) {
-	level := slog.LevelWarn
-	if a.said[subject] == err.Error() {
+	level, text := slog.LevelWarn, err.Error()
+	if e, ok := errors.AsType[*noRoom](err); ok {
+		text = e.needs
+	}
+	if a.said[subject] == text {
 		level = slog.LevelDebug
 	}
-	a.said[subject] = err.Error()
+	a.said[subject] = text
 	a.log().Log(context.Background(), level, message, append(keys, "configuration", a.o.Name, "error", err)...)
 }
 

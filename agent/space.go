@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -31,14 +32,25 @@ func (a *Agent) fits(c *wire.Configuration) error {
 		}
 	}
 	note := a.unshared(c, shared)
+	needs := fmt.Sprintf("no room in %s: revision %d of %s needs ", a.o.Dir, c.Revision, c.Name)
 	switch {
 	case bytes > on.free:
-		return fmt.Errorf("no room in %s: revision %d of %s needs %s%s, %s are free: %w", a.o.Dir, c.Revision, c.Name, Size(bytes), note, Size(on.free), unix.ENOSPC)
+		return &noRoom{needs + Size(bytes) + note, Size(on.free)}
 	case on.inodes >= 0 && entries > on.inodes:
-		return fmt.Errorf("no room in %s: revision %d of %s needs %d inodes%s, %d are free: %w", a.o.Dir, c.Revision, c.Name, entries, note, on.inodes, unix.ENOSPC)
+		return &noRoom{fmt.Sprintf("%s%d inodes%s", needs, entries, note), strconv.FormatInt(on.inodes, 10)}
 	}
 	return nil
 }
+
+// noRoom says what does not fit. What is free is another amount each time, while
+// nothing new is to be told.
+type noRoom struct{ needs, free string }
+
+func (e *noRoom) Error() string {
+	return fmt.Sprintf("%s, %s are free: %v", e.needs, e.free, unix.ENOSPC)
+}
+
+func (e *noRoom) Unwrap() error { return unix.ENOSPC }
 
 // unshared says that layers are counted which the live root has, too; "": none.
 func (a *Agent) unshared(c *wire.Configuration, shared map[digest.Digest]bool) string {

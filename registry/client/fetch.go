@@ -31,7 +31,7 @@ func (c *Client) Fetch(ctx context.Context, d digest.Digest, offset int64, w io.
 		return fmt.Errorf("cannot fetch %s from offset %d", d, offset)
 	}
 	return c.call(ctx, 0, func(ctx context.Context, cn *conn) error {
-		if !cn.noLanes.Load() {
+		if !c.o.NoLanes && !cn.noLanes.Load() {
 			f := &fetch{c: c, cn: cn, d: d, w: w}
 			err := f.run(ctx, offset)
 			if !errors.Is(err, errNoLanes) {

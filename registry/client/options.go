@@ -48,6 +48,9 @@ type Options struct {
 	// Nil means Log.
 	Warn func(text string)
 
+	// NoLanes fetches over SFTP alone: lanes are for the keys of agents.
+	NoLanes bool
+
 	// Dial opens the TCP connection; nil means a net.Dialer.
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Timeouts Timeouts

@@ -56,7 +56,8 @@ the one of -key alone.`,
 		Flags:    d.flags(r),
 		Commands: commands(r),
 		Suggest: func(ctx context.Context, o *cli.IO, words []string, word string) []string {
-			if len(words) > 1 && words[0] == "probe" && strings.TrimLeft(words[len(words)-1], "-") == "from" {
+			if len(words) > 1 && words[0] == "bundle" && strings.TrimLeft(words[len(words)-1], "-") == "name" ||
+				len(words) > 1 && words[0] == "probe" && strings.TrimLeft(words[len(words)-1], "-") == "from" {
 				words = []string{"showconf", "-name"}
 			}
 			return r.suggest(ctx, o, words, word)
@@ -80,7 +81,7 @@ var local = []cli.Command{lintCommand, packCommand, unpackCommand}
 // commands returns the local commands and those of the console. The console's
 // help and version are the program's own, and there is nothing to exit.
 func commands(r *remote) []cli.Command {
-	out := append(slices.Clone(local), probeCommand(r))
+	out := append(slices.Clone(local), probeCommand(r), bundleCommand(r))
 	for _, c := range console.Commands() {
 		switch c.Name {
 		case "help", "version", "exit":

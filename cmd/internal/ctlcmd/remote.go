@@ -53,7 +53,7 @@ func (r *remote) options(o *cli.IO) client.Options {
 	}
 	return client.Options{
 		Addr: r.addr, User: user, Fingerprints: r.fingerprints, KnownHosts: r.knownHosts,
-		KeyFile: r.key, AgentSocket: o.Env("SSH_AUTH_SOCK"),
+		KeyFile: r.key, AgentSocket: o.Env("SSH_AUTH_SOCK"), NoLanes: true,
 	}
 }
 
