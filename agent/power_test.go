@@ -32,7 +32,7 @@ func newVolume(t *testing.T) *volume {
 	v.do("truncate", "-s", "32M", v.image)
 	v.do("mkfs.ext4", "-q", v.image)
 	v.do("mount", "-o", "loop", v.image, v.dir)
-	t.Cleanup(func() { exec.Command("umount", v.dir).Run() })
+	t.Cleanup(func() { exec.Command("umount", "--lazy", v.dir).Run() })
 	return v
 }
 
@@ -60,9 +60,9 @@ func (v *volume) restore() {
 // errPower ends the process at a point, as the cut does.
 var errPower = errors.New("power is lost")
 
-// runUntil runs the agent and cuts the power at the point'th point that it
+// cutAt runs the agent and cuts the power at the point'th point that it
 // passes. It returns the point's name; empty: the Run ended before.
-func (h *host) runUntil(v *volume, point, flag int) (name string) {
+func (h *host) cutAt(v *volume, point, flag int) (name string) {
 	n := 0
 	h.seam = func(p string) {
 		if n == point {
@@ -98,7 +98,7 @@ func (s scenario) everyCut(t *testing.T, flag int) {
 	for point := 0; ; point++ {
 		v := newVolume(t)
 		h := s.prepareOn(t, v.dir)
-		name := h.runUntil(v, point, flag)
+		name := h.cutAt(v, point, flag)
 		if name == "" {
 			if point < 15 {
 				t.Errorf("only %d points", point)

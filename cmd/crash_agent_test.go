@@ -67,7 +67,7 @@ func (c *stricken) on(t *testing.T, fn func(h *host, image string)) {
 	do(t, "mkdir", dir)
 	image := makeImage(t, h.file("image"), c.fs)
 	mount(t, image, dir)
-	defer exec.Command("umount", dir).Run()
+	defer unmount(dir)
 	do(t, "cp", "-a", content+"/.", dir)
 	remount(t, image, dir) // what was there before is on the disk
 	fn(h, image)

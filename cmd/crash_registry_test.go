@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -104,7 +103,7 @@ func newCrashed(t *testing.T, f fault) *crashed {
 		}
 		m.image = makeImage(t, s.file("image"), f.fs)
 		mount(t, m.image, m.dir)
-		t.Cleanup(func() { exec.Command("umount", m.dir).Run() })
+		t.Cleanup(func() { unmount(m.dir) })
 		for name, content := range map[string][]byte{"operator.keys": keys, "service.keys": agents} {
 			if err := os.WriteFile(filepath.Join(m.dir, name), content, 0o600); err != nil {
 				t.Fatal(err)

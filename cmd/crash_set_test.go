@@ -142,7 +142,7 @@ func TestCrashMatrixSet(t *testing.T) {
 			if f.fs != "" {
 				image = makeImage(t, filepath.Join(t.TempDir(), "image"), f.fs)
 				mount(t, image, base)
-				t.Cleanup(func() { exec.Command("umount", base).Run() })
+				t.Cleanup(func() { unmount(base) })
 			}
 			for i, plan := range setPlans {
 				if os.Getenv(everyPoint) == "" && len(f.args) > 0 && i != commit()%len(setPlans) {

@@ -97,12 +97,18 @@ func mount(t *testing.T, image, dir string) {
 	do(t, "mount", "-o", "loop", image, dir)
 }
 
+// unmount takes it away at the end of a test, also where a process that is about to
+// end still holds it.
+func unmount(dir string) { exec.Command("umount", "--lazy", dir).Run() }
+
 // remount gives the power back. The file system is gone when its loop device is:
 // while a process holds it in a mount namespace of its own, as one of another
 // test may, a mount would only be one more of the same that has lost its power.
 func remount(t *testing.T, image, dir string) {
 	t.Helper()
-	do(t, "umount", dir)
+	if err := poll(func() (bool, error) { return exec.Command("umount", dir).Run() == nil, nil }); err != nil {
+		do(t, "umount", dir) // says why
+	}
 	err := poll(func() (bool, error) {
 		out, err := exec.Command("losetup", "--associated", image).Output()
 		return len(out) == 0, err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -45,7 +44,7 @@ func (w tool) crash(t *testing.T, s *site, dir string, f fault) {
 	if f.fs != "" {
 		image = makeImage(t, s.file("image"), f.fs)
 		mount(t, image, dir)
-		t.Cleanup(func() { exec.Command("umount", dir).Run() })
+		t.Cleanup(func() { unmount(dir) })
 	}
 	log := s.file("points")
 	if out, err := w.run(t, s, dir, "-log", log); err != nil {
