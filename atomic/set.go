@@ -114,15 +114,21 @@ func (set *Set) unchanged(it *item) error {
 	return err
 }
 
+// mended ends an exchange of the destination that a crash has cut short, and
+// returns what lies there then.
+func (set *Set) mended(it *item) (node, error) {
+	if err := set.store.disk.mendExchange(it.Aside); err != nil {
+		return node{}, err
+	}
+	return set.store.disk.node(it.Path)
+}
+
 func (set *Set) commitOne(it *item) error {
 	d := set.store.disk
 	if it.Action == actSame {
 		return nil
 	}
-	if err := d.mendExchange(it.Aside); err != nil {
-		return err
-	}
-	now, err := d.node(it.Path)
+	now, err := set.mended(it)
 	if err != nil {
 		return err
 	}

@@ -65,10 +65,7 @@ func (set *Set) undoOne(it *item) error {
 	if it.Action == actSame {
 		return nil
 	}
-	if err := d.mendExchange(it.Aside); err != nil {
-		return err
-	}
-	now, err := d.node(it.Path)
+	now, err := set.mended(it)
 	if err != nil {
 		return err
 	}

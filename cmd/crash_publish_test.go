@@ -41,16 +41,7 @@ func TestCrashMatrixPublish(t *testing.T) {
 
 // publishedVersions are versions of a few files: of each, file-0 to file-3 are
 // published.
-func publishedVersions() map[string]map[string]string {
-	all := map[string]map[string]string{"old": {}, "good": {}, "hook": {"fail-hook": ""}, "check": {"fail-check": ""}}
-	for name, files := range all {
-		files["version"] = name
-		for i := range 4 {
-			files[fmt.Sprintf("file-%d", i)] = fmt.Sprintf("%s %d\n", name, i)
-		}
-	}
-	return all
-}
+func publishedVersions() map[string]map[string]string { return versionsOf(4, "file-%d") }
 
 // publishedCase is one way of a deployment.
 type publishedCase struct {

@@ -74,16 +74,20 @@ func eachDeployment(t *testing.T, fn func(h *host, old, way string)) {
 
 // versions are the layers of the component code: enough files that a tree can
 // be incomplete.
-var versions = func() map[string]map[string]string {
+var versions = versionsOf(30, "file-%02d")
+
+// versionsOf returns versions of n files with names of the format: one to begin
+// with, one that is good, and two that fail.
+func versionsOf(n int, format string) map[string]map[string]string {
 	out := map[string]map[string]string{"old": {}, "good": {}, "hook": {"fail-hook": ""}, "check": {"fail-check": ""}}
 	for name, files := range out {
 		files["version"] = name
-		for i := range 30 {
-			files[fmt.Sprintf("file-%02d", i)] = fmt.Sprintf("%s %d\n", name, i)
+		for i := range n {
+			files[fmt.Sprintf(format, i)] = fmt.Sprintf("%s %d\n", name, i)
 		}
 	}
 	return out
-}()
+}
 
 // A host is a directory that an agent works in.
 type host struct {
