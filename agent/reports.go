@@ -97,7 +97,7 @@ func (r *reports) answered(st wire.PollState) {
 		r.has = *st.Reported
 	}
 	r.news = r.news || !same
-	idle := !r.takes || r.now != "" && r.has == r.now
+	idle := r.news || !r.takes || r.now != "" && r.has == r.now
 	r.mu.Unlock()
 	if !idle {
 		r.changed()

@@ -81,6 +81,17 @@ func (l *listener) count() int {
 	return len(l.got)
 }
 
+// stories are those of all reports, oldest first.
+func (l *listener) stories() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []string
+	for _, r := range l.got {
+		all = append(all, story(r))
+	}
+	return strings.Join(all, "; ")
+}
+
 // listening is a bubble with a registry that takes reports.
 func listening(t *testing.T, f func(t *testing.T, h *host, l *listener)) {
 	t.Helper()
@@ -112,7 +123,7 @@ func TestADeploymentIsOneReport(t *testing.T) {
 		stop := h.serve()
 		pass(time.Hour)
 		if got := story(l.last()); got != "Idle runs 1 verified wants 1 deployed 1" || l.count() > 2 {
-			t.Errorf("%d reports, the last %q", l.count(), got)
+			t.Errorf("%d reports, the last %q: %s", l.count(), got, l.stories())
 		}
 		before := l.count()
 		h.src.put("v2", archive(files{"v": "2", failHook: ""}))
