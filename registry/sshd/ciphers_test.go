@@ -6,22 +6,30 @@ import (
 	"testing"
 )
 
-// OpenSSH's client prefers chacha20, then CTR. Where AES is fast, it is not to
-// have chacha20; where it is not, it is not to be kept from it.
+// OpenSSH's client prefers chacha20, then CTR before its version 10. Where AES is
+// fast, it is to have GCM, and CTR where it has been told to have nothing else;
+// where AES is not, it is not to be kept from chacha20.
 func TestOpenSSHTakesTheFasterCipher(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		fastAES bool
+		ciphers string // empty: as the client comes
 		want    string
 	}{
-		{"fast AES", true, "cipher: aes128-ctr MAC: hmac-sha2-256-etm@openssh.com"},
-		{"slow AES", false, "cipher: chacha20-poly1305@openssh.com MAC: <implicit>"},
+		{"fast AES", true, "", "cipher: aes128-gcm@openssh.com MAC: <implicit>"},
+		{"fast AES, only CTR", true, "aes192-ctr", "cipher: aes192-ctr MAC: hmac-sha2-256-etm@openssh.com"},
+		{"fast AES, one GCM", true, "aes128-ctr,aes256-gcm@openssh.com", "cipher: aes256-gcm@openssh.com MAC: <implicit>"},
+		{"slow AES", false, "", "cipher: chacha20-poly1305@openssh.com MAC: <implicit>"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := newDaemon(t)
 			d.Server.ssh.Ciphers = ciphers(test.fastAES)
 			d.listen(t)
-			_, stderr, status := d.run(t, "", "-v", "help")
+			args := []string{"-v", "help"}
+			if test.ciphers != "" {
+				args = append([]string{"-c", test.ciphers}, args...)
+			}
+			_, stderr, status := d.run(t, "", args...)
 			if status != 0 || strings.Count(stderr, test.want) != 2 {
 				t.Errorf("ssh -v = %d, want %q both ways in:\n%s", status, test.want, stderr)
 			}

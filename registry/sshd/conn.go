@@ -109,7 +109,7 @@ func (s *Server) handshake(nc *gate, v *visitor) (c *conn, channels <-chan ssh.N
 	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
 	defer late.Stop()
 	var sc *ssh.ServerConn
-	sc, channels, requests, err = ssh.NewServerConn(m, &config)
+	sc, channels, requests, err = ssh.NewServerConn(bestCipher(m, &config), &config)
 	if !late.Stop() {
 		err = fmt.Errorf("%w: %v", errTimeout, s.o.Handshake)
 	}
