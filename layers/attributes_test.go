@@ -62,6 +62,23 @@ func TestModesAreTheArchives(t *testing.T) {
 	}
 }
 
+// A default ACL takes the place of the umask, and is handed down.
+func TestModesAreTheArchivesUnderADefaultACL(t *testing.T) {
+	w := newWorld(t)
+	acl := []byte{2, 0, 0, 0} // its version, then for owner, group and others: tag, permissions, no id
+	for _, e := range [][2]byte{{0x01, 7}, {0x04, 4}, {0x20, 0}} {
+		acl = append(acl, e[0], 0, e[1], 0, 0xff, 0xff, 0xff, 0xff)
+	}
+	must(t, unix.Setxattr(w.root, "system.posix_acl_default", acl, 0))
+	defer unix.Umask(unix.Umask(0))
+	w.accepted(t, Options{}, modes())
+	for name, want := range modesWant {
+		if info, err := os.Lstat(filepath.Join(w.root, name)); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
+		}
+	}
+}
+
 // The same without root's right to pass by every mode.
 func TestModesAreTheArchivesForAUser(t *testing.T) {
 	needRoot(t)

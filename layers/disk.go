@@ -1,10 +1,12 @@
 package layers
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -34,6 +36,7 @@ const (
 type disk struct {
 	o        Options
 	uid, gid int
+	masked   uint32        // bits of a mode that a new file may not get from open(2)
 	dirs     map[*node]int // descriptors of open directories, the top's among them
 	maxDirs  int
 	top      *node
@@ -78,7 +81,7 @@ func newDisk(dir string, top *node, o Options) (*disk, error) {
 		return nil, fmt.Errorf("cannot change the mode of %s: %w", dir, err)
 	}
 	d := &disk{
-		o: o, uid: os.Geteuid(), gid: os.Getegid(), dirs: map[*node]int{top: fd}, maxDirs: maxDirs(), top: top,
+		o: o, masked: maskedBits(fd), uid: os.Geteuid(), gid: os.Getegid(), dirs: map[*node]int{top: fd}, maxDirs: maxDirs(), top: top,
 		batches: make(chan *batch, queued), batch: batches.Get().(*batch),
 	}
 	for range writers {
@@ -93,6 +96,21 @@ func newDisk(dir string, top *node, o Options) (*disk, error) {
 		})
 	}
 	return d, nil
+}
+
+// maskedBits returns the bits of a mode that open(2) may leave out in dir: those
+// of the umask, which proc_pid_status(5) tells, and all of them where a default
+// ACL takes its place (acl(5)). Those above the permissions never come from it:
+// writing clears them.
+func maskedBits(dir int) uint32 {
+	status, _ := os.ReadFile("/proc/self/status")
+	_, rest, _ := bytes.Cut(status, []byte("\nUmask:\t"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	umask, err := strconv.ParseUint(string(line), 8, 12)
+	if _, e := unix.Fgetxattr(dir, "system.posix_acl_default", nil); err != nil || e != unix.ENODATA && e != unix.EOPNOTSUPP {
+		return 0o7777
+	}
+	return 0o7000 | uint32(umask)
 }
 
 // maxDirs leaves three quarters of the descriptors that the process may have to

@@ -27,11 +27,12 @@ func (fd descriptor) Write(p []byte) (n int, err error) {
 }
 
 // create makes the file n in the directory at, which must not have the name,
-// lets fill write it, and describes it.
+// lets fill write it, and describes it. Nobody else can get at it before that:
+// the directories above are 0700 until they are finished.
 func (d *disk) create(at int, n *node, fill func(descriptor) error) error {
 	var fd int
 	err := retry(func() (err error) {
-		fd, err = unix.Openat(at, n.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err = unix.Openat(at, n.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, n.mode&0o777)
 		return err
 	})
 	if err != nil {
@@ -99,8 +100,10 @@ func (d *disk) describe(fd int, n *node) error {
 			return err
 		}
 	}
-	if err := unix.Fchmod(fd, n.mode); err != nil {
-		return err
+	if n.kind == dir || n.mode&d.masked != 0 { // else it was made with its mode
+		if err := unix.Fchmod(fd, n.mode); err != nil {
+			return err
+		}
 	}
 	if n.capability != "" {
 		if err := unix.Fsetxattr(fd, capability, []byte(n.capability), 0); err != nil {
