@@ -239,7 +239,7 @@ func (r *reuser) taken(j job) (bool, error) {
 	}
 	defer unix.Close(fd)
 	var before unix.Stat_t
-	if unix.Fstat(fd, &before) != nil || !r.fit(&before, j.e) || hashOf(fd) != j.e.digest {
+	if unix.Fstat(fd, &before) != nil || !r.fit(&before, j.e) || hashOf(fd, j.e.size) != j.e.digest {
 		return false, nil
 	}
 	if r.l.Link {
@@ -286,11 +286,16 @@ func (r *reuser) linked(j job, fd int, path string, before *unix.Stat_t) (bool, 
 	if !time.Unix(before.Mtim.Unix()).Equal(j.e.mtime) || hasAttributes(fd) {
 		return false, nil
 	}
-	if unix.Linkat(r.old, path, j.dir, j.n.name, 0) != nil {
+	var after unix.Stat_t
+	var err error
+	// What is open can be linked by root, and since Linux 6.10 by whoever opened it.
+	if unix.Linkat(fd, "", j.dir, j.n.name, unix.AT_EMPTY_PATH) == nil {
+		err = unix.Fstat(fd, &after)
+	} else if unix.Linkat(r.old, path, j.dir, j.n.name, 0) == nil {
+		err = unix.Fstatat(j.dir, j.n.name, &after, unix.AT_SYMLINK_NOFOLLOW)
+	} else {
 		return false, nil
 	}
-	var after unix.Stat_t
-	err := unix.Fstatat(j.dir, j.n.name, &after, unix.AT_SYMLINK_NOFOLLOW)
 	if err == nil && after.Ino == before.Ino && after.Dev == before.Dev && after.Mtim == before.Mtim && r.fit(&after, j.e) {
 		return true, nil
 	}
@@ -310,20 +315,20 @@ func hasAttributes(fd int) bool {
 
 var hashBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
-// hashOf returns the digest of a file; zero: it cannot be read.
-func hashOf(fd int) digest.Digest {
+// hashOf returns the digest of the first size bytes of a file; zero: it has fewer, or
+// cannot be read.
+func hashOf(fd int, size int64) digest.Digest {
 	buf := hashBuffers.Get().(*[256 << 10]byte)
 	defer hashBuffers.Put(buf)
 	h := digest.NewWriter()
-	for {
+	for size > 0 {
 		var n int
-		err := retry(func() (err error) { n, err = unix.Read(fd, buf[:]); return err })
-		switch {
-		case err != nil:
+		err := retry(func() (err error) { n, err = unix.Read(fd, buf[:min(size, int64(len(buf)))]); return err })
+		if err != nil || n == 0 {
 			return digest.Digest{}
-		case n == 0:
-			return h.Digest()
 		}
 		h.Write(buf[:n])
+		size -= int64(n)
 	}
+	return h.Digest()
 }
