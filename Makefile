@@ -12,7 +12,10 @@ FUZZ := .
 # Recipes to try: all, some with commas, or sample.
 RECIPES := all
 
-.PHONY: loadtest build demo test race fuzz recipes systemd nightly bench check cover clean
+# One in so many points at which the crash matrix kills a program; 1 is all.
+EVERY := 3
+
+.PHONY: loadtest build demo test race crash fuzz recipes systemd nightly bench check cover clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/...
@@ -27,6 +30,11 @@ test:
 race:
 	scripts/deps.sh
 	CGO_ENABLED=1 go test -race $(PARALLEL) $(FLAGS) ./...
+
+# Kills the programs at system calls that change files: see CONTRIBUTING.md.
+crash:
+	scripts/deps.sh
+	DEPLOY_TEST_EVERY_POINT=$(EVERY) go test -count=1 -parallel 8 -run 'CrashMatrix/^kill' $(FLAGS) ./cmd
 
 fuzz:
 	scripts/fuzz.sh $(TIME) '$(FUZZ)'

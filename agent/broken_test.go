@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,6 +83,33 @@ func TestOldRootThatDoesNotServeIsBroken(t *testing.T) {
 		}
 		h.want("v1", ErrRolledBack) // failed here before
 	})
+}
+
+// A machine that has no descriptor left for a moment is no broken service; and where
+// the hook of the way back could not even be begun, OLDROOT is not taken for serving
+// before it was, whatever the checks say.
+func TestHookThatCannotBeginIsRunBeforeOldRootServes(t *testing.T) {
+	for _, test := range []struct {
+		deaf int
+		want error
+	}{{1, ErrRolledBack}, {attempts - 1, ErrRolledBack}, {attempts, ErrBroken}, {2 * attempts, ErrBroken}} {
+		t.Run(fmt.Sprint(test.deaf, " times"), func(t *testing.T) {
+			bubble(t, func(t *testing.T, h *host) {
+				h.src.put("v1", one("1"))
+				h.want("v1", nil)
+				h.src.put("v2", with(failHook))
+				h.hooks.deaf = test.deaf
+				if err := h.run(); !errors.Is(err, test.want) || h.live() != "v1" {
+					t.Errorf("Run = %v, %s is live, want %v", err, h.live(), test.want)
+				}
+				h.hooks.deaf = 0
+				h.run()
+				if r := h.agent.Record(); r.State != Idle || h.runs("rollback") != 1 || h.live() != "v1" {
+					t.Errorf("in %s, %q live, %d rollbacks, want one\n%s", r.State, h.live(), h.runs("rollback"), h.logged)
+				}
+			})
+		})
+	}
 }
 
 // The link could not be moved back: the deployment is closed only when it is.

@@ -164,7 +164,7 @@ func TestExportOfEvidenceIsAlwaysTheSame(t *testing.T) {
 			must(err)
 			names = append(names, header.Name)
 		}
-		if want := []string{id + "/", id + "/deploy.output", id + "/deploy.state.json", id + "/deploy.status.json", id + "/evidence.json"}; !slices.Equal(names, want) {
+		if want := []string{id + "/", id + "/deploy.attempt.json", id + "/deploy.output", id + "/deploy.state.json", id + "/deploy.status.json", id + "/evidence.json"}; !slices.Equal(names, want) {
 			t.Errorf("the export holds %q, want %q", names, want)
 		}
 		if err := s.WriteTar("000099-0123456789ab", io.Discard); !errors.Is(err, wire.ErrNotFound) {

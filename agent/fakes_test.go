@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"deploytools/atomic"
 	"deploytools/layers/digest"
 	"deploytools/registry/wire"
@@ -138,6 +140,7 @@ type fakeHooks struct {
 
 	unready map[string]error // programs that cannot be started
 	ended   []string         // programs that end was called for
+	deaf    int              // so many times quiet cannot look
 }
 
 func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (hookResult, error) {
@@ -155,6 +158,7 @@ func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (h
 		name, value, _ := strings.Cut(e, "=")
 		env[name] = value
 	}
+	must(writeDocument(c.file("attempt.json"), hookAttempt{Format: hookFormat, Attempt: r.Attempt}))
 	f.h.calls = append(f.h.calls, env)
 	if c.began != nil {
 		c.began()
@@ -169,7 +173,13 @@ func (f *fakeHooks) run(ctx context.Context, c hookCall, onLine func(string)) (h
 	return r, nil
 }
 
-func (f *fakeHooks) quiet(context.Context, string) error { return nil }
+func (f *fakeHooks) quiet(context.Context, string) error {
+	if f.deaf == 0 {
+		return nil
+	}
+	f.deaf--
+	return unix.EMFILE
+}
 
 func (f *fakeHooks) end(_ context.Context, dir, label string) error {
 	f.ended = append(f.ended, label+" of "+filepath.Base(dir))

@@ -48,7 +48,7 @@ var machine = map[State]arrows{
 	Rehooking:   {"the hook makes OLDROOT live", (*Agent).rehook, Reverifying, Broken},
 	Reverifying: {"OLDROOT is looked at too", (*Agent).reverify, Discarding, Broken},
 	Discarding:  {"the deployment is closed", (*Agent).discard, Idle, Discarding},
-	Broken:      {"neither root serves: alarm, keep looking, wait for a person or a new revision", (*Agent).awaitOperator, Discarding, Broken},
+	Broken:      {"neither root serves: alarm, go back again where that could not even begin, keep looking, wait for a person or a new revision", (*Agent).awaitOperator, Discarding, Broken},
 }
 
 // order lists the states as a person reads them.

@@ -68,7 +68,7 @@ func (a *Agent) longest(s State) time.Duration {
 	case Verifying:
 		return spec.Total + spec.Soak + 2*look
 	case Rehooking:
-		return (attempts + 1) * hook
+		return 2 * attempts * hook
 	case Reverifying:
 		return attempts * (spec.Total + look)
 	case Broken:

@@ -71,29 +71,52 @@ func (a *Agent) hook(ctx context.Context) error {
 // restart.
 func (a *Agent) rehook(ctx context.Context) error {
 	d := a.rec.Deployment
-	if err := a.awaitQuiet(ctx, d); err != nil {
-		return err
-	}
-	program, label := a.o.Hook.Script, "rollback"
-	if d.Back == nil {
-		program, label = a.o.Hook.RemoveScript, "remove"
-	}
-	if program == "" || !d.Hooked {
-		return nil
-	}
+	kind := a.undoes(d)
 	n := 0
 	return a.persist(ctx, func() error {
 		n++
-		name := label
-		if n > 1 {
-			name = fmt.Sprintf("%s-%d", label, n)
+		if err := a.awaitQuiet(ctx, d); err != nil || kind == "" {
+			return err
 		}
-		result, err := a.runHook(ctx, d, label, name)
+		result, err := a.runHook(ctx, d, kind, undoLabel(kind, n))
 		if err != nil {
 			return err
 		}
 		return result.Err()
 	})
+}
+
+// undoes returns the kind of the program that undoes the hook; empty: there is none,
+// or nothing to undo.
+func (a *Agent) undoes(d *Deployment) string {
+	switch {
+	case d.Hooked && d.Back != nil && a.o.Hook.Script != "":
+		return "rollback"
+	case d.Hooked && d.Back == nil && a.o.Hook.RemoveScript != "":
+		return "remove"
+	}
+	return ""
+}
+
+// undoLabel names the files of the nth attempt of rehook.
+func undoLabel(kind string, n int) string {
+	if n == 1 {
+		return kind
+	}
+	return fmt.Sprintf("%s-%d", kind, n)
+}
+
+// rehooked reports whether rehook got as far as to begin its program, where it has
+// one. Otherwise nobody has told the service that OLDROOT is back.
+func (a *Agent) rehooked(d *Deployment) bool {
+	kind := a.undoes(d)
+	for n := range attempts {
+		c := hookCall{Dir: a.evidence(d), Label: undoLabel(kind, n+1)}
+		if last, err := c.lastAttempt(); err == nil && last.Attempt > 0 {
+			return true
+		}
+	}
+	return kind == ""
 }
 
 // persist calls do up to three times, until it succeeds or fails definitely.

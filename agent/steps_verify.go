@@ -189,8 +189,9 @@ func (a *Agent) reverify(ctx context.Context) error {
 	})
 }
 
-// awaitOperator is the step of Broken. It changes nothing; what it waits for is
-// that OLDROOT passes its checks after all, another revision, or a person.
+// awaitOperator is the step of Broken: it waits until OLDROOT passes its checks after
+// all, for another revision, or for a person. A way back that the machine was too ill
+// to go is gone again first: what passes says little of a service that was not told.
 func (a *Agent) awaitOperator(ctx context.Context) error {
 	d := a.rec.Deployment
 	if a.rec.Wanted != "" {
@@ -208,6 +209,13 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 	if err == nil && !absent(st) && (st.Digest != c.Digest || st.Revision > c.Revision) {
 		return nil
 	}
+	if a.unreturned(d) {
+		a.pulse.within(a.longest(Restoring) + a.longest(Rehooking) + a.longest(Broken))
+		if err := a.takeBack(ctx); err != nil {
+			a.log().Warn("still no way back", "configuration", a.o.Name, "error", err)
+			return errStay
+		}
+	}
 	if d.Back != nil && len(d.Back.Spec.Checks) > 0 {
 		s, vars := d.Back.Spec, a.vars(d.Back, &d.New)
 		r, did := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.once(ctx, s, vars) })
@@ -224,6 +232,26 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 		return err
 	}
 	return errStay
+}
+
+// takeBack does what Restoring and Rehooking do.
+func (a *Agent) takeBack(ctx context.Context) error {
+	if err := a.restore(ctx); err != nil {
+		return err
+	}
+	return a.rehook(ctx)
+}
+
+// unreturned reports whether Restoring did not move the link back, or Rehooking did
+// not get as far as to begin its program. A link that a person has moved since is
+// the person's.
+func (a *Agent) unreturned(d *Deployment) bool {
+	to := ""
+	if r := d.target(); r != nil {
+		to = r.Dir
+	}
+	link, err := a.link()
+	return err == nil && (link == d.New.Dir || link == to && !a.rehooked(d))
 }
 
 // aPersonDid reports whether what ran beside people in Broken ended since one of

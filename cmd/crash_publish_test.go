@@ -25,7 +25,7 @@ func TestCrashMatrixPublish(t *testing.T) {
 		s.publish(t, "code", name, files)
 	}
 	counts, turn := []int{1, 2, 3, 4}, commit()
-	sampled := os.Getenv(everyPoint) == ""
+	sampled := everyPoint() != 1
 	if sampled {
 		counts = counts[turn%4 : turn%4+1]
 	}

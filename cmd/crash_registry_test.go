@@ -45,7 +45,7 @@ func TestCrashMatrixRegistry(t *testing.T) {
 func TestRandomPowerCutsOfTheRegistry(t *testing.T) {
 	t.Parallel()
 	acts := 20
-	if os.Getenv(everyPoint) != "" {
+	if everyPoint() == 1 {
 		acts = 1000
 	} else if underRace {
 		acts = 10

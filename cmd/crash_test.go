@@ -44,20 +44,24 @@ func faults(share int) []fault {
 // fails reports whether calls fail and the program is to live on.
 func (f fault) fails() bool { return len(f.args) > 0 && f.power == 0 }
 
-// everyPoint names the variable that makes the matrix try all points; without
-// it each commit has a sample of its own.
-const everyPoint = "DEPLOY_TEST_EVERY_POINT"
+// everyPoint returns what a variable says: the matrix tries one point in so many, 1
+// is all. It is 0 without the variable. But for all, each commit has a sample of its
+// own.
+func everyPoint() int {
+	step, _ := strconv.Atoi(os.Getenv("DEPLOY_TEST_EVERY_POINT")) // no number: none
+	return max(step, 0)
+}
 
 // sample yields the points that this run tries, of so many.
 func (f fault) sample(t *testing.T, points int) iter.Seq[int] {
 	t.Helper()
-	step, first := 1, 1
-	if os.Getenv(everyPoint) == "" {
+	step := everyPoint()
+	if step == 0 {
 		if step = f.every; underRace {
 			step *= 4
 		}
-		first = 1 + commit()%min(step, points)
 	}
+	first := 1 + commit()%min(step, points)
 	t.Logf("%d points of %d", 1+(points-first)/step, points)
 	return func(yield func(int) bool) {
 		for n := first; n <= points && yield(n); n += step {
