@@ -142,6 +142,26 @@ func (r *Root) CheckedByHost() bool {
 	return len(r.Spec.Checks) > 0 && (r.From == nil || slices.Contains(r.From, spec.Host))
 }
 
+// specOf returns what the root is looked at with: all that it was deployed with, but
+// for what runs programs here and may not any more. A permission that was taken
+// back is not given again by going back.
+func (a *Agent) specOf(r *Root) spec.Spec {
+	s := r.Spec
+	if a.o.Checks.AllowExec || r.From == nil {
+		return s
+	}
+	s.Checks = nil
+	for i, c := range r.Spec.Checks {
+		if r.sourceOf(i) == spec.Host || (spec.Spec{Checks: []spec.Check{c}}).OnHostOnly() == nil {
+			s.Checks = append(s.Checks, c)
+		}
+	}
+	if left := len(r.Spec.Checks) - len(s.Checks); left > 0 {
+		a.say("checks left out of "+r.Dir, "checks left out that are for the host itself", fmt.Sprint(left), "root", r.Dir, "count", left)
+	}
+	return s
+}
+
 // sourceOf returns where check i of the root comes from.
 func (r *Root) sourceOf(i int) spec.Source {
 	if i < len(r.From) {

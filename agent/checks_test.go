@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"deploytools/registry/wire"
 	"deploytools/verify/spec"
@@ -216,4 +217,33 @@ func TestOtherChecksOfTheSameLayers(t *testing.T) {
 	if r := h.agent.Record(); r.Live.Configuration.Revision != 3 || len(r.Marks) != 1 {
 		t.Errorf("revision %d is live, marks %v: want 3, and 4 marked", r.Live.Configuration.Revision, r.Marks)
 	}
+}
+
+// A permission that was taken back came again with the root that it had been given
+// for: by a rollback, after one, and between deployments.
+func TestChecksThatMayRunNothingAnyMore(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.Checks.AllowExec, h.o.Checks.Every = true, time.Minute
+		h.src.put("v1", archive(files{"v": "1"}))
+		h.src.verifies(spec.Check{Type: spec.Exec, Args: []string{"/bin/true"}, Name: "theirs"})
+		h.want("v1", nil)
+		if r := h.agent.Record().Last.Checks; len(r.Findings) != 2 {
+			t.Fatalf("as long as it is allowed %d checks are made, want 2", len(r.Findings))
+		}
+		h.o.Checks.AllowExec = false
+		var run []string
+		h.onLook = func(s spec.Spec) { run = append(run, s.OnHostOnly()...) }
+		stop := h.serve()
+		pass(time.Hour) // it is looked at as it lives
+		h.src.put("v2", with(failHook))
+		pass(time.Hour) // and before a switch, and after the way back
+		h.src.put("v3", archive(files{"v": "3"}))
+		pass(time.Hour)
+		<-h.rollback("")
+		r := h.agent.Record()
+		stop()
+		if h.live() != "v1" || r.Live.Verification != Verified || len(run) > 0 {
+			t.Errorf("%q is live, %s; these ran: %q, want v1, verified by the host's check, and none", h.live(), r.Live.Verification, run)
+		}
+	})
 }

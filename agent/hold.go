@@ -127,7 +127,9 @@ func (a *Agent) watchLink(st wire.PollState) error {
 		return a.vanished(link, st)
 	case h == nil || h.Standing && !h.Rolled || absent(st):
 		return nil
-	case h.Digest.IsZero(): // set when the registry could not be asked
+	case h.Digest.IsZero(), 0 < st.Revision && st.Revision < h.Revision:
+		// Set when the registry could not be asked; or that was restored from a backup,
+		// and numbers from there.
 		hold := *h
 		hold.Revision, hold.Digest = st.Revision, st.Digest
 		a.rec.Hold = &hold

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"deploytools/registry/wire"
@@ -147,5 +148,30 @@ func TestStatusNamesBothHolds(t *testing.T) {
 			t.Errorf("the log says nothing of both:\n%s", got)
 		}
 		stop()
+	})
+}
+
+// A registry that was restored from a backup counts from there: its next revisions
+// had numbers that a hold took for old ones.
+func TestHoldOfARollbackWhereTheRegistryWentBack(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(4)
+		stop := h.serve()
+		synctest.Wait()
+		<-h.rollback("")
+		pass(time.Hour)
+		h.src.set(func() { h.src.history = 0 })
+		h.src.put("v5", one("5")) // revision 1, as of the backup
+		pass(time.Hour)
+		if h.live() != "v3" {
+			t.Errorf("%q is live after the registry was restored, want v3", h.live())
+		}
+		h.src.put("v6", one("6")) // revision 2
+		pass(time.Hour)
+		stop()
+		if r := h.agent.Record(); h.live() != "v6" || r.Hold != nil {
+			t.Errorf("%q is live after a later revision, want v6; hold %+v", h.live(), r.Hold)
+		}
+		h.invariants()
 	})
 }

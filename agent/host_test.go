@@ -28,6 +28,7 @@ type host struct {
 	hooks    *fakeHooks
 	up       func() time.Duration          // since the boot; nil: of the real host
 	env      func() bool                   // the environment fails: no look passes
+	onLook   func(spec.Spec)               // is told of each look; nil: nobody is
 	notAfter syncatomic.Pointer[time.Time] // what checks see of certificates
 	patience time.Duration                 // with checks that fail, after the hook
 	calls    []map[string]string
@@ -105,6 +106,9 @@ func (h *host) run() error {
 
 func (h *host) look(ctx context.Context, s spec.Spec, v verify.Vars) verify.Report {
 	r := verify.Report{OK: true}
+	if h.onLook != nil {
+		h.onLook(s)
+	}
 	for _, c := range s.WithDefaults().Checks {
 		f := verify.Finding{Check: c.Name, Type: c.Type, Target: c.Target(), OK: true}
 		if at := h.notAfter.Load(); at != nil {

@@ -1,10 +1,10 @@
 package agent
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -39,19 +39,24 @@ func (a *Agent) writeRoot(r *Root) error {
 // sealRoot makes the manifest of a tree that was just filled durable, and notes
 // in r what tells whether either has changed since.
 func (a *Agent) sealRoot(r *Root, m manifest.Manifest) error {
-	var b bytes.Buffer
-	if err := m.Encode(&b); err != nil {
+	file := a.rootFile(r, ".manifest")
+	w, err := atomic.Create(file, 0o600)
+	if err != nil {
 		return err
 	}
-	file := a.rootFile(r, ".manifest")
-	if err := atomic.WriteFile(file, b.Bytes(), 0o600); err != nil {
+	defer w.Abort() // does nothing after Commit
+	text := digest.NewWriter()
+	if err := m.Encode(io.MultiWriter(w, text)); err != nil {
+		return err
+	}
+	if err := w.Commit(); err != nil {
 		return err
 	}
 	info, err := os.Lstat(file)
 	if err != nil {
 		return err
 	}
-	r.Manifest, r.Filled = digest.Of(b.Bytes()), info.ModTime().UTC()
+	r.Manifest, r.Filled = text.Digest(), info.ModTime().UTC()
 	return nil
 }
 

@@ -120,11 +120,12 @@ func (a *Agent) baseline(ctx context.Context, d *Deployment) error {
 		return &r, cmp.Or(err, context.Cause(ctx)) // what was cancelled is no baseline
 	}
 	var err error
-	if len(d.New.Spec.Checks) > 0 {
-		d.Baseline, err = look(d.New.Spec)
+	its, old := a.specOf(&d.New), a.specOf(d.From)
+	if len(its.Checks) > 0 {
+		d.Baseline, err = look(its)
 	}
-	if err == nil && len(d.From.Spec.Checks) > 0 && !sameSpec(d.From.Spec, d.New.Spec) {
-		d.OldBaseline, err = look(d.From.Spec)
+	if err == nil && len(old.Checks) > 0 && !sameSpec(old, its) {
+		d.OldBaseline, err = look(old)
 	}
 	return err
 }

@@ -54,7 +54,7 @@ func (a *Agent) unlessAnother(ctx context.Context, d *Deployment, look func(cont
 }
 
 func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
-	s, vars, missing := d.New.Spec, a.newVars(d), a.missing(d)
+	s, vars, missing := a.specOf(&d.New), a.newVars(d), a.missing(d)
 	r, err := a.looked(ctx, Withdrawn, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, missing) })
 	a.show(func(p *present) { p.missing = "" })
 	if err != nil {
@@ -110,7 +110,7 @@ func (a *Agent) soak(ctx context.Context, d *Deployment) error {
 	if d.New.Spec.Soak == 0 {
 		return nil
 	}
-	s, vars := d.New.Spec, a.newVars(d)
+	s, vars := a.specOf(&d.New), a.newVars(d)
 	r, err := a.looked(ctx, Withdrawn, func(ctx context.Context) verify.Report { return a.look.soak(ctx, s, vars) })
 	if err != nil {
 		return err
@@ -172,11 +172,11 @@ func (a *Agent) sleepUnhurried(ctx context.Context, d time.Duration) error {
 // checks, and must not be worse off than before the switch.
 func (a *Agent) reverify(ctx context.Context) error {
 	d := a.rec.Deployment
-	if d.Back == nil || !d.Hooked || len(d.Back.Spec.Checks) == 0 {
+	if d.Back == nil || !d.Hooked || len(a.specOf(d.Back).Checks) == 0 {
 		return nil
 	}
 	return a.persist(ctx, func() error {
-		s, vars := d.Back.Spec, a.vars(d.Back, &d.New)
+		s, vars := a.specOf(d.Back), a.vars(d.Back, &d.New)
 		r, err := a.looked(ctx, "", func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
 		if err != nil {
 			return err
@@ -216,8 +216,8 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 			return errStay
 		}
 	}
-	if d.Back != nil && len(d.Back.Spec.Checks) > 0 {
-		s, vars := d.Back.Spec, a.vars(d.Back, &d.New)
+	if d.Back != nil && len(a.specOf(d.Back).Checks) > 0 {
+		s, vars := a.specOf(d.Back), a.vars(d.Back, &d.New)
 		r, did := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.once(ctx, s, vars) })
 		if done, err := aPersonDid(did); done {
 			return err

@@ -144,7 +144,7 @@ func (w *Watch) expiring(d time.Duration, at time.Time) string {
 func (a *Agent) lookEvery() time.Duration {
 	live := a.rec.Live
 	switch {
-	case live == nil || a.rec.State != Idle || len(live.Spec.Checks) == 0 || a.rec.Removing != nil:
+	case live == nil || a.rec.State != Idle || len(a.specOf(live).Checks) == 0 || a.rec.Removing != nil:
 		return 0
 	case a.o.Checks.Every == 0 && !a.rec.Seen().Failing.IsZero():
 		return failingEvery
@@ -180,7 +180,7 @@ func (a *Agent) waitWatching(ctx context.Context, d time.Duration) {
 // something else is to be done now.
 func (a *Agent) glance(ctx context.Context) error {
 	live := a.rec.Live
-	s := live.Spec
+	s := a.specOf(live)
 	s.Total, s.Successes, s.Soak = min(glanceTime, s.WithDefaults().Total), 1, 0
 	vars := a.vars(live, nil)
 	a.pulse.within(2 * glanceTime)
@@ -300,7 +300,7 @@ func (a *Agent) refuseChecks(c *wire.Configuration, err error) error {
 func (a *Agent) watchNew(d *Deployment) {
 	w := Watch{Root: d.New.Dir}
 	if d.Checks != nil {
-		w.see(*d.Checks, d.New.Spec.Checks)
+		w.see(*d.Checks, a.specOf(&d.New).Checks)
 	}
 	a.rec.Watch, a.glanced, a.hasLooked = w, time.Now(), true
 }

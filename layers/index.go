@@ -29,7 +29,7 @@ import (
 // maxIndex bounds the lines of one layer's index, which is in memory: a layer
 // with more than some 100,000 files has none. That many take 20 MB while they are
 // noted and 14 MB as text, measured; with 400,000 it would be 80 MB and 56 MB,
-// and an agent is to need less than 64 MiB whatever the layer.
+// besides the tree and its manifest, for what is only faster.
 const maxIndex = 8 << 20
 
 // index is one being written.

@@ -156,11 +156,12 @@ func (g *again) begin(l Layer) *index {
 	return x
 }
 
-// index returns the indexes of all layers.
+// index returns the indexes of all layers, and lets go of them.
 func (g *again) index() []byte {
 	var b []byte
 	for _, x := range g.made {
 		b = append(b, x.text()...)
 	}
+	g.made = nil
 	return b
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ import (
 func Main(ctx context.Context, args []string, o *cli.IO) int {
 	if len(args) > 0 && args[0] == agent.SuperviseCommand {
 		return agent.Supervise(args[1:])
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // a host has other uses for its memory, and we have time
 	}
 	s := &settings{args: args}
 	if len(args) > 2 && args[0] == agent.RescueCommand {
