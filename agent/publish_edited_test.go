@@ -43,7 +43,7 @@ func TestPublishTakenBackBeforeTheSwitch(t *testing.T) {
 				}
 			}
 			s.want("v2", nil)
-			s.shows(name, files{"cert.pem": "cert 2", "key.pem": "key 2"})
+			s.holds(name, files{"cert.pem": "cert 2", "key.pem": "key 2"})
 			r := s.agent.Record()
 			if s.runs("deploy") != 2 || s.runs("rollback") != 0 || r.failedHere(r.Live.Configuration.Digest) {
 				t.Errorf("%s: it was marked, or a hook was told of what never was\n%s", name, s.logged)
