@@ -134,7 +134,7 @@ func (a *Agent) prepare(ctx context.Context, d *Deployment, targets []atomic.Tar
 		return err
 	}
 	defer set.Close()
-	preview, err := set.Staged()
+	preview, err := set.Staged(a.o.Hook.User.reader())
 	if err != nil {
 		return err
 	}
