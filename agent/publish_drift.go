@@ -57,12 +57,16 @@ func publishedIn(ctx context.Context, dir string, r *Record) ([]PublishedFile, e
 				what = append(what, d.What)
 			}
 		}
-		all[i].Differs = strings.Join(what, ", ")
+		known := false
 		for _, p := range there {
 			if p.Path == all[i].Path {
-				all[i].Kept = strange(p)
+				all[i].Kept, known = strange(p), p.Digest != ""
 			}
 		}
+		if !known { // the store was removed, and is another one by now
+			what = append(what, r.Published[i].changed()...)
+		}
+		all[i].Differs = strings.Join(what, ", ")
 	}
 	return all, err
 }
@@ -118,6 +122,17 @@ func (p *Published) intact() error {
 		return fmt.Errorf("%s: %w", p.To, err)
 	}
 	return nil
+}
+
+// changed says as Drift does how the bytes differ.
+func (p *Published) changed() []string {
+	switch err := p.intact(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return []string{"missing"}
+	}
+	return []string{"content"}
 }
 
 // stillPublished is an error if a file is no longer what the deployment has
