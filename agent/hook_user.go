@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"deploytools/atomic"
 )
 
 // User is whom the host's programs run as: what passwd(5) and group(5) say.
@@ -173,6 +175,14 @@ func setEffectiveGroups(groups []uint32, gid uint32) error {
 		return fmt.Errorf("cannot act as group %d: %w", gid, errno)
 	}
 	return nil
+}
+
+// reader is u for who lays out what the check script looks at; nil stays nil.
+func (u *User) reader() *atomic.Reader {
+	if u == nil {
+		return nil
+	}
+	return &atomic.Reader{GID: int(u.GID), As: u.ask}
 }
 
 // readable returns nil if the programs can read the directory; else what is in

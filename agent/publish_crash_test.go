@@ -36,17 +36,17 @@ func (h *host) runUntil(n int) (point string) {
 }
 
 // The files are all old or all new after an end at any point, as the link is, and
-// with the record lost as well: whichever it is, the hook was told of it last. A
-// usual run tries one point in twelve of each way.
+// with the record or the store lost as well: whichever it is, the hook was told of it
+// last. A usual run tries one point in twelve of each way.
 func TestCrashWithPublishedFiles(t *testing.T) {
 	first, step := 1, 1
 	if os.Getenv("DEPLOY_TEST_EVERY_POINT") == "" {
 		step = 12
 	}
-	for _, lost := range []bool{false, true} {
+	for _, lost := range []string{"", "journal.json", storeName} {
 		for _, bad := range []string{"", failCheck, failHook, failVerify} {
 			for _, later := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s, later %t, record lost %t", bad, later, lost), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s, later %t, lost %s", bad, later, lost), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { crashPublished(t, bad, later, lost, first, step) })
 					first = first%step + 1 // another sample of each
 				})
@@ -57,7 +57,7 @@ func TestCrashWithPublishedFiles(t *testing.T) {
 
 // crashPublished is one way of a deployment. It lets the agent end at every step-th
 // point, and at those that are of sets alone.
-func crashPublished(t *testing.T, bad string, later, lost bool, first, step int) {
+func crashPublished(t *testing.T, bad string, later bool, lost string, first, step int) {
 	var points []string
 	s, old := sitePublishing(t, bad, later)
 	s.seam = func(p string) { points = append(points, p) }
@@ -73,8 +73,8 @@ func crashPublished(t *testing.T, bad string, later, lost bool, first, step int)
 		if at := s.runUntil(n); at != points[n-1] {
 			t.Fatalf("point %d is %q, and was %q", n, at, points[n-1])
 		}
-		if lost {
-			must(os.Remove(s.dir + "/journal.json"))
+		if lost != "" {
+			must(os.RemoveAll(s.dir + "/" + lost))
 		}
 		when := fmt.Sprintf("point %d, %s", n, points[n-1])
 		if err := s.run(); err != nil && !errors.Is(err, ErrRolledBack) {
@@ -89,7 +89,11 @@ func crashPublished(t *testing.T, bad string, later, lost bool, first, step int)
 		if got := s.live(); got != version {
 			t.Errorf("%s: %q is live, want %q\n%s", when, got, version, s.logged)
 		}
-		s.holds(when, want)
+		if lost == storeName {
+			s.shows(when, want) // what was staged before the record had the journal lies there, hidden
+		} else {
+			s.holds(when, want)
+		}
 		s.invariants()
 		if r := s.agent.Record(); !maps.Equal(publishedList(r.Published).texts(), want) {
 			t.Errorf("%s: on record is %v, want %v", when, r.Published, want)

@@ -57,12 +57,16 @@ func publishedIn(ctx context.Context, dir string, r *Record) ([]PublishedFile, e
 				what = append(what, d.What)
 			}
 		}
-		all[i].Differs = strings.Join(what, ", ")
+		known := false
 		for _, p := range there {
 			if p.Path == all[i].Path {
-				all[i].Kept = strange(p)
+				all[i].Kept, known = strange(p), p.Digest != ""
 			}
 		}
+		if !known { // the store was removed, and is another one by now
+			what = append(what, r.Published[i].changed()...)
+		}
+		all[i].Differs = strings.Join(what, ", ")
 	}
 	return all, err
 }
@@ -118,6 +122,17 @@ func (p *Published) intact() error {
 		return fmt.Errorf("%s: %w", p.To, err)
 	}
 	return nil
+}
+
+// changed says as Drift does how the bytes differ.
+func (p *Published) changed() []string {
+	switch err := p.intact(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return []string{"missing"}
+	}
+	return []string{"content"}
 }
 
 // stillPublished is an error if a file is no longer what the deployment has
@@ -183,18 +198,24 @@ func (a *Agent) keptAside(d *Deployment) {
 		return
 	}
 	all, _ := s.Published() // what cannot be read is kept all the same
-	p := *d.Publishing
 	for _, f := range all {
 		kept := strange(f)
-		if len(kept) == 0 || f.ID != d.New.Set || !slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Path == f.Path }) {
+		if len(kept) == 0 || f.ID != d.New.Set || !slices.ContainsFunc(d.Publishing.Changes, func(c Change) bool { return c.Path == f.Path }) {
 			continue
 		}
-		text := fmt.Sprintf("%s: what somebody else had written there is kept in %s", f.Path, kept[0])
-		if !slices.Contains(p.Warnings, text) {
-			a.log().Warn("published over a change by somebody else", "configuration", a.o.Name, "error", text)
-			p.Warnings = append(slices.Clone(p.Warnings), text)
-		}
+		a.warnPublishing(d, "published over a change by somebody else", fmt.Sprintf("%s: what somebody else had written there is kept in %s", f.Path, kept[0]))
 	}
+}
+
+// warnPublishing says something of what a deployment publishes once, in the log and
+// in its evidence.
+func (a *Agent) warnPublishing(d *Deployment, message, text string) {
+	if d.Publishing == nil || slices.Contains(d.Publishing.Warnings, text) {
+		return
+	}
+	a.log().Warn(message, "configuration", a.o.Name, "error", text)
+	p := *d.Publishing
+	p.Warnings = append(slices.Clone(p.Warnings), text)
 	d.Publishing = &p
 }
 

@@ -43,7 +43,7 @@ func TestPublishTakenBackBeforeTheSwitch(t *testing.T) {
 				}
 			}
 			s.want("v2", nil)
-			s.shows(name, files{"cert.pem": "cert 2", "key.pem": "key 2"})
+			s.holds(name, files{"cert.pem": "cert 2", "key.pem": "key 2"})
 			r := s.agent.Record()
 			if s.runs("deploy") != 2 || s.runs("rollback") != 0 || r.failedHere(r.Live.Configuration.Digest) {
 				t.Errorf("%s: it was marked, or a hook was told of what never was\n%s", name, s.logged)
@@ -53,6 +53,32 @@ func TestPublishTakenBackBeforeTheSwitch(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The mapping says nothing of the mode, so the file has that which a person has
+// given it, also at the last moment.
+func TestPublishedFileMadePrivateBeforeTheSwitch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.src.put("v1", s.layer("1", "", ""))
+		s.want("v1", nil)
+		s.src.put("v2", s.layer("2", "", ""))
+		once := true
+		s.o.Observe.Enter = func(state State) {
+			if state == Switching && once {
+				once = false
+				must(os.Chmod(s.etc+"/cert.pem", 0o600))
+			}
+		}
+		s.want("v2", nil)
+		s.holds("in the end", files{"cert.pem": "cert 2", "key.pem": "key 2"})
+		if info, err := os.Stat(s.etc + "/cert.pem"); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+		if r := s.agent.Record(); once || s.runs("deploy") != 2 || s.runs("rollback") != 0 || r.failedHere(r.Live.Configuration.Digest) {
+			t.Errorf("it was marked, or a hook was told of what never was\n%s", s.logged)
+		}
+	})
 }
 
 // Nothing was there before: the disk alone cannot say that somebody came between.

@@ -134,8 +134,11 @@ func (a *Agent) prepare(ctx context.Context, d *Deployment, targets []atomic.Tar
 		return err
 	}
 	defer set.Close()
-	preview, err := set.Staged()
+	preview, err := set.Staged(a.o.Hook.User.reader())
 	if err != nil {
+		return err
+	}
+	if d.SetJournal, err = set.Journal(); err != nil {
 		return err
 	}
 	a.staged = preview.Dir
@@ -166,8 +169,9 @@ func (a *Agent) prepareSet(ctx context.Context, id string, targets []atomic.Targ
 	return s.Prepare(ctx, atomic.Plan{ID: id, Files: targets})
 }
 
-// withSet calls do with a set, unless nothing is left of it.
-func (a *Agent) withSet(ctx context.Context, id string, do func(context.Context, *atomic.Set) error) error {
+// withSet calls do with a set, unless nothing is left of it. If the store has lost
+// it, the deployment's own set is one that has come to the state lost; "": it is none.
+func (a *Agent) withSet(ctx context.Context, id string, lost atomic.State, do func(context.Context, *atomic.Set) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, setPatience, fmt.Errorf("waited %v", setPatience))
 	defer cancel()
 	s, err := a.store()
@@ -175,6 +179,11 @@ func (a *Agent) withSet(ctx context.Context, id string, do func(context.Context,
 		return err
 	}
 	set, err := s.Prepared(ctx, id)
+	if d := a.rec.Deployment; errors.Is(err, fs.ErrNotExist) && lost != "" && d.New.Set == id && d.SetJournal != nil {
+		if set, err = s.Adopt(ctx, d.SetJournal, lost); err == nil {
+			a.warnPublishing(d, "published files without their journal", fmt.Sprintf("somebody has removed the journal of the published files from %s: the agent goes by its own copy", a.path(storeName)))
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -192,7 +201,7 @@ func (a *Agent) commitSet(ctx context.Context, id string) error {
 		return nil
 	}
 	there := false
-	err := a.withSet(ctx, id, func(ctx context.Context, set *atomic.Set) error {
+	err := a.withSet(ctx, id, "", func(ctx context.Context, set *atomic.Set) error {
 		there = true
 		err := set.Commit(ctx)
 		if errors.Is(err, atomic.ErrChanged) || errors.Is(err, atomic.ErrBusy) {
@@ -212,7 +221,7 @@ func (a *Agent) undoSet(ctx context.Context, id string, end bool) error {
 	if id == "" {
 		return nil
 	}
-	return a.withSet(ctx, id, func(ctx context.Context, set *atomic.Set) error { return a.undo(ctx, set, end) })
+	return a.withSet(ctx, id, atomic.Undoing, func(ctx context.Context, set *atomic.Set) error { return a.undo(ctx, set, end) })
 }
 
 func (a *Agent) undo(ctx context.Context, set *atomic.Set, end bool) error {
@@ -234,7 +243,7 @@ func (a *Agent) finishSet(ctx context.Context, id string) error {
 	if id == "" {
 		return nil
 	}
-	return a.withSet(ctx, id, func(ctx context.Context, set *atomic.Set) error { return set.Finish(ctx) })
+	return a.withSet(ctx, id, atomic.Committed, func(ctx context.Context, set *atomic.Set) error { return set.Finish(ctx) })
 }
 
 // backSet names the set that publishes what the root has that a rollback leads
@@ -273,7 +282,7 @@ func (a *Agent) unpublish(ctx context.Context, d *Deployment) error {
 
 // begunBack reports whether the way back's own set has come to its commit.
 func (a *Agent) begunBack(ctx context.Context, d *Deployment) (begun bool) {
-	a.withSet(ctx, d.backSet(), func(_ context.Context, set *atomic.Set) error {
+	a.withSet(ctx, d.backSet(), "", func(_ context.Context, set *atomic.Set) error {
 		begun = set.State() != atomic.Preparing && set.State() != atomic.Prepared
 		return nil
 	})

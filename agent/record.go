@@ -104,7 +104,8 @@ type Deployment struct {
 	Soak        *verify.Report `json:",omitempty"`
 	Restored    *verify.Report `json:",omitempty"` // Back's checks on Back, after the rollback
 
-	Publishing *Publishing `json:",omitempty"` // what it does at fixed paths; nil: nothing
+	Publishing *Publishing     `json:",omitempty"` // what it does at fixed paths; nil: nothing
+	SetJournal json.RawMessage `json:",omitempty"` // of the set New.Set, until it is closed: the store may be lost
 
 	Verdict Verdict `json:",omitzero"` // empty: committed, or not decided
 	Reason  string  `json:",omitzero"` // of the verdict

@@ -82,7 +82,7 @@ func (a *Agent) endCheckScript(ctx context.Context, d *Deployment) error {
 }
 
 func (a *Agent) close(d *Deployment) {
-	d.Ended = now()
+	d.Ended, d.SetJournal = now(), nil
 	a.passOn()
 	a.rec.Last, a.rec.Deployment = d, nil
 }

@@ -217,7 +217,7 @@ func (set *Set) validate(ctx context.Context, h Hooks) error {
 	if h.Validate == nil {
 		return nil
 	}
-	p, err := set.Staged()
+	p, err := set.Staged(nil)
 	if err != nil {
 		return err
 	}

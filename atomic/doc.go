@@ -49,6 +49,8 @@
 // Who has a machine and a record of his own calls the steps himself:
 // [Store.Prepare], [Set.Commit], and [Set.Finish] or [Set.Undo] and then Finish.
 // He does not use Apply or Recover on the same store, which end what they find.
+// A copy of the journal in his record finds the set where the store is gone: see
+// [Store.Adopt].
 //
 // The old file is the same inode all the time, and comes back with all that
 // belongs to it. The journal of the store is durable before each effect. After a

@@ -61,13 +61,23 @@ type item struct {
 	// place keeps its inode, and one that is removed leaves its to the next one.
 	Written    int64 `json:"written,omitempty"`
 	OldWritten int64 `json:"old_written,omitempty"`
+	// When anything of Old was last changed, its access list for instance.
+	OldTouched int64 `json:"old_touched,omitempty"`
 }
 
 // isNew reports whether n is the new content, as it was made ready.
 func (it *item) isNew(n node) bool { return n.still(it.Inode, it.Written, it.New) }
 
-// isOld reports whether n is what Prepare has found.
-func (it *item) isOld(n node) bool { return n.still(it.OldNode, it.OldWritten, it.Old) }
+// isOld reports whether n is what Prepare has found, with its owner and mode.
+func (it *item) isOld(n node) bool {
+	return n.still(it.OldNode, it.OldWritten, it.Old) && n.mode == it.Old.Mode && n.uid == it.Old.UID && n.gid == it.Old.GID
+}
+
+// untouched is isOld where this program has not renamed it yet, which changes
+// that time too. A journal of an earlier version does not have it.
+func (it *item) untouched(n node) bool {
+	return it.isOld(n) && (it.OldTouched == 0 || n.touched == it.OldTouched)
+}
 
 // still reports whether n is this inode, and nobody has written to it since. A
 // journal of an earlier version does not say when it was written.

@@ -21,6 +21,7 @@ type node struct {
 	links   uint32
 	size    int64
 	written int64 // when, in nanoseconds
+	touched int64 // when anything but its content was, too
 	mode    octal
 	uid     int
 	gid     int
@@ -34,7 +35,7 @@ func (d disk) node(path string) (n node, err error) {
 		if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &st); err != nil {
 			return &fs.PathError{Op: "statx", Path: path, Err: err}
 		}
-		n = node{exists: true, kind: st.Mode & unix.S_IFMT, inode: st.Ino, links: st.Nlink, size: int64(st.Size), written: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec),
+		n = node{exists: true, kind: st.Mode & unix.S_IFMT, inode: st.Ino, links: st.Nlink, size: int64(st.Size), written: nanoseconds(st.Mtime), touched: nanoseconds(st.Ctime),
 			mode: octal(st.Mode & 0o7777), uid: int(st.Uid), gid: int(st.Gid), flags: st.Attributes}
 		return nil
 	})
@@ -43,6 +44,8 @@ func (d disk) node(path string) (n node, err error) {
 	}
 	return n, err
 }
+
+func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
 
 // replaceable says why a rename could not put another file in place of n.
 func (n node) replaceable() error {

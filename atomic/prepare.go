@@ -205,7 +205,7 @@ func (set *Set) decide(ctx context.Context, it *item, t Target, p Plan) error {
 			return err
 		}
 		it.Old = &content{Digest: digest, Size: old.size, Mode: old.mode, UID: old.uid, GID: old.gid}
-		it.OldNode, it.OldWritten = old.inode, old.written
+		it.OldNode, it.OldWritten, it.OldTouched = old.inode, old.written, old.touched
 	}
 	if err := set.choose(it, t, p, old); err != nil || it.Action == actSame {
 		return err

@@ -82,7 +82,7 @@ func (set *Set) commit(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		for i := range set.journal.Items {
-			if err := set.unchanged(&set.journal.Items[i]); err != nil {
+			if err := set.unchanged(&set.journal.Items[i], (*item).untouched); err != nil {
 				return err
 			}
 		}
@@ -105,10 +105,11 @@ func (set *Set) commit(ctx context.Context) error {
 	return set.write(Committed)
 }
 
-// unchanged fails if somebody has changed the destination since Prepare.
-func (set *Set) unchanged(it *item) error {
+// unchanged fails if somebody has changed the destination since Prepare, its
+// owner or mode as well: a new file may have been given those that it had then.
+func (set *Set) unchanged(it *item, still func(*item, node) bool) error {
 	now, err := set.store.disk.node(it.Path)
-	if err == nil && (now.exists != (it.Old != nil) || now.exists && !it.isOld(now)) {
+	if err == nil && (now.exists != (it.Old != nil) || now.exists && !still(it, now)) {
 		err = fmt.Errorf("%s: %w", it.Given, ErrChanged)
 	}
 	return err
@@ -135,7 +136,7 @@ func (set *Set) commitOne(it *item) error {
 	if it.Action == actRemove && !now.exists || it.Action != actRemove && it.isNew(now) {
 		return nil // an earlier call came that far
 	}
-	if err := set.unchanged(it); err != nil {
+	if err := set.unchanged(it, (*item).isOld); err != nil {
 		return err
 	}
 	switch it.Action {

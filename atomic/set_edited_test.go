@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -39,6 +40,58 @@ func TestWhatWasEditedSincePreparedIsNotReplaced(t *testing.T) {
 		}
 		s.tidy(t)
 	}
+}
+
+// The new file has the mode, the owner and the access list that the old one had
+// when it was made ready.
+func TestWhatWasGivenAwaySincePreparedIsNotReplaced(t *testing.T) {
+	needsRoot(t)
+	for name, change := range map[string]func(path string) error{
+		"mode":      func(path string) error { return os.Chmod(path, 0o600) },
+		"owner":     func(path string) error { return os.Chown(path, 11, -1) },
+		"group":     func(path string) error { return os.Chown(path, -1, 12) },
+		"attribute": func(path string) error { return unix.Setxattr(path, "user.of", []byte("mine"), 0) },
+	} {
+		for _, late := range []bool{false, true} {
+			if late && name == "attribute" {
+				continue // a rename changes the only time that tells
+			}
+			s := newSite(t)
+			s.furnish(t)
+			gate := &meddling{when: "exchange", meddle: func() { must(change(s.etc + "/cert")) }}
+			s.disk = disk{gate: gate}
+			set, err := s.Prepare(t.Context(), s.plan("set"))
+			must(err)
+			if !late {
+				gate.once.Do(gate.meddle)
+			}
+			before := lying(s.etc + "/cert")
+			if err := set.Commit(t.Context()); !errors.Is(err, ErrChanged) || !late && set.State() != Prepared {
+				t.Errorf("%s, late %t: Commit = %v, and the set is %s", name, late, err, set.State())
+			}
+			must(set.Undo(t.Context()))
+			must(set.Finish(t.Context()))
+			must(set.Close())
+			if after := lying(s.etc + "/cert"); after.inode != before.inode || !late && after != before {
+				t.Errorf("%s, late %t: %+v, and was %+v", name, late, after, before)
+			}
+			s.tidy(t)
+		}
+	}
+}
+
+// meddling lets somebody act just before the first call of a kind.
+type meddling struct {
+	when   string
+	meddle func()
+	once   sync.Once
+}
+
+func (m *meddling) do(op, _ string, call func() error) error {
+	if op == m.when {
+		m.once.Do(m.meddle)
+	}
+	return call()
 }
 
 // A new file that somebody has written into is theirs as much as one that they

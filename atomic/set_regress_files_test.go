@@ -79,7 +79,7 @@ func previewIsKeyedAsGiven(t *testing.T, s site) {
 	set, err := s.Prepare(t.Context(), Plan{ID: "set", Files: []Target{{Path: given, Bytes: []byte("new")}}})
 	must(err)
 	defer set.Close()
-	p, err := set.Staged()
+	p, err := set.Staged(nil)
 	must(err)
 	if b, err := os.ReadFile(p.Paths[given]); string(b) != "new" {
 		t.Errorf("%q leads to %q, %v", given, b, err)

@@ -76,7 +76,7 @@ func TestSetGoesForwardAcrossRestarts(t *testing.T) {
 	if seen, _ := s.look(t); !slices.Equal(seen, before) {
 		t.Errorf("prepared, a reader sees %q, want %q", seen, before)
 	}
-	p, err := set.Staged()
+	p, err := set.Staged(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,6 +110,8 @@ func (set *Set) undoAlone(it *item, now node) error {
 		return d.renameNew(it.Path, it.Aside)
 	case it.Action == actReplace && now.exists && now.inode != it.OldNode:
 		set.warn(it, []string{"somebody else had changed it, and its old content is gone"})
+	case it.Action != actCreate && !now.exists:
+		set.warn(it, []string{"is not there, and its old content is gone"})
 	}
 	return nil
 }
