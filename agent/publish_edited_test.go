@@ -16,6 +16,16 @@ func (s *site) elsewhere() string {
 	return path
 }
 
+// atSwitch has something happen when the next switch begins.
+func (s *site) atSwitch(happens func()) {
+	s.o.Observe.Enter = func(state State) {
+		if state == Switching && happens != nil {
+			happens()
+			happens = nil
+		}
+	}
+}
+
 // What happens on the host between check and switch is no version's fault: the
 // deployment is taken back, nothing is told to a program, and it begins anew.
 func TestPublishTakenBackBeforeTheSwitch(t *testing.T) {
@@ -35,13 +45,7 @@ func TestPublishTakenBackBeforeTheSwitch(t *testing.T) {
 			s.src.put("v1", s.layer("1", "", ""))
 			s.want("v1", nil)
 			s.src.put("v2", s.layer("2", "", ""))
-			once := true
-			s.o.Observe.Enter = func(state State) {
-				if state == Switching && once {
-					once = false
-					test.happens(s)
-				}
-			}
+			s.atSwitch(func() { test.happens(s) })
 			s.want("v2", nil)
 			s.holds(name, files{"cert.pem": "cert 2", "key.pem": "key 2"})
 			r := s.agent.Record()
@@ -63,19 +67,13 @@ func TestPublishedFileMadePrivateBeforeTheSwitch(t *testing.T) {
 		s.src.put("v1", s.layer("1", "", ""))
 		s.want("v1", nil)
 		s.src.put("v2", s.layer("2", "", ""))
-		once := true
-		s.o.Observe.Enter = func(state State) {
-			if state == Switching && once {
-				once = false
-				must(os.Chmod(s.etc+"/cert.pem", 0o600))
-			}
-		}
+		s.atSwitch(func() { must(os.Chmod(s.etc+"/cert.pem", 0o600)) })
 		s.want("v2", nil)
 		s.holds("in the end", files{"cert.pem": "cert 2", "key.pem": "key 2"})
 		if info, err := os.Stat(s.etc + "/cert.pem"); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v, %v", info.Mode(), err)
 		}
-		if r := s.agent.Record(); once || s.runs("deploy") != 2 || s.runs("rollback") != 0 || r.failedHere(r.Live.Configuration.Digest) {
+		if r := s.agent.Record(); s.runs("deploy") != 2 || s.runs("rollback") != 0 || r.failedHere(r.Live.Configuration.Digest) {
 			t.Errorf("it was marked, or a hook was told of what never was\n%s", s.logged)
 		}
 	})

@@ -315,13 +315,7 @@ func TestPublishedFileChangedBeforeTheSwitch(t *testing.T) {
 		s.src.put("v1", s.layer("1", "", ""))
 		s.want("v1", nil)
 		s.src.put("v2", s.layer("2", "", ""))
-		once := true
-		s.o.Observe.Enter = func(state State) {
-			if state == Switching && once {
-				once = false
-				must(atomic.WriteFile(s.etc+"/key.pem", []byte("by hand"), 0o600))
-			}
-		}
+		s.atSwitch(func() { must(atomic.WriteFile(s.etc+"/key.pem", []byte("by hand"), 0o600)) })
 		s.want("v2", nil)
 		s.holds("in the end", files{"cert.pem": "cert 2", "key.pem": "key 2"})
 		if s.runs("rollback") != 0 || s.agent.Record().failedHere(s.agent.Record().Live.Configuration.Digest) {
