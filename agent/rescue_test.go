@@ -43,6 +43,14 @@ func (h *host) rescue() error {
 	return h.new().Rescue(h.Context(), h.deployment())
 }
 
+// guard is that of the deployment, whose root is live.
+func (h *host) guard() guard {
+	h.Helper()
+	link, err := os.Readlink(h.dir + "/current")
+	must(err)
+	return guard{Dir: h.dir, ID: h.deployment(), Link: link}
+}
+
 // deployment is what is under way, or was last.
 func (h *host) deployment() string {
 	h.Helper()
@@ -154,9 +162,7 @@ func TestRescueLeavesALivingAgentAlone(t *testing.T) {
 func TestGuardSeesWhetherAnAgentWentOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := deserted(t)
-		link, err := os.Readlink(h.dir + "/current")
-		must(err)
-		g := guard{Dir: h.dir, ID: h.deployment(), Link: link}
+		g := h.guard()
 		if !g.deserted() {
 			t.Error("with nobody there")
 		}
@@ -169,7 +175,7 @@ func TestGuardSeesWhetherAnAgentWentOn(t *testing.T) {
 			"the record says so":  func() { h.want("v2", nil) },
 		} {
 			must(os.WriteFile(journal, was, 0o600))
-			must(atomic.Symlink(link, h.dir+"/current"))
+			must(atomic.Symlink(g.Link, h.dir+"/current"))
 			if write(); g.deserted() {
 				t.Errorf("%s: deserted", what)
 			}
@@ -185,9 +191,7 @@ func TestGuardSeesWhetherAnAgentWentOn(t *testing.T) {
 func TestGuardGivesAHookItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := deserted(t)
-		link, err := os.Readlink(h.dir + "/current")
-		must(err)
-		g := guard{Dir: h.dir, ID: h.deployment(), Link: link}
+		g := h.guard()
 		hook, err := lockShared(h.dir+"/roots", unix.LOCK_EX)
 		must(err)
 		began := time.Now()
@@ -208,12 +212,10 @@ func TestGuardGivesAHookItsTime(t *testing.T) {
 // A unit that fails again and again has one guard.
 func TestOneGuardStands(t *testing.T) {
 	h := deserted(t)
-	link, err := os.Readlink(h.dir + "/current")
-	must(err)
-	first, err := lockShared(h.dir+"/"+link, unix.LOCK_EX)
+	g := h.guard()
+	first, err := lockShared(h.dir+"/"+g.Link, unix.LOCK_EX)
 	must(err)
 	defer first.Close()
-	g := guard{Dir: h.dir, ID: h.deployment(), Link: link}
 	if err := g.stand(); err != nil {
 		t.Errorf("stand = %v beside another guard, want nothing", err)
 	}

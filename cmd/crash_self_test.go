@@ -17,11 +17,12 @@ import (
 	"deploytools/registry/wire"
 )
 
-// TestCrashMatrixSelfUpdate kills at each system call of an agent that deploys its
-// own program, of the agent that its hook starts, and of their children: all of
-// them, as a power cut does, or only the process that makes the call. Then the
-// service manager starts what is installed, as often as it takes. A program that
-// works is live in the end, and one that does not is taken back.
+// TestCrashMatrixSelfUpdate lets a fault happen at each system call of an agent that
+// deploys its own program, of the agent that its hook starts, and of their children:
+// all of them are killed, as by a power cut, or only the process that makes the call,
+// or the call fails. Then the service manager starts what is installed, as often as
+// it takes. A program that works is live in the end, and one that does not is taken
+// back; a call that fails may be why one that works is, too.
 func TestCrashMatrixSelfUpdate(t *testing.T) {
 	t.Parallel()
 	s := startSite(t)
@@ -32,10 +33,11 @@ func TestCrashMatrixSelfUpdate(t *testing.T) {
 	}
 	const most = 240 // a usual run does not count
 	ways := []string{"good", "failing", "silent"}
-	kills := []fault{{name: "kill", every: most}, {name: "kill of one", args: []string{"-one"}, every: most}}
+	kinds := []fault{{name: "kill", every: most}, {name: "kill of one", args: []string{"-one"}, every: most},
+		{name: failsOnce, args: []string{"-err", "EIO"}, every: most}}
 	sampled := os.Getenv(everyPoint) == ""
 	if turn := commit() / most; sampled {
-		ways, kills = ways[turn%3:turn%3+1], kills[turn/3%2:turn/3%2+1]
+		ways, kinds = ways[turn%3:turn%3+1], kinds[turn/3%3:turn/3%3+1]
 	}
 	for _, way := range ways {
 		h := s.selfHost(t, "self-"+way, "ours")
@@ -44,7 +46,7 @@ func TestCrashMatrixSelfUpdate(t *testing.T) {
 		if !sampled {
 			points = (&strickenSelf{before: h, way: way}).countPoints(t)
 		}
-		for _, f := range kills {
+		for _, f := range kinds {
 			for n := range f.sample(t, points) {
 				t.Run(fmt.Sprintf("%s/%s/%d", f.name, way, n), func(t *testing.T) {
 					t.Parallel()
@@ -54,6 +56,8 @@ func TestCrashMatrixSelfUpdate(t *testing.T) {
 		}
 	}
 }
+
+const failsOnce = "EIO once"
 
 // strickenSelf is a deployment of the agent's own program that a fault happens to.
 type strickenSelf struct {
@@ -95,15 +99,16 @@ func (c *strickenSelf) at(t *testing.T, n int) {
 // check: what works is live, and what does not is not.
 func (c *strickenSelf) check(t *testing.T, h *selfHost, n int) {
 	t.Helper()
-	r, want, marks := h.record(), "good", 0
-	if c.way != "good" {
-		want, marks = "ours", 1
+	r, want, lastCall := h.record(), "good", "deploy good"
+	back := c.way != "good" || c.name == failsOnce && r.Last.Verdict == agent.Bad
+	if back {
+		want, lastCall = "ours", "rollback ours"
 	}
-	if got := h.wholeRoot(t, n); got != want || len(r.Marks) != marks || (r.Last.Verdict == agent.Bad) != (c.way != "good") {
+	if got := h.wholeRoot(t, n); got != want || (len(r.Marks) == 1) != back || (r.Last.Verdict == agent.Bad) != back {
 		t.Errorf("%s, point %d: %q is live, verdict %q %s, marks %v, want %q\n%s", c.name, n, got, r.Last.Verdict, r.Last.Reason, r.Marks, want, h.log())
 	}
 	// What a kill has left goes with the next collection.
-	if ended := status(h.service(h.file("agent/current/bin/deploy-agent"), "-once", "-script", "").Run()); (ended == wire.OK) != (c.way == "good") {
+	if ended := status(h.service(h.file("agent/current/bin/deploy-agent"), "-once", "-script", "").Run()); (ended == wire.OK) == back {
 		t.Errorf("%s, point %d: the next run ends with %d\n%s", c.name, n, ended, h.log())
 	}
 	h.checkRecord(t, h.log())
@@ -112,11 +117,7 @@ func (c *strickenSelf) check(t *testing.T, h *selfHost, n int) {
 	}
 	b, err := os.ReadFile(h.file("calls"))
 	calls := strings.Split(strings.TrimSpace(string(b)), "\n")
-	wantLast := "deploy good"
-	if c.way != "good" {
-		wantLast = "rollback ours"
-	}
-	if slices.Contains(calls, "beside another") || calls[len(calls)-1] != wantLast {
+	if slices.Contains(calls, "beside another") || calls[len(calls)-1] != lastCall {
 		t.Errorf("%s, point %d: hooks run: %q, %v\n%s", c.name, n, calls, err, h.log())
 	}
 }
