@@ -14,13 +14,15 @@ import (
 // errHandedOver ends a rescue: the hook that brings the old agent back runs.
 var errHandedOver = errors.New("handed over to the agent of the old version")
 
-// Rescue takes the deployment id back, whose hook has ended and which no agent
-// has gone on with: the new version is the agent's own, and does not work. It is
-// the machine's own way back, on the same record: it notes the verdict, moves the
-// link, starts the hook with the roots exchanged, and ends as soon as that runs.
+// Rescue takes the deployment id back: the new version is the agent's own, and does
+// not work. No agent has gone on since its hook has ended, or since whoever switched, or
+// went back, was killed. It is the machine's own way back, on the same record: it notes
+// the verdict, moves the link, starts the hook with the roots exchanged, and ends as
+// soon as that runs.
 // The hook starts the old agent, which goes on from there; a kill at any point
-// leaves what a kill of an agent leaves. An agent that has the directory and did
-// not go on is ended. If one has gone on after all, Rescue changes nothing.
+// leaves what a kill of an agent leaves, or of a rescue that is to be called again. An
+// agent that has the directory and did not go on is ended. If one has gone on after
+// all, Rescue changes nothing.
 func (a *Agent) Rescue(ctx context.Context, id string) error {
 	lock, err := a.seize(ctx)
 	if err != nil {
@@ -36,13 +38,18 @@ func (a *Agent) Rescue(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if r == nil || !r.hooking(id) || !a.linkSays("current", r.Deployment.New.Dir) {
+	if r == nil || !r.astride(id) || !a.linkSays("current", r.Deployment.New.Dir) {
 		return nil
 	}
+	// The service manager starts through the link what only the hook should have:
+	// the hook undoes it, whether or not it has run.
+	r.Deployment.Hooked = true
 	a.rec = r
 	a.publish()
-	if err := a.failed(Hooking, bad(a.desertion(r.Deployment))); err != nil {
-		return err
+	if r.State != Restoring {
+		if err := a.failed(r.State, bad(a.desertion(r))); err != nil {
+			return err
+		}
 	}
 	ctx, handOver := context.WithCancelCause(ctx)
 	defer handOver(nil)
@@ -59,9 +66,12 @@ func (a *Agent) Rescue(ctx context.Context, id string) error {
 }
 
 // desertion says what has happened, with what the hook had to say of it.
-func (a *Agent) desertion(d *Deployment) error {
+func (a *Agent) desertion(r *Record) error {
+	if r.State == Switching {
+		return fmt.Errorf("no agent went on within %v after the switch", guardWait)
+	}
 	err := fmt.Errorf("no agent went on within %v after the hook", guardWait)
-	c := hookCall{Dir: a.evidence(d), Label: "deploy"}
+	c := hookCall{Dir: a.evidence(r.Deployment), Label: "deploy"}
 	if r, ok, _ := c.result(); ok && r.Err() != nil {
 		return fmt.Errorf("%w; %w", err, r.Err())
 	}

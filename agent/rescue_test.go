@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"deploytools/atomic"
 )
@@ -17,12 +20,18 @@ import (
 // v1 is live there.
 func deserted(t *testing.T) *host {
 	t.Helper()
+	return desertedAt(t, "effect of Hooking")
+}
+
+// desertedAt is deserted, of an agent that was killed at the point of v2.
+func desertedAt(t *testing.T, point string) *host {
+	t.Helper()
 	h := newHost(t, newFakeRegistry())
 	h.src.put("v1", one("1"))
 	h.want("v1", nil)
 	h.src.put("v2", one("2"))
 	points, hosts := h.killed(memoryDir(t))
-	i := slices.IndexFunc(points, func(p string) bool { return strings.HasSuffix(p, "effect of Hooking") })
+	i := slices.IndexFunc(points, func(p string) bool { return strings.HasSuffix(p, point) })
 	if i < 0 {
 		t.Fatalf("points %q", points)
 	}
@@ -32,6 +41,14 @@ func deserted(t *testing.T) *host {
 func (h *host) rescue() error {
 	h.Helper()
 	return h.new().Rescue(h.Context(), h.deployment())
+}
+
+// guard is that of the deployment, whose root is live.
+func (h *host) guard() guard {
+	h.Helper()
+	link, err := os.Readlink(h.dir + "/current")
+	must(err)
+	return guard{Dir: h.dir, ID: h.deployment(), Link: link}
 }
 
 // deployment is what is under way, or was last.
@@ -89,6 +106,39 @@ func TestCrashInARescue(t *testing.T) {
 	})
 }
 
+// Nothing that works may be there to go on after a kill of the rescue: another
+// rescue does, as long as the link names the new root.
+func TestRescueGoesOnWithARescue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := deserted(t)
+		var hosts []*host
+		h.seam = func(string) { hosts = append(hosts, h.copied(filepath.Join(memoryDir(t), fmt.Sprint(len(hosts))))) }
+		must(h.rescue())
+		for i, k := range hosts {
+			must(k.rescue())
+			link, err := os.Readlink(k.dir + "/current")
+			if err != nil || !strings.HasPrefix(link, "roots/000001-") {
+				t.Errorf("after a kill at point %d and another rescue `current` is %q, %v", i, link, err)
+			}
+			k.want("v1", ErrRolledBack)
+		}
+	})
+}
+
+// The service manager may have started the new program before its hook: the hook
+// brings the old one back.
+func TestRescueAfterAKillBeforeTheHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := desertedAt(t, "effect of Switching")
+		must(h.rescue())
+		r := h.agent.Record()
+		if h.runs("deploy") != 0 || h.runs("rollback") != 1 || !strings.Contains(r.Deployment.Reason, "within 1m0s after the switch") {
+			t.Errorf("calls %v, reason %q", h.calls, r.Deployment.Reason)
+		}
+		h.want("v1", ErrRolledBack)
+	})
+}
+
 // An agent went on: the rescue comes too late, and is none.
 func TestRescueLeavesALivingAgentAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -112,9 +162,7 @@ func TestRescueLeavesALivingAgentAlone(t *testing.T) {
 func TestGuardSeesWhetherAnAgentWentOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := deserted(t)
-		link, err := os.Readlink(h.dir + "/current")
-		must(err)
-		g := guard{Dir: h.dir, ID: h.deployment(), Link: link}
+		g := h.guard()
 		if !g.deserted() {
 			t.Error("with nobody there")
 		}
@@ -127,7 +175,7 @@ func TestGuardSeesWhetherAnAgentWentOn(t *testing.T) {
 			"the record says so":  func() { h.want("v2", nil) },
 		} {
 			must(os.WriteFile(journal, was, 0o600))
-			must(atomic.Symlink(link, h.dir+"/current"))
+			must(atomic.Symlink(g.Link, h.dir+"/current"))
 			if write(); g.deserted() {
 				t.Errorf("%s: deserted", what)
 			}
@@ -137,6 +185,40 @@ func TestGuardSeesWhetherAnAgentWentOn(t *testing.T) {
 			t.Error("with a record that says nothing")
 		}
 	})
+}
+
+// A hook that runs may be what starts the agent: the guard's time begins after it.
+func TestGuardGivesAHookItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := deserted(t)
+		g := h.guard()
+		hook, err := lockShared(h.dir+"/roots", unix.LOCK_EX)
+		must(err)
+		began := time.Now()
+		outlasted := make(chan bool)
+		go func() { outlasted <- g.outlasted() }()
+		time.Sleep(5 * guardWait)
+		synctest.Wait()
+		must(hook.Close())
+		if <-outlasted {
+			t.Error("an agent has gone on, it says")
+		}
+		if waited := time.Since(began); waited < 6*guardWait || waited > 7*guardWait {
+			t.Errorf("it waited %v, with a hook for %v", waited, 5*guardWait)
+		}
+	})
+}
+
+// A unit that fails again and again has one guard.
+func TestOneGuardStands(t *testing.T) {
+	h := deserted(t)
+	g := h.guard()
+	first, err := lockShared(h.dir+"/"+g.Link, unix.LOCK_EX)
+	must(err)
+	defer first.Close()
+	if err := g.stand(); err != nil {
+		t.Errorf("stand = %v beside another guard, want nothing", err)
+	}
 }
 
 // Only what is the agent's own is guarded, and only where there is a way back.

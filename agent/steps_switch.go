@@ -78,6 +78,10 @@ func (a *Agent) rehook(ctx context.Context) error {
 		if err := a.awaitQuiet(ctx, d); err != nil || kind == "" {
 			return err
 		}
+		// The hook's supervisor may have been killed, and the hook not.
+		if err := a.hooks.end(ctx, a.evidence(d), "deploy"); err != nil {
+			return err
+		}
 		result, err := a.runHook(ctx, d, kind, undoLabel(kind, n))
 		if err != nil {
 			return err

@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 		"deploy-agent":    func() { cli.Exit(mortal(agentcmd.Main)) },
 		"httpsd":          httpsd,
 		"managerctl":      managerctl,
+		"unitd":           unitd,
 		"applyset":        applyset,
 		"standin":         standIn,
 		"socketd":         socketd,

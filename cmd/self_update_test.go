@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"deploytools/agent"
@@ -22,7 +23,7 @@ const guardWait = 4
 func TestAgentDeploysItself(t *testing.T) {
 	t.Parallel()
 	s := startSite(t)
-	ours := s.buildAgent(t, "ours", nil)
+	ours := s.impatientAgent(t)
 	// A later release, whose records ours does not know.
 	later := s.buildAgent(t, "later", map[string][2]string{"record.go": {"const format = 2", "const format = 3"}})
 	sleeper := []byte("#!/bin/sh\nexec sleep 1000\n")
@@ -44,6 +45,7 @@ func TestAgentDeploysItself(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			h := s.selfHost(t, strings.ReplaceAll(test.name, " ", "-"), test.from)
+			h.manage(t)
 			old := h.runs(t)
 			s.deployctl(t, "changeconf", "-name", h.name, "-component", "agent", "-version", test.to)
 			if test.to == "new" {
@@ -57,6 +59,22 @@ func TestAgentDeploysItself(t *testing.T) {
 			h.guardsGone(t)
 		})
 	}
+}
+
+// impatientAgent returns an agent that waits less, and has it in the site's file ours.
+func (s *site) impatientAgent(t *testing.T) []byte {
+	t.Helper()
+	impatient.Do(func() { impatient.program = s.buildAgent(t, "ours", nil) })
+	if err := os.WriteFile(s.file("ours"), impatient.program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return impatient.program
+}
+
+// impatient is built once.
+var impatient struct {
+	sync.Once
+	program []byte
 }
 
 // buildAgent builds an agent that waits less; edits replace a text of a file of
@@ -118,11 +136,9 @@ func (s *site) publishProgram(t *testing.T, version string, program []byte) {
 }
 
 // selfHost is a host whose agent runs from the root that it has deployed.
-type selfHost struct {
-	host
-	m *unitManager
-}
+type selfHost struct{ host }
 
+// selfHost returns a host on which the version is live, with no agent that runs.
 func (s *site) selfHost(t *testing.T, name, version string) *selfHost {
 	t.Helper()
 	h := &selfHost{host: host{s: s, dir: t.TempDir(), name: name}}
@@ -131,12 +147,28 @@ func (s *site) selfHost(t *testing.T, name, version string) *selfHost {
 	if err := first.Run(); err != nil {
 		t.Fatalf("deploying the first agent: %v\n%s", err, h.log())
 	}
-	h.m = manage(t, func() *exec.Cmd { return h.service(h.file("agent/current/bin/deploy-agent"), "-script", "./hook.sh") })
-	hook := "#!/bin/sh\necho \"$DEPLOY_ACTION $(cat \"$NEWROOT/version\")\" >>calls\nexec managerctl " + h.m.socket() + "\n"
-	if err := os.WriteFile(h.file("hook.sh"), []byte(hook), 0o755); err != nil {
+	if err := os.WriteFile(h.file("hook.sh"), []byte(restartHook), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// restartHook restarts the unit of the manager whose socket the file orders names.
+// It says so where another hook runs beside it.
+const restartHook = `#!/bin/sh
+exec 9>running
+flock --nonblock 9 || echo beside another >>calls
+echo "$DEPLOY_ACTION $(cat "$NEWROOT/version")" >>calls
+exec managerctl "$(cat orders)"
+`
+
+// manage starts the agent's unit.
+func (h *selfHost) manage(t *testing.T) {
+	t.Helper()
+	m := manage(t, func() *exec.Cmd { return h.service(h.file("agent/current/bin/deploy-agent"), "-script", "./hook.sh") })
+	if err := os.WriteFile(h.file("orders"), []byte(m.socket()), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // service is the agent's command; its output goes to the end of the log.

@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 // the order to restart on a socket, and answers when the service is ready or is not.
 type unitManager struct {
 	service func() *exec.Cmd // what ExecStart says, with the log for its output
+	post    func() *exec.Cmd // what ExecStopPost says; nil: nothing
 	dir     string
 	orders  chan chan error
 	stopped chan struct{}
@@ -42,7 +45,7 @@ func manage(t *testing.T, service func() *exec.Cmd) *unitManager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &unitManager{service: service, dir: dir, orders: make(chan chan error), stopped: make(chan struct{}), ended: make(chan struct{})}
+	m := newUnitManager(dir, service)
 	l, err := net.Listen("unix", m.socket())
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +62,40 @@ func manage(t *testing.T, service func() *exec.Cmd) *unitManager {
 		os.RemoveAll(dir)
 	})
 	return m
+}
+
+func newUnitManager(dir string, service func() *exec.Cmd) *unitManager {
+	return &unitManager{service: service, dir: dir, orders: make(chan chan error), stopped: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// unitd is the program of that name: a manager of one unit until TERM, with its
+// socket in DIR. ExecStart is PROGRAM ARGS..., ExecStopPost is LAST ARGS... guard.
+//
+//	unitd DIR PROGRAM LAST ARGS...
+func unitd() {
+	command := func(words ...string) *exec.Cmd {
+		cmd := exec.Command(words[0], words[1:]...)
+		cmd.Env, cmd.Stdout, cmd.Stderr = os.Environ(), os.Stdout, os.Stderr
+		return cmd
+	}
+	terms := make(chan os.Signal, 1)
+	signal.Notify(terms, syscall.SIGTERM)
+	args := os.Args[4:]
+	m := newUnitManager(os.Args[1], func() *exec.Cmd { return command(append([]string{os.Args[2]}, args...)...) })
+	m.post = func() *exec.Cmd { return command(slices.Concat([]string{os.Args[3]}, args, []string{"guard"})...) }
+	l, err := net.Listen("unix", m.socket())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+	go m.listen(l)
+	if err := m.start(); err != nil {
+		fmt.Println("unitd:", err)
+	}
+	go m.run()
+	<-terms
+	close(m.stopped)
+	<-m.ended
 }
 
 func (m *unitManager) socket() string { return filepath.Join(m.dir, "orders") }
@@ -122,8 +159,20 @@ func (m *unitManager) run() {
 // gone notes that the service has ended by itself.
 func (m *unitManager) gone(err error) {
 	m.main, m.exit = nil, nil
+	m.after()
 	if err != nil {
 		m.again = time.After(restartAfter)
+	}
+}
+
+// after does what is to be done whenever the service has ended, or has not begun.
+// A program that is not there is passed over, as with systemd's "-".
+func (m *unitManager) after() {
+	if m.post == nil {
+		return
+	}
+	if err := m.post().Run(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		fmt.Println("ExecStopPost:", err)
 	}
 }
 
@@ -141,6 +190,7 @@ func (m *unitManager) end() {
 		<-m.exit
 	}
 	m.main, m.exit = nil, nil
+	m.after()
 }
 
 // start returns nil when the service has said that it is ready.

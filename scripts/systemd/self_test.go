@@ -3,9 +3,13 @@
 package systemd
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -48,9 +52,16 @@ func TestAgentDeploysItself(t *testing.T) {
 		t.Errorf("live root is %s", s.Live.Verification)
 	}
 
-	for i, bad := range []struct{ version, start string }{{"ends", "exit 1"}, {"silent", "exec sleep 1000"}} {
+	bads := []struct {
+		version, start string
+		alone          bool // its supervisor is killed
+	}{{"ends", "exit 1", false}, {"silent", "exec sleep 1000", false}, {"ends-alone", "exit 1", true}}
+	for i, bad := range bads {
 		publish(t, name, bad.version, map[string]string{"bin/deploy-agent": "#!/bin/sh\n[ \"$1\" != -version ] || exit 0\n" + bad.start + "\n"})
 		change(t, name, bad.version)
+		if bad.alone {
+			await(t, unit, time.Minute, "supervisor of "+bad.version+" killed", func() bool { return killSupervisor(name) })
+		}
 		await(t, unit, 2*time.Minute, bad.version+" taken back", func() bool { return len(statusOf(name).Failed) == i+1 })
 		awaitLive(t, name, "v2")
 		if reason := statusOf(name).Last.Reason; !strings.HasPrefix(reason, "no agent went on within 1m0s after the hook") {
@@ -60,6 +71,18 @@ func TestAgentDeploysItself(t *testing.T) {
 			t.Errorf("unit is %s", state)
 		}
 	}
+}
+
+// killSupervisor kills whoever supervises the hook of the newest deployment, or stands
+// guard after it.
+func killSupervisor(name string) bool {
+	all, _ := filepath.Glob("/var/lib/deploy-agent/" + name + "/deployments/0*") // no error: the pattern is sound
+	b, err := os.ReadFile(slices.Max(all) + "/deploy.attempt.json")
+	var attempt struct{ Supervisor int }
+	if err != nil || json.Unmarshal(b, &attempt) != nil {
+		return false
+	}
+	return statusOf(name).State == "Hooking" && syscall.Kill(attempt.Supervisor, syscall.SIGKILL) == nil
 }
 
 func shell(t *testing.T, dir, script string) {

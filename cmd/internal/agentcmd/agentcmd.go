@@ -30,6 +30,9 @@ func Main(ctx context.Context, args []string, o *cli.IO) int {
 	if len(args) > 0 && args[0] == agent.SuperviseCommand {
 		return agent.Supervise(args[1:])
 	}
+	if len(args) > 0 && args[0] == agent.GuardCommand {
+		return int(cli.Report(ctx, o.Stderr, agent.Stand(args[1:])))
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50) // a host has other uses for its memory, and we have time
 	}
@@ -69,7 +72,7 @@ again what has failed before.`,
 		Flags:    s.flags,
 		Run:      s.run,
 		Alone:    true,
-		Commands: append(s.verbs(), s.pinCommand(), s.unpinCommand(), s.logCommand(), s.evidenceCommand(), s.removeCommand(), s.doctorCommand()),
+		Commands: append(s.verbs(), s.pinCommand(), s.unpinCommand(), s.logCommand(), s.evidenceCommand(), s.removeCommand(), s.doctorCommand(), s.guardCommand()),
 	}
 }
 

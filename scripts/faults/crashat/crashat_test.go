@@ -76,6 +76,15 @@ func TestKillComesBeforeThePoint(t *testing.T) {
 	}
 }
 
+// The fourth point is mv's: the shell goes on without it.
+func TestOneIsKilledAlone(t *testing.T) {
+	dir := t.TempDir()
+	status, said := crashat(t, dir, "-n", "4", "-one", "--", "sh", "-c", "echo a >a; mkdir d; mv a d/b; ln -s b c; rm c")
+	if left, err := filepath.Glob(dir + "/*"); len(left) != 2 || filepath.Base(left[0]) != "a" || status != 0 || err != nil {
+		t.Errorf("exit status %d, left %q, %v, want 0, a and d: %s", status, left, err, said)
+	}
+}
+
 func TestCallsFail(t *testing.T) {
 	for _, test := range []struct {
 		args []string

@@ -4,6 +4,7 @@
 //
 //	crashat -match DIR -log FILE -- PROGRAM ARGS...            list the points
 //	crashat -match DIR -n 17 -- PROGRAM ARGS...                kill all before the 17th
+//	crashat -match DIR -n 17 -one -- PROGRAM ARGS...           kill its process alone
 //	crashat -match DIR -n 17 -power 1 -- PROGRAM ARGS...       cut the power there: see -power
 //	crashat -match DIR -n 17 -err ENOSPC -- PROGRAM ARGS...    let the 17th fail
 //	crashat -match DIR -n 17 -err EIO -sticky -- ...           and all that follow

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const usage = "crashat -match DIR [-n N [-power FLAG | -err ERRNO [-sticky]]] [-calls NAME,...] [-log FILE] -- PROGRAM ARGS..."
+const usage = "crashat -match DIR [-n N [-one | -power FLAG | -err ERRNO [-sticky]]] [-calls NAME,...] [-log FILE] -- PROGRAM ARGS..."
 
 // becomeArg is the first word of the second process: see become.
 const becomeArg = "--become"
@@ -40,6 +40,7 @@ type plan struct {
 	only  map[string]bool
 	n     int
 	errno unix.Errno // 0: kill
+	one   bool       // kill the caller alone
 	stick bool
 	power int // flag of FS_IOC_SHUTDOWN; 0: none
 	log   io.Writer
@@ -55,6 +56,7 @@ func run(args []string) (status int, err error) {
 	log := fs.String("log", "", "file for a line per point: number, call, paths")
 	fs.IntVar(&p.n, "n", 0, "the point; 0 lets the program run to its end")
 	fs.BoolVar(&p.stick, "sticky", false, "let all later points fail, too")
+	fs.BoolVar(&p.one, "one", false, "kill only the process that makes the call; the others go on")
 	fs.IntVar(&p.power, "power", 0, "before the kill, shut the file system of -match down: 1 writes its journal but no data, 2 writes nothing")
 	if err := fs.Parse(args); err != nil {
 		return 0, err
@@ -198,6 +200,10 @@ func (p *plan) watch(listener int) error {
 			fmt.Fprintln(p.log, point, c, strings.Join(paths, " "))
 			switch {
 			case p.n == 0 || point < p.n:
+			case p.one && point > p.n:
+			case p.one:
+				unix.Kill(int(n.tid), unix.SIGKILL) // all its threads; the call is never made
+				continue
 			case p.errno == 0:
 				return p.crash()
 			case point == p.n || p.stick:
