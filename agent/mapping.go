@@ -62,6 +62,9 @@ func candidates(v string) ([]string, error) {
 
 // ParseMapping reads FROM=TO[,KEY=VALUE...] and checks it.
 func ParseMapping(text string) (Mapping, error) {
+	if !strings.Contains(text, "=") {
+		return Mapping{}, fmt.Errorf("%q: want FILE=/PATH, the file in the root and where it is published", text)
+	}
 	from, to, rest, more, err := spec.CutPair(text)
 	if err != nil {
 		return Mapping{}, err

@@ -34,8 +34,8 @@ func TestMappingIsReadBack(t *testing.T) {
 
 func TestMappingRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                         "want KEY=VALUE",
-		"etc/site.pem":             "want KEY=VALUE",
+		"":                         "want FILE=/PATH",
+		"etc/site.pem":             "want FILE=/PATH",
 		"/etc/site.pem=/etc/x":     "file in the root",
 		"../x=/etc/x":              "file in the root",
 		"a/../..=/etc/x":           "file in the root",

@@ -52,8 +52,14 @@ func FindRoot(dir, text string) (string, error) {
 			return name, nil
 		}
 	}
-	return "", fmt.Errorf("root %q: %w", text, fs.ErrNotExist)
+	return "", noRoot(text)
 }
+
+// noRoot is fs.ErrNotExist about a root that is not among those that are kept.
+type noRoot string
+
+func (n noRoot) Error() string        { return fmt.Sprintf("no root %q is kept here", string(n)) }
+func (n noRoot) Is(target error) bool { return target == fs.ErrNotExist }
 
 func pinFile(dir, id string) (string, error) {
 	if !rootName.MatchString(id) {

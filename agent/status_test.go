@@ -98,6 +98,22 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 	}
 }
 
+// What is told in a word is explained, and a deployment that is under way has one
+// way out, not that of the root after it.
+func TestWhyIsInPlainWords(t *testing.T) {
+	verb := func(v string) string { return "VERB " + v }
+	failing := &Watched{Failing: &Failing{What: "tcp-1"}}
+	live := &Shown{Revision: 7, Verification: Environment}
+	s := Status{Running: true, State: Idle, Live: live, Newest: &Newest{Revision: 7, Here: true}, Watched: failing}
+	if why := s.Why(verb); why.Says[0] != "The host runs revision 7, whose checks fail as they did before it." || len(why.Do) != 2 {
+		t.Errorf("why: %+v", why)
+	}
+	s.State, s.Under = Verifying, &Deployed{Revision: 8}
+	if why := s.Why(verb); strings.Join(why.Do, "\n") != "VERB rollback gives it up" || !strings.Contains(strings.Join(why.Says, " "), "fails its checks: tcp-1") {
+		t.Errorf("why, under way: %+v", why)
+	}
+}
+
 func texted(kinds []BlockKind) (out []string) {
 	for _, k := range kinds {
 		out = append(out, string(k))

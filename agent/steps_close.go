@@ -123,7 +123,7 @@ func (a *Agent) ours(c *wire.Configuration) error {
 	if c.Name == a.o.Name {
 		return nil
 	}
-	return fmt.Errorf("%s is of configuration %q, not %q", a.o.StateFile, c.Name, a.o.Name)
+	return fmt.Errorf("%s is of configuration %q, not %q: give each its own -state", a.o.StateFile, c.Name, a.o.Name)
 }
 
 // evidence returns the directory of the deployment's evidence.

@@ -55,6 +55,9 @@ func (s *Status) Why(verb func(string) string) Why {
 		}
 	}
 	seen, help := s.Watched.says(verb)
+	if s.Under != nil && s.State != Broken { // what it says to do is about the root after that
+		help = nil
+	}
 	w.Says, w.Do = append(w.Says, seen...), append(w.Do, help...)
 	seen, help = s.changedFiles(verb)
 	w.Says, w.Do = append(w.Says, seen...), append(w.Do, help...)
@@ -69,7 +72,11 @@ func (s *Status) runs() string {
 	case s.Newest != nil && s.Newest.Revision > 0 && !s.Newest.Here:
 		return fmt.Sprintf("The host runs revision %d; the registry has revision %d.", s.Live.Revision, s.Newest.Revision)
 	}
-	return fmt.Sprintf("The host runs revision %d, %s.", s.Live.Revision, s.Live.Verification)
+	how := ", " + string(s.Live.Verification)
+	if s.Live.Verification == Environment {
+		how = ", whose checks fail as they did before it"
+	}
+	return fmt.Sprintf("The host runs revision %d%s.", s.Live.Revision, how)
 }
 
 // cause returns the first thing that explains it, in words, and what to do.

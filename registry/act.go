@@ -72,7 +72,7 @@ func (r *Registry) act(ctx context.Context, a Act, change func(Tx) (done, error)
 		}
 		if did.nothing {
 			// Whoever repeats such acts could fill the disk as with refusals.
-			if n, err := r.idle(tx, a.Caller.Fingerprint); err != nil || n >= maxIdle {
+			if n, _, err := r.idle(tx, Entry{Key: a.Caller.Fingerprint}); err != nil || n >= maxIdle {
 				return err
 			}
 		}

@@ -80,6 +80,9 @@ const (
 	maxIdle  = 60
 	idleTime = time.Minute
 	idleSeen = 4 * maxIdle // newest entries that are looked at
+	// An agent asks again with each poll: what it is refused is on record once in
+	// this time.
+	sameTime = time.Hour
 )
 
 // Refused puts on record that the act a about name was refused, or failed, with
@@ -89,9 +92,10 @@ func (r *Registry) Refused(ctx context.Context, a Act, name string, status wire.
 	a.Command, name, reason = shorten(a.Command), cut(name, maxRefused), cut(reason, maxRefused)
 	errEnough := errors.New("enough")
 	last := false
+	e := Entry{Key: a.Caller.Fingerprint, Command: a.Command, Name: name, Status: status, Result: reason}
 	enough := func(tx Tx) error {
-		n, err := r.idle(tx, a.Caller.Fingerprint)
-		if err == nil && n >= maxIdle {
+		n, same, err := r.idle(tx, e)
+		if err == nil && (n >= maxIdle || same && a.Caller.Role == Agent) {
 			err = errEnough
 		}
 		last = n == maxIdle-1
@@ -103,7 +107,6 @@ func (r *Registry) Refused(ctx context.Context, a Act, name string, status wire.
 			if err := enough(tx); err != nil {
 				return err
 			}
-			e := Entry{Name: name, Status: status, Result: reason}
 			if last {
 				e.Result += "; what else is refused to this key within a minute may be in the log only"
 			}
@@ -141,21 +144,27 @@ func cut(s string, limit int) string {
 	return strings.ToValidUTF8(s[:limit], "") + "..."
 }
 
-// idle counts the entries of key lately that changed nothing.
-func (r *Registry) idle(tx Tx, key string) (n int, err error) {
+// idle counts the entries of the key of like lately that changed nothing. same
+// reports whether one of them, in sameTime, says what like says.
+func (r *Registry) idle(tx Tx, like Entry) (n int, same bool, err error) {
 	c, _, err := get[chain](tx, keyChain)
-	since := r.now().Add(-idleTime)
+	now := r.now()
 	for i := uint64(0); i < idleSeen && err == nil && i < c.Head; i++ {
 		var e Entry
 		e, _, err = get[Entry](tx, keyEntry(c.Head-i))
-		if !e.Time.After(since) {
+		age := now.Sub(e.Time)
+		if age >= sameTime {
 			break
 		}
-		if (e.Status != wire.OK || e.Nothing) && e.Key == key {
+		if e.Status == wire.OK && !e.Nothing || e.Key != like.Key {
+			continue
+		}
+		if age < idleTime {
 			n++
 		}
+		same = same || e.Status == like.Status && e.Name == like.Name && e.Result == like.Result && slices.Equal(e.Command, like.Command)
 	}
-	return n, err
+	return n, same, err
 }
 
 // AuditFilter says which entries are wanted; what is zero wants all.

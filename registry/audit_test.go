@@ -459,6 +459,44 @@ func TestHashOfAnEntry(t *testing.T) {
 	}
 }
 
+// An agent that asks with each poll for what its key may not see does not push
+// everybody else off the pages of the audit log.
+func TestWhatAnAgentIsRefusedAgainAndAgainIsOnRecordOnceAnHour(t *testing.T) {
+	w := newWorld()
+	r := w.open(t)
+	poll := registry.Act{Caller: registry.Caller{User: "deploy-agent", Fingerprint: "SHA256:web1", Role: registry.Agent}, Command: []string{"poll"}}
+	refuse := func(a registry.Act, name string) {
+		t.Helper()
+		if err := r.Refused(t.Context(), a, name, wire.Denied, "no"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 * 119 {
+		refuse(poll, "web")
+		w.now = w.now.Add(15 * time.Second)
+	}
+	if n := len(audit(t, r, registry.AuditFilter{})); n != 1 {
+		t.Errorf("%d entries of the same refusal in an hour, want 1", n)
+	}
+	refuse(poll, "db")
+	other := poll
+	other.Caller.Fingerprint = "SHA256:web2"
+	refuse(other, "web")
+	get := poll
+	get.Command = []string{"sftp", "get"}
+	refuse(get, "web")
+	refuse(act, "web")
+	refuse(act, "web")
+	if n := len(audit(t, r, registry.AuditFilter{})); n != 6 {
+		t.Errorf("%d entries after five other refusals, want 6", n)
+	}
+	w.now = w.now.Add(30 * time.Second)
+	refuse(poll, "web")
+	if n := len(audit(t, r, registry.AuditFilter{Name: "web"})); n != 6 {
+		t.Errorf("%d entries about web after an hour, want 6", n)
+	}
+}
+
 // Whoever is refused in a loop does not fill the disk, and does not keep others
 // off the record.
 func TestRefusalsOfOneKeyAreBounded(t *testing.T) {

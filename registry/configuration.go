@@ -31,7 +31,10 @@ type Change struct {
 // Changed reports whether there is a new revision.
 func (c Change) Changed() bool { return c.Old != c.New }
 
-const seeConfigurations = "see 'configurations'"
+const (
+	seeConfigurations = "see 'configurations'"
+	seeComponents     = "see 'components'"
+)
 
 func noConfiguration(name string) *Error {
 	return fail(ErrNotFound, "configuration %q not found", name).hint(seeConfigurations)
@@ -293,7 +296,7 @@ func (r *Registry) BumpConfiguration(ctx context.Context, a Act, name string, co
 				return content{}, "", err
 			}
 			if len(versions) == 0 {
-				return content{}, "", fail(ErrNotFound, "no versions for component %q found", component)
+				return content{}, "", fail(ErrNotFound, "no versions for component %q found", component).hint(seeComponents)
 			}
 			news = append(news, versions[len(versions)-1].layer())
 		}

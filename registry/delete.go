@@ -16,7 +16,7 @@ func (r *Registry) DeleteVersion(ctx context.Context, a Act, component, version 
 	return r.act(ctx, a, func(tx Tx) (done, error) {
 		v, ok, err := get[Version](tx, keyVersion(component, version))
 		if err == nil && !ok {
-			err = fail(ErrNotFound, "no version %q for component %q found", version, component).hint("see 'showcomp -name %s'", component)
+			err = noVersion(tx, component, version)
 		}
 		if err != nil {
 			return done{}, err

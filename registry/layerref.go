@@ -37,13 +37,26 @@ func (l LayerRef) String() string {
 	return l.Component + ":" + l.Version
 }
 
+// noVersion is ErrNotFound for a version of a component, which may be missing, too.
+func noVersion(tx Tx, component, version string) error {
+	all, err := versionsIn(tx, component)
+	if err != nil {
+		return err
+	}
+	none := fail(ErrNotFound, "no version %q for component %q found", version, component)
+	if len(all) == 0 {
+		return none.hint(seeComponents)
+	}
+	return none.hint("see 'showcomp -name %s'", component)
+}
+
 // find returns the version that l names. There being none is ErrNotFound.
 func (l LayerRef) find(tx Tx) (Version, error) {
 	hex, content := strings.CutPrefix(l.Version, atDigest)
 	if !content {
 		v, ok, err := get[Version](tx, keyVersion(l.Component, l.Version))
 		if err == nil && !ok {
-			err = fail(ErrNotFound, "no version %q for component %q found", l.Version, l.Component).hint("see 'showcomp -name %s'", l.Component)
+			err = noVersion(tx, l.Component, l.Version)
 		}
 		return v, err
 	}

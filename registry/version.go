@@ -378,7 +378,7 @@ func (r *Registry) Versions(ctx context.Context, component string) ([]Version, e
 		return err
 	})
 	if err == nil && len(out) == 0 {
-		err = fail(ErrNotFound, "%q component not found", component).hint("see 'components'")
+		err = fail(ErrNotFound, "%q component not found", component).hint(seeComponents)
 	}
 	return out, err
 }

@@ -31,4 +31,17 @@ func TestKeyFileThatIsOpenToOthersIsToldOfOnce(t *testing.T) {
 	if len(told) != 1 || !strings.Contains(told[0], file) || !strings.Contains(told[0], "0644") {
 		t.Errorf("told %q, want one line about %s", told, file)
 	}
+
+	public := file + ".pub"
+	if err := os.WriteFile(public, []byte("ssh-ed25519 AAAA x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	told = nil
+	c = s.client(func(o *client.Options) {
+		o.KeyFile, o.Warn = public, func(text string) { told = append(told, text) }
+	})
+	wants(t, c.Connect(t.Context()), wire.ErrUntrusted, public)
+	if len(told) > 0 {
+		t.Errorf("of a file that is no private key: told %q", told)
+	}
 }

@@ -178,7 +178,7 @@ func (k *knownKeys) verdict() error {
 		host, port, _ := net.SplitHostPort(k.addr)
 		return &Error{
 			Text: fmt.Sprintf("registry %s is not known: its host key is %s", k.addr, have),
-			Hint: fmt.Sprintf("compare that with the registry's log; if it is the same, run 'ssh-keyscan -p %s %s >>%s', or give the fingerprint", port, host, k.files[0]),
+			Hint: fmt.Sprintf("compare that with the registry's log; if it is the same, run 'ssh-keyscan -p %s %s >>%s', or give the fingerprint with -fp", port, host, k.files[0]),
 			Kind: wire.ErrUntrusted,
 		}
 	}

@@ -198,9 +198,12 @@ func (c *Client) addFile(k *keys, file string, ask bool) (ssh.PublicKey, error) 
 	if err != nil {
 		return nil, err
 	}
-	c.warnExposed(file)
 	s, err := ssh.ParsePrivateKey(pem)
-	if e, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
+	e, locked := errors.AsType[*ssh.PassphraseMissingError](err)
+	if err == nil || locked { // else it is no private key, whatever it is open to
+		c.warnExposed(file)
+	}
+	if locked {
 		if !ask {
 			k.locked = append(k.locked, file)
 			return e.PublicKey, nil

@@ -158,6 +158,9 @@ func (s *Session) run(ctx context.Context, words []string) error {
 	hint := fmt.Sprintf("see 'help %s'", c.Name)
 	if err == nil && c.Args == "" && fs.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
+		if f := fs.Lookup("name"); f != nil && !f.Changed && wire.CheckName(fs.Arg(0)) == nil {
+			hint = "if it is a name: -name " + fs.Arg(0)
+		}
 	}
 	if err != nil {
 		if s.Caller.Role < c.Role { // whatever the flags

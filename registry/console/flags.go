@@ -24,11 +24,19 @@ func ParseFlags(fs *pflag.FlagSet, args []string, interspersed bool) error {
 	fs.Usage = func() {}
 	err = fs.Parse(args)
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		cause := bad.Unwrap()
-		if number, ok := errors.AsType[*strconv.NumError](cause); ok {
-			cause = number.Err // the value is named already
-		}
-		return fmt.Errorf("bad value %q of flag -%s: %w", bad.GetValue(), bad.GetFlag().Name, cause)
+		return fmt.Errorf("bad value %q of flag -%s: %w", bad.GetValue(), bad.GetFlag().Name, BadValue(bad.GetFlag(), bad.Unwrap()))
+	}
+	return err
+}
+
+// BadValue returns why f does not take a value, in words that do not name the
+// value again. err is what it said itself.
+func BadValue(f *pflag.Flag, err error) error {
+	if f.Value.Type() == "duration" {
+		return errors.New("should be a time such as 30s, 10m or 2h")
+	}
+	if number, ok := errors.AsType[*strconv.NumError](err); ok {
+		return number.Err
 	}
 	return err
 }
@@ -123,10 +131,20 @@ func unknownFlag(fs *pflag.FlagSet, name, long string) error {
 			names = append(names, f.Name)
 		}
 	})
-	if near := Nearest(long, names); near != "" {
-		return fmt.Errorf("unknown flag %q, the nearest is -%s", "-"+name, near)
+	return &UnknownFlag{Name: long, text: "-" + name, near: Nearest(long, names)}
+}
+
+// UnknownFlag is the error about a flag that there is not.
+type UnknownFlag struct {
+	Name       string // without dashes
+	text, near string
+}
+
+func (u *UnknownFlag) Error() string {
+	if u.near != "" {
+		return fmt.Sprintf("unknown flag %q, the nearest is -%s", u.text, u.near)
 	}
-	return fmt.Errorf("unknown flag %q", "-"+name)
+	return fmt.Sprintf("unknown flag %q", u.text)
 }
 
 // CheckFlags returns an error when fs breaks what NormalizeFlags relies on: a

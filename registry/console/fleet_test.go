@@ -55,7 +55,7 @@ func (d *desk) fleet() *desk {
 func TestStatusOfEveryStanding(t *testing.T) {
 	d := newDesk(t).fleet()
 	stdout, stderr, status := d.run("status project1")
-	if status != wire.Failed || stderr != "error: 8 of 10 hosts do not run what is wanted\n" {
+	if status != wire.Failed || stderr != "error: 8 of 10 hosts do not run what is wanted\nhint: see 'log d-back project1' for what its hook printed\n" {
 		t.Errorf("exit status %s, stderr %q", status, stderr)
 	}
 	tables := stdout + d.must("hosts")

@@ -285,7 +285,7 @@ func behind(h registry.Host) string {
 	case standing == registry.Moved:
 		return Clean("`current` names " + cmp.Or(rep.Moved, "nothing"))
 	case rep.Hold != "":
-		return Clean(rep.Hold)
+		return Clean("held on the host: " + rep.Hold)
 	case rep.Error != "":
 		return Clean(rep.Error)
 	case h.Hold != nil && standing != registry.Same:
@@ -327,5 +327,11 @@ func (f fleetStatus) Outcome() error {
 	case f.Differing == 0:
 		return fmt.Errorf("%d of %d hosts run what is wanted, and it fails its checks", f.Failing, len(f.Hosts))
 	}
-	return fmt.Errorf("%d of %d hosts do not run what is wanted", f.Differing, len(f.Hosts))
+	err := fmt.Errorf("%d of %d hosts do not run what is wanted", f.Differing, len(f.Hosts))
+	for _, r := range f.Hosts {
+		if r.Standing == registry.RolledBack || r.Standing == registry.Broken {
+			return &registry.Error{Text: err.Error(), Hint: fmt.Sprintf("see 'log %s %s' for what its hook printed", r.Host, r.Configuration)}
+		}
+	}
+	return err
 }

@@ -129,7 +129,7 @@ func TestParseNeverWidensRights(t *testing.T) {
 		{"ssh-ed25519 AAAA", "not of the type"},
 		{"ssh-ed25519 " + base64.StdEncoding.EncodeToString([]byte("\xff\xff\xff\xffssh-ed25519")), "not of the type"},
 		{"ssh-ed25519 !!!", "not in base64"},
-		{"-----BEGIN OPENSSH PRIVATE KEY-----", "option "},
+		{"-----BEGIN OPENSSH PRIVATE KEY-----", "the public key, from the file with .pub"},
 	} {
 		s, refused, err := keys.Parse("f", []byte("# two\n"+test.line+"\n"+good+"\n"), admins)
 		if err != nil {

@@ -51,6 +51,9 @@ func (l *line) parseOptions(list string) error {
 		list, more = strings.CutPrefix(list[end:], ",")
 		name, value, valued := strings.Cut(text, "=")
 		i := slices.IndexFunc(table, func(o Option) bool { return strings.EqualFold(o.Name, name) })
+		if i < 0 && strings.HasPrefix(text, "-----BEGIN") {
+			return errors.New("a private key or something else in PEM begins here: what belongs here is the public key, from the file with .pub")
+		}
 		if i < 0 || valued != (table[i].Value != "") {
 			return fmt.Errorf("option %q is not supported here, so the key is refused", printable(text))
 		}

@@ -25,7 +25,7 @@ func nearest(word string, known []string) string {
 	if len(word) > 40 {
 		return ""
 	}
-	best, least := "", max(2, len(word)/2)+1 // two letters swapped are two edits
+	best, least := "", max(2, len(word)/2)+1
 	for _, k := range known {
 		if n := edits(word, k); n < least {
 			best, least = k, n
@@ -34,23 +34,26 @@ func nearest(word string, known []string) string {
 	return best
 }
 
-// edits counts the insertions, deletions and replacements that turn a into b
-// (Levenshtein), row by row.
+// edits counts the insertions, deletions, replacements and swaps of neighbours
+// that turn a into b (optimal string alignment), row by row.
 func edits(a, b string) int {
-	row := make([]int, len(b)+1)
+	above, row := []int(nil), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		twoAbove := above
+		above, row = row, make([]int, len(b)+1)
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
+			cost := above[j]
 			if a[i] != b[j] {
 				cost++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+			row[j+1] = min(cost, row[j]+1, above[j+1]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], twoAbove[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]

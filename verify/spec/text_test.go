@@ -69,6 +69,7 @@ func TestParseErrorsSayWhatWouldBeRight(t *testing.T) {
 		"":                                        `"": want KEY=VALUE`,
 		"type=tcp,addr=a:1,":                      `"": want KEY=VALUE`,
 		"type=tcp,oops,addr=a:1":                  `"oops": want KEY=VALUE`,
+		"type=tpc,addr=a:1":                       `unknown type "tpc" (did you mean "tcp"?)`,
 		"type=tsl,addr=a:1":                       `unknown type "tsl" (did you mean "tls"?); known: tls, http, tcp, exec, process`,
 		"type=quicksilver":                        `unknown type "quicksilver"; known: tls, http, tcp, exec, process`,
 		"type=tls,adr=a:1":                        `unknown key "adr" (did you mean "addr"?); known: type, name, addr, unix, network, addresses, starttls, sni, cert, fingerprint, spki, key,`,

@@ -266,7 +266,7 @@ func explain(err error) error {
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; to the one that runs there the verbs speak: deploy-agent status, run-once, retry"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
 		{wire.ErrUnreachable, wire.Unreachable, "the host keeps what it runs; check -addr, and whether deploy-registry runs there"},
-		{wire.ErrDenied, wire.Denied, ""},
+		{wire.ErrDenied, wire.Denied, "look at the line of the key at the registry: its role, and whether configs= has this one"},
 		{wire.ErrNotFound, wire.NotFound, ""},
 	} {
 		if !errors.Is(err, row.kind) {

@@ -193,7 +193,7 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 			return err
 		}
 		p.at.dir = dir
-	} else if !errors.Is(err, agent.ErrNothing) {
+	} else if !errors.Is(err, agent.ErrNothing) || !p.at.given("script") {
 		return p.lost(err)
 	}
 	if !p.at.given("script") {

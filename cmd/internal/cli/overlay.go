@@ -25,7 +25,8 @@ func Overlay(fs, base *pflag.FlagSet, prefix string, env func(string) (string, b
 	for _, name := range own {
 		for _, v := range variables(prefix, base.Lookup(name)) {
 			if value, _ := env(v); value != "" {
-				return Usage("variable %s: is for the whole program, not for a part of it", v)
+				return WithHint(Usage("variable %s: is for the whole program, not for a part of it", v),
+					"take it out of there: the program takes it from its environment, or as the flag -"+name)
 			}
 		}
 	}

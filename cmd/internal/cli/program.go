@@ -140,6 +140,9 @@ func (p *Program) call(ctx context.Context, o *IO, own *pflag.FlagSet, c Command
 			hint = "if it is a name: -name " + console.Join(rest[:1])
 		}
 	}
+	if flag := misplaced(own, fs, c, args, err); flag != "" {
+		err, hint = fmt.Errorf("flag -%s should stand before the command", flag), fmt.Sprintf("%s -%s ... %s ...", p.Name, flag, c.Name)
+	}
 	if err != nil {
 		return p.usage(name, &Error{Status: wire.Usage, Hint: hint, Err: err})
 	}
@@ -149,6 +152,19 @@ func (p *Program) call(ctx context.Context, o *IO, own *pflag.FlagSet, c Command
 		}
 	}
 	return p.usage(name, op.Run(ctx, o, rest))
+}
+
+// misplaced returns the flag of the program's own among those of the command,
+// which does not know it; "": there is none. err is what parse has said. Where the
+// words are parsed elsewhere, only that is wrong with them which nobody else takes.
+func misplaced(own, fs *pflag.FlagSet, c Command, args []string, err error) string {
+	if c.Raw && !c.builtin {
+		_, err = console.NormalizeFlags(fs, args, true)
+	}
+	if unknown, ok := errors.AsType[*console.UnknownFlag](err); ok && own.Lookup(unknown.Name) != nil {
+		return unknown.Name
+	}
+	return ""
 }
 
 // parse parses the words after the command's name and returns its arguments.

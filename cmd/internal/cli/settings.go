@@ -70,7 +70,7 @@ func fromEnv(fs *pflag.FlagSet, prefix string, env func(string) (string, bool)) 
 				continue
 			}
 			if e := f.Value.Set(value); e != nil {
-				err = Usage("environment variable %s: bad value %q: %w", name, value, e)
+				err = Usage("environment variable %s: bad value %q: %w", name, value, console.BadValue(f, e))
 			}
 			f.Changed = true
 			annotate(fs, f.Name, annotationSet, []string{name})

@@ -5,7 +5,7 @@
 # hook fails the link moves back and the hook runs with the roots exchanged.
 # Exit status: 0 live, 1 nothing was changed, 2 usage, 9 rolled back, 10 broken.
 set -eu
-[ $# -eq 1 ] || [ $# -eq 2 ] || { echo "usage: $0 DIR [HOOK]" >&2; exit 2; }
+case $#:${1-} in 1:[!-]* | 2:[!-]*) ;; *) echo "usage: $0 DIR [HOOK]" >&2; exit 2 ;; esac
 case ${2-} in */*) hook=$(realpath -- "$2") ;; *) hook=${2-} ;; esac
 src=$(cd -- "$(dirname -- "$0")" && pwd)
 (cd "$src" && sha256sum --check --quiet SHA256SUMS) >&2 ||

@@ -64,7 +64,8 @@ func (r *remote) dial(ctx context.Context, o *cli.IO) (*client.Client, error) {
 	options.Passphrase = func(file string) ([]byte, error) { return askPassphrase(ctx, file) }
 	c, err := client.New(options)
 	if err != nil {
-		return nil, &cli.Error{Status: wire.Usage, Err: err}
+		return nil, &cli.Error{Status: wire.Usage, Err: err,
+			Hint: "'deployctl -h' lists the flags and variables that say where the registry is, and how to know it"}
 	}
 	return c, nil
 }

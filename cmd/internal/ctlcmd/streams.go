@@ -31,7 +31,7 @@ func ordered(o *cli.IO, do func(stdout, stderr io.Writer) (wire.Status, error)) 
 		s.held = append([]byte("\n"), s.held...) // the connection broke there
 	}
 	if len(s.held) > 0 {
-		if _, e := s.stderr.Write(s.held); err == nil {
+		if _, e := s.stderr.Write(forShell(s.held)); err == nil {
 			err = e
 		}
 	}
@@ -88,6 +88,12 @@ func (s *streams) release() error {
 		s.held = s.held[end:]
 	}
 	return nil
+}
+
+// forShell returns what the registry says at the end with the commands in its
+// hints as a shell knows them.
+func forShell(text []byte) []byte {
+	return bytes.ReplaceAll(text, []byte("\nhint: see '"), []byte("\nhint: see 'deployctl "))
 }
 
 // isError tells the line of an error, which may be JSON, from what a command

@@ -16,6 +16,7 @@ func TestStderrNeverBreaksIntoALineOfStdout(t *testing.T) {
 		want  string
 	}{
 		"error before the end of a table": {[]string{"a same\nb veri", "!error: 1 of 2\n", "!hint: see\n", "fied\nc same\n"}, "a same\nb verified\nc same\nerror: 1 of 2\nhint: see\n"},
+		"hint for the shell":              {[]string{"!note: hint: see 'x'\n", "!error: x\nhint: see 'help y'\n"}, "note: hint: see 'x'\nerror: x\nhint: see 'deployctl help y'\n"},
 		"error before everything":         {[]string{"!error: 1 of 2\n", "a\n", "b\n"}, "a\nb\nerror: 1 of 2\n"},
 		"error as JSON":                   {[]string{"!{\"error\":1}\n", "{}\n"}, "{}\n{\"error\":1}\n"},
 		"progress at once":                {[]string{"!reading: 1 of 2\n", "a\n", "!reading: 2 of 2\n", "b\n"}, "reading: 1 of 2\na\nreading: 2 of 2\nb\n"},
