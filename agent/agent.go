@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -46,6 +46,7 @@ type Agent struct {
 	look    looks
 	users   func(ctx context.Context, roots string, ids []string) (map[string]string, error)
 	crash   func(point string) // tests end the process here, with a panic
+	locked  fs.FileInfo        // of the directory that is ours
 	pulse   pulse
 	reports *reports
 	began   func() // a supervisor has been started; nil: nobody wants to know
@@ -169,6 +170,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.wait(ctx, a.waits.spread())
 	}
 	for ctx.Err() == nil {
+		if err := a.displaced(); err != nil {
+			return err
+		}
 		a.obey()
 		if done, err := a.turn(ctx); done {
 			if a.o.Mode.Once && ctx.Err() == nil {
@@ -178,44 +182,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}
 	return context.Cause(ctx)
-}
-
-// lockPatience is how long Run waits for the lock of another agent. One that
-// was killed while it started a program seems to hold it: the program has a copy
-// of the descriptor until it is executed.
-const lockPatience = 500 * time.Millisecond
-
-// lock takes the directory for this process.
-func (a *Agent) lock(ctx context.Context) (release func(), err error) {
-	waiting, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("waited %v", lockPatience))
-	defer cancel()
-	lock, err := atomic.Wait(waiting, a.path("lock"))
-	if err != nil {
-		return nil, fmt.Errorf("cannot use %s: %w", a.o.Dir, err)
-	}
-	dir, err := lockDir(a.o.Dir)
-	if err != nil {
-		lock.Release()
-		return nil, err
-	}
-	return func() {
-		dir.Close()
-		lock.Release()
-	}, nil
-}
-
-// lockDir takes the lock of the original tool set's agent, so that neither
-// works in a directory of the other. It ends with the descriptor.
-func lockDir(path string) (*os.File, error) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		dir.Close()
-		return nil, fmt.Errorf("cannot acquire exclusive lock on %q: %w", path, err)
-	}
-	return dir, nil
 }
 
 // refuse keeps away from a directory that a newer version wrote, and says so.
@@ -382,6 +348,9 @@ func (a *Agent) sayError(subject, message string, err error, keys ...any) {
 	level, text := slog.LevelWarn, err.Error()
 	if e, ok := errors.AsType[*noRoom](err); ok {
 		text = e.needs
+	}
+	if a.rec != nil && a.rec.Deployment != nil && a.rec.Deployment.New.Dir != "" {
+		text = strings.ReplaceAll(text, filepath.Base(a.rec.Deployment.New.Dir), "") // each try has its own
 	}
 	if a.said[subject] == text {
 		level = slog.LevelDebug

@@ -100,7 +100,7 @@ func Inspect(ctx context.Context, dir string, what Inspection) (*Integrity, erro
 			runtime.LockOSThread() // for good: the thread ends with the goroutine
 			giveWay()
 		}
-		i := &inspector{ctx: ctx, dir: dir, what: what}
+		i := &inspector{ctx: ctx, dir: dir, what: what, found: Integrity{Roots: []Condition{}}}
 		if what.All {
 			i.found.Looked = &i.looked
 		}
@@ -126,6 +126,7 @@ type inspector struct {
 	found  Integrity
 	looked Looked
 	known  map[string]*Root // by Dir: as the record has them
+	live   string           // the root that is live by the record; "": none
 }
 
 func (i *inspector) look() error {
@@ -134,6 +135,10 @@ func (i *inspector) look() error {
 		return err
 	}
 	i.record()
+	if link == "" && i.live != "" { // what should be live is looked at all the same
+		i.damaged("current", err)
+		link = i.live
+	}
 	if !i.what.All {
 		if link == "" {
 			return nil
@@ -190,6 +195,9 @@ func (i *inspector) record() {
 		if root != nil {
 			i.known[root.Dir] = root
 		}
+	}
+	if r.Live != nil && r.Removing == nil {
+		i.live = r.Live.Dir
 	}
 	if i.found.Files, err = publishedIn(i.ctx, i.dir, r); err != nil {
 		i.damaged(storeName, err)
