@@ -256,6 +256,7 @@ func explain(err error) error {
 		{agent.ErrRegistryHolds, wire.NotNow, "the command resume at the registry ends the hold"},
 		{agent.ErrHeld, wire.NotNow, "deploy-agent -once -retry ends the hold, and so does systemctl reload"},
 		{agent.ErrOutside, wire.NotNow, "deploy-agent -once -retry begins it now, and so does systemctl reload"},
+		{agent.ErrCrossed, wire.NotNow, "find what writes there, such as a timer or a tool that manages files, and have it leave the path to the agent; then run this again"},
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
 		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent history' and 'deploy-agent gc -explain' list the roots"},
 		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
