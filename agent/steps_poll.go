@@ -192,6 +192,9 @@ func (a *Agent) wanted() (opened bool, err error) {
 		a.log().Warn("rollback not done", "configuration", a.o.Name, "root", dir, "error", gone)
 	case a.rec.Live != nil && a.rec.Live.Dir == dir:
 		a.rec.Hold = a.rec.Hold.rolledBack()
+		if d := a.rec.Last; d != nil && d.Broken != "" { // it was taken back for this, and nobody has made dir live since
+			gone = d.failure()
+		}
 	default:
 		return true, a.goBack(root)
 	}
