@@ -184,7 +184,7 @@ func endHint(dir, name string) string {
 	if name != "" && dir == filepath.Join(agent.UnitDir, name) {
 		return "end the agent first: systemctl disable --now deploy-agent@" + name
 	}
-	return "end the process that holds it first, and keep it from being started again; an agent of a unit by systemctl disable --now UNIT"
+	return "end the agent first: the process that holds the lock, or systemctl disable --now UNIT where a unit has started it"
 }
 
 // removingHint is for whoever finds a removal that has begun.
