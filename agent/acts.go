@@ -140,13 +140,14 @@ func (a *Agent) rollingBackTo(dir string) bool {
 }
 
 // errNoEarlier is the ErrNoRoot of who names none.
-var errNoEarlier error = noEarlier{}
+const errNoEarlier = noRoot("cannot roll back: there is no earlier root")
 
-type noEarlier struct{}
+// noRoot is an ErrNoRoot in other words.
+type noRoot string
 
-func (noEarlier) Error() string { return "cannot roll back: there is no earlier root" }
+func (e noRoot) Error() string { return string(e) }
 
-func (noEarlier) Is(target error) bool { return target == ErrNoRoot }
+func (noRoot) Is(target error) bool { return target == ErrNoRoot }
 
 // backTo returns the root to roll back to.
 func (a *Agent) backTo(ctx context.Context, to string) (*Root, error) {

@@ -32,6 +32,8 @@ var (
 	ErrRegistryHolds = errors.New("held by the registry")
 	// ErrNotNow: the check script asks for patience.
 	ErrNotNow = errors.New("not now")
+	// ErrCrossed: somebody writes to published files whenever they are to be switched.
+	ErrCrossed = errors.New("a published file is written by somebody else at each deployment")
 	// ErrUnderWay: a deployment is under way.
 	ErrUnderWay = errors.New("a deployment is under way")
 	// ErrNoRoot: no such committed root is kept.
@@ -69,6 +71,7 @@ type Agent struct {
 	glanced   time.Time // when the live root was last looked at, or this process began to
 	hasLooked bool      // it is the former
 	patrol    patrol
+	crossed   crossed
 
 	asked    bool      // a person wants what is new now, whatever the window says
 	shutTo   string    // what waits for the window, as of the last poll; "": nothing
@@ -249,6 +252,9 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 		return true, err
 	}
 	wait := a.waits.next()
+	if errors.Is(err, ErrCrossed) {
+		wait = a.waits.poll()
+	}
 	a.sayError("step", "step not done", err, "state", a.rec.State, "wait", wait)
 	a.tell(a.status() + ", waiting: " + line(err))
 	if full(err) {

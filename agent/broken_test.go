@@ -226,3 +226,23 @@ func TestClosedBrokenDeploymentIsToldAsBroken(t *testing.T) {
 		}
 	})
 }
+
+// A rollback out of Broken to what is live closed the deployment, ran no hook, and was
+// told as a success.
+func TestRollbackOutOfBrokenToWhatIsLiveIsNoSuccess(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		broken(h)
+		stop := h.serve()
+		pass(time.Minute)
+		out := <-h.rollback("")
+		if !errors.Is(out.Err, ErrBroken) || !strings.Contains(out.Err.Error(), "hook of the way back") || h.agent.Record().State != Idle || len(h.calls) != 0 {
+			t.Errorf("rollback = %v in %s after %d hooks, want that it failed", out.Err, h.agent.Record().State, len(h.calls))
+		}
+		done, err := h.agent.RepairAwaited(t.Context())
+		must(err)
+		if out := <-done; out.Err != nil || h.live() != "v1" || h.runs("deploy") != 1 {
+			t.Errorf("repair = %v, %q is live after %d hooks", out.Err, h.live(), h.runs("deploy"))
+		}
+		stop()
+	})
+}

@@ -88,6 +88,23 @@ func (r hookResult) Err() error {
 	return nil
 }
 
+// purposes say what a program of a kind was run for: one script deploys, and is run
+// again on the way back.
+var purposes = map[string]string{
+	"check":    "check script",
+	"deploy":   "hook of the deployment",
+	"rollback": "hook of the way back",
+	"remove":   "remove script of the way back",
+}
+
+// as is Err, and says what the program was run for.
+func (r hookResult) as(kind string) error {
+	if err := r.Err(); err != nil {
+		return fmt.Errorf("%s: %w", purposes[kind], err)
+	}
+	return nil
+}
+
 // hookRunner runs the host's programs, each under a supervisor that outlives
 // the agent: see [Supervise]. The zero value is ready. It keeps no state, so
 // that it does not matter which agent process began a run.

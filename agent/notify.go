@@ -159,6 +159,9 @@ func (r *Record) troubles() map[string]trouble {
 			all[eventRolledBack] = trouble{}
 		}
 	}
+	if m := r.Refused; m != nil {
+		all[eventRolledBack] = trouble{key: m.At.Format(time.RFC3339Nano), revision: m.Revision, reason: m.Reason}
+	}
 	if w := r.Seen(); !w.Failing.IsZero() && r.State != Broken {
 		all[eventFailing] = trouble{key: w.Failing.Format(time.RFC3339Nano), reason: "since " + stamp(w.Failing) + " the live root fails: " + w.Checks}
 	}
@@ -338,7 +341,7 @@ func (n *notifier) environment(event string, t trouble) []string {
 		evidence = n.a.path("deployments", t.id)
 	}
 	revision := ""
-	if t.id != "" {
+	if t.id != "" || t.revision > 0 {
 		revision = strconv.FormatUint(t.revision, 10)
 	}
 	return append(passedOn(nil),

@@ -30,6 +30,7 @@ type Record struct {
 	Last       *Deployment   `json:",omitempty"` // closed last
 	Unproven   []*Deployment `json:",omitempty"` // closed before Last, perhaps without their evidence
 	Marks      []Mark        `json:",omitempty"` // newest last
+	Refused    *Mark         `json:",omitempty"` // what no deployment was begun for, since its checks cannot be: see refuseRevision
 	Hold       *Hold         `json:",omitempty"`
 	Watch      Watch         `json:",omitzero"`  // of Live; see Record.Seen
 	Wanted     string        `json:",omitzero"`  // root that a person wants live: Root.Dir

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"deploytools/registry/wire"
@@ -29,7 +28,7 @@ func (a *Agent) repairNow() error {
 	case a.rec.State != Idle:
 		return fmt.Errorf("cannot repair: %w, in %s", ErrUnderWay, a.rec.State)
 	case a.rec.Live == nil:
-		return errors.New("cannot repair: nothing is deployed")
+		return noRoot("cannot repair: nothing is deployed")
 	}
 	if err := a.deploy(a.rec.Live.Configuration); err != nil {
 		return err

@@ -55,6 +55,10 @@ func (a *Agent) report(h heard) wire.Report {
 	if d := refused(rec, h.wanted); d != nil {
 		r.Deployment = d
 	}
+	for _, m := range rec.Marks[max(0, len(rec.Marks)-wire.MaxFailures):] {
+		r.Failures = append(r.Failures, wire.ReportedFailure{ReportedRevision: wire.ReportedRevision{Revision: m.Revision, Digest: m.Digest},
+			At: m.At, Reason: wire.ReportLine(m.Reason, wire.MaxReportReason)})
+	}
 	r.Tag = tagOf(r)
 	return r
 }

@@ -12,7 +12,7 @@ func TestOnceSaysAgainThatTheConfigurationFailedHere(t *testing.T) {
 		h.src.put("v1", with(failHook))
 		h.want("", ErrRolledBack)
 		err := h.run()
-		want := `rolled back: configuration "web", revision 1, failed here before: "./deploy.sh" call failure: exit status 1`
+		want := `rolled back: configuration "web", revision 1, failed here before: hook of the deployment: "./deploy.sh" call failure: exit status 1`
 		if !errors.Is(err, ErrRolledBack) || err.Error() != want || h.runs("deploy") != 1 {
 			t.Errorf("Run = %v after %d deploys, want %s", err, h.runs("deploy"), want)
 		}

@@ -100,7 +100,7 @@ func (a *Agent) checkScript(ctx context.Context, d *Deployment) error {
 	if err != nil {
 		return err
 	}
-	if err := result.Err(); err != nil && result.Exit == int(wire.NotNow) && !result.TimedOut {
+	if err := result.as("check"); err != nil && result.Exit == int(wire.NotNow) && !result.TimedOut {
 		return errors.Join(fmt.Errorf("%w: %w", ErrNotNow, err), a.hooks.forget(a.evidence(d), "check"))
 	} else if err != nil {
 		return bad(err)

@@ -33,7 +33,7 @@ func (a *Agent) commit(ctx context.Context) error {
 	if d.ByHand {
 		a.rec.Hold = a.rec.Hold.rolledBack()
 	}
-	a.result = nil
+	a.result, a.crossed = nil, crossed{}
 	a.close(d)
 	return nil
 }
@@ -83,6 +83,9 @@ func (a *Agent) endCheckScript(ctx context.Context, d *Deployment) error {
 
 func (a *Agent) close(d *Deployment) {
 	d.Ended, d.SetJournal = now(), nil
+	if d.Verdict == "" || d.Verdict == Bad { // it says how things are now
+		a.rec.Refused = nil
+	}
 	a.passOn()
 	a.rec.Last, a.rec.Deployment = d, nil
 }

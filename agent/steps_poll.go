@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -49,6 +50,9 @@ func (a *Agent) poll(ctx context.Context) error {
 		c, err = a.configuration(ctx, st)
 		return err
 	})
+	if errors.Is(err, wire.ErrConfiguration) {
+		return errors.Join(err, a.refuseRevision(st, err))
+	}
 	if err != nil {
 		return err
 	}
@@ -63,6 +67,9 @@ func (a *Agent) poll(ctx context.Context) error {
 	}
 	if shut, err := a.shut(c); shut || err != nil {
 		return cmp.Or(err, errStay)
+	}
+	if err := a.crossed.rests(c.Digest); err != nil {
+		return err
 	}
 	a.unsay("want")
 	return a.deploy(c)
@@ -111,9 +118,13 @@ func (a *Agent) expectNothing(st wire.PollState) bool {
 }
 
 // letGo drops the marks of what a registry without revisions has changed: no
-// revision would tell that it changed back, which is a person asking.
+// revision would tell that it changed back, which is a person asking. Where the
+// registry has what is live again, nothing is refused either.
 func (a *Agent) letGo(st wire.PollState) error {
 	before := len(a.rec.Marks)
+	if live := a.rec.Live; live != nil && live.Configuration.Digest == st.Digest && live.Configuration.Revision == st.Revision && a.rec.Refused != nil {
+		a.rec.Refused, before = nil, -1
+	}
 	a.rec.Marks = slices.DeleteFunc(a.rec.Marks, func(m Mark) bool {
 		return st.Revision == 0 && m.Revision == 0 && m.Digest != st.Digest
 	})
@@ -140,7 +151,7 @@ func (a *Agent) relabel(ctx context.Context, c *wire.Configuration) error {
 	if err := a.writeRoot(&live); err != nil {
 		return err
 	}
-	a.rec.Live = &live
+	a.rec.Live, a.rec.Refused = &live, nil
 	if err := a.save(); err != nil {
 		return err
 	}
@@ -181,6 +192,9 @@ func (a *Agent) wanted() (opened bool, err error) {
 		a.log().Warn("rollback not done", "configuration", a.o.Name, "root", dir, "error", gone)
 	case a.rec.Live != nil && a.rec.Live.Dir == dir:
 		a.rec.Hold = a.rec.Hold.rolledBack()
+		if d := a.rec.Last; d != nil && d.Broken != "" { // it was taken back for this, and nobody has made dir live since
+			gone = d.failure()
+		}
 	default:
 		return true, a.goBack(root)
 	}

@@ -30,6 +30,9 @@ func (a *Agent) switchRoot(ctx context.Context) error {
 		a.crash("set committed")
 		return atomic.Symlink(d.New.Dir, a.path("current"))
 	})
+	if files != nil {
+		a.crossed.met(d, files)
+	}
 	if last := a.rec.Last; files != nil && ctx.Err() == nil && !isDefinite(files) &&
 		(last == nil || last.Verdict != Withdrawn || last.New.Configuration.Digest != d.New.Configuration.Digest) {
 		return &definite{verdict: Withdrawn, err: files} // the host's, as in Checking; a second time it is not waited for
@@ -58,8 +61,8 @@ func (a *Agent) hook(ctx context.Context) error {
 	}
 	return a.persist(ctx, func() error {
 		result, err := a.runHook(ctx, d, "deploy", "deploy")
-		if err == nil && result.Err() != nil {
-			err = &definite{Bad, result.Err(), result.Unbegun && result.Attempt == 1}
+		if failed := result.as("deploy"); err == nil && failed != nil {
+			err = &definite{Bad, failed, result.Unbegun && result.Attempt == 1}
 		}
 		return err
 	})
@@ -84,9 +87,9 @@ func (a *Agent) rehook(ctx context.Context) error {
 		}
 		result, err := a.runHook(ctx, d, kind, undoLabel(kind, n))
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", purposes[kind], err)
 		}
-		return result.Err()
+		return result.as(kind)
 	})
 }
 

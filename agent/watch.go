@@ -289,10 +289,23 @@ func (a *Agent) refuseChecks(c *wire.Configuration, err error) error {
 	a.log().Error("checks refused", "configuration", a.o.Name, "revision", c.Revision, "error", err)
 	a.rec.mark(c, line(err))
 	a.result = fmt.Errorf("%w: configuration %q, revision %d: %w", ErrRolledBack, a.o.Name, c.Revision, err)
-	if err := a.save(); err != nil {
+	a.rec.Refused = nil // which is told anew after a retry
+	if err := a.refuseRevision(wire.PollState{Revision: c.Revision, Digest: c.Digest}, err); err != nil {
 		return err
 	}
 	return errStay
+}
+
+// refuseRevision notes for people that what the registry has cannot be taken up, and that no
+// deployment says so: its checks may not be carried out here, or it cannot be read,
+// as what a newer program has written. It ends with what is taken up, or fails in a
+// deployment. It is no mark: what cannot be read is tried again.
+func (a *Agent) refuseRevision(st wire.PollState, err error) error {
+	if m := a.rec.Refused; m != nil && m.Digest == st.Digest && m.Revision == st.Revision {
+		return nil
+	}
+	a.rec.Refused = &Mark{st.Digest, st.Revision, now(), line(err)}
+	return a.save()
 }
 
 // watchNew begins to watch the root that d has made live, with what its own looks

@@ -100,7 +100,11 @@ func (s *Status) cause(verb func(string) string) (cause Cause, says string, do [
 		if s.Dir == filepath.Join(UnitDir, s.Name) {
 			start = "systemctl start deploy-agent@" + s.Name
 		}
-		return CauseNotRunning, says + ".", []string{start, verb("run-once") + ", with all of the agent's settings before run-once: -addr, -key, -script, -settings FILE and so on"}
+		do = []string{start}
+		if len(s.Holds()) > 0 {
+			do = append(do, verb("resume")+" ends the hold, which keeps new revisions away then")
+		}
+		return CauseNotRunning, says + ".", append(do, verb("run-once")+", with all of the agent's settings before run-once: -addr, -key, -script, -settings FILE and so on")
 	}
 	if s.Under != nil && s.State != Broken {
 		if b := s.waiting(); b != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"deploytools/layers/digest"
 	"deploytools/registry/wire"
 )
 
@@ -77,6 +78,24 @@ const (
 	stateBroken = "Broken"
 	verdictBad  = "bad"
 )
+
+// Failure returns how a configuration of this digest failed on the host, where it is not
+// tried again by itself; nil: it did not, for all that the host has told. What runs
+// there has not failed, whatever was before.
+func (h Host) Failure(d digest.Digest) *wire.ReportedFailure {
+	rep := h.Report
+	if rep == nil || rep.Running != nil && rep.Running.Digest == d && rep.State != stateBroken {
+		return nil
+	}
+	if last := rep.Deployment; last != nil && last.Digest == d && last.Verdict == verdictBad {
+		return &wire.ReportedFailure{ReportedRevision: last.ReportedRevision, At: last.Ended, Reason: last.Reason}
+	}
+	i := slices.IndexFunc(rep.Failures, func(f wire.ReportedFailure) bool { return f.Digest == d })
+	if i < 0 {
+		return nil
+	}
+	return &rep.Failures[i]
+}
 
 // Differs reports whether the host is not known to run what is wanted. Where
 // nothing is wanted, nothing differs.

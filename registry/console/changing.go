@@ -13,13 +13,14 @@ import (
 
 // changed says what a command did to a configuration and how to take it back.
 type changed struct {
-	Schema   Schema `json:"schema"`
-	Name     string `json:"name"`
-	Revision uint64 `json:"revision"`
-	Changed  bool   `json:"changed"`
-	What     string `json:"what,omitempty"`
-	Rollback string `json:"rollback,omitempty"` // a command
-	DryRun   bool   `json:"dry_run,omitempty"`
+	Schema   Schema      `json:"schema"`
+	Name     string      `json:"name"`
+	Revision uint64      `json:"revision"`
+	Changed  bool        `json:"changed"`
+	What     string      `json:"what,omitempty"`
+	Rollback string      `json:"rollback,omitempty"`  // a command
+	FailedOn []failedRow `json:"failed_on,omitempty"` // hosts where it failed before
+	DryRun   bool        `json:"dry_run,omitempty"`
 	plan     string
 }
 
@@ -36,7 +37,7 @@ func (c changed) Text(w io.Writer) error {
 }
 
 // changed returns what a command prints that gives a configuration other layers.
-func (e *expecting) changed(s *Session, c registry.Change, err error) (Result, error) {
+func (e *expecting) changed(ctx context.Context, s *Session, c registry.Change, err error) (Result, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +47,7 @@ func (e *expecting) changed(s *Session, c registry.Change, err error) (Result, e
 		out.What = c.New.What
 		out.Rollback = wayBack(c)
 		s.noteHostOnly(c.New.Verify)
+		out.FailedOn = s.failedOn(ctx, c)
 	}
 	return out, nil
 }
@@ -120,7 +122,7 @@ func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result,
 		return nil, err
 	}
 	change, err := s.Registry.AddConfiguration(ctx, a.act(s), a.name, refs, checks, a.replace)
-	return a.changed(s, change, err)
+	return a.changed(ctx, s, change, err)
 }
 
 type changeconfOp struct {
@@ -166,7 +168,7 @@ func (c *changeconfOp) Run(ctx context.Context, s *Session, _ []string) (Result,
 		return nil, err
 	}
 	change, err := s.Registry.ChangeConfiguration(ctx, c.act(s), c.name, refs, checks)
-	return c.changed(s, change, err)
+	return c.changed(ctx, s, change, err)
 }
 
 type bumpconfOp struct {
@@ -186,7 +188,7 @@ func (b *bumpconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 		return nil, err
 	}
 	change, err := s.Registry.BumpConfiguration(ctx, b.act(s), b.name, b.components)
-	return b.changed(s, change, err)
+	return b.changed(ctx, s, change, err)
 }
 
 type rollbackOp struct {
@@ -206,7 +208,7 @@ func (r *rollbackOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 		return nil, err
 	}
 	change, err := s.Registry.Rollback(ctx, r.act(s), r.name, r.to)
-	return r.changed(s, change, err)
+	return r.changed(ctx, s, change, err)
 }
 
 type delconfOp struct {

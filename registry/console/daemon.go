@@ -63,6 +63,7 @@ type CommandStats struct {
 type Connection struct {
 	ID       uint64 // unique while the Daemon runs
 	Caller   registry.Caller
+	Instance string // which agent it is of those with its key, as it says; "": it has not
 	Remote   string // with the port
 	Since    time.Time
 	Idle     time.Duration // since something was done for it
@@ -179,6 +180,8 @@ type sessionRow struct {
 	User     string    `json:"user"`
 	Comment  string    `json:"comment"`
 	Key      string    `json:"key_fingerprint"`
+	Host     string    `json:"host,omitempty"` // of an agent, as hosts and status show it
+	Instance string    `json:"instance,omitempty"`
 	Remote   string    `json:"remote"`
 	Since    time.Time `json:"since"`
 	Idle     int64     `json:"idle_seconds"`
@@ -193,11 +196,15 @@ func (*sessionsOp) Run(_ context.Context, s *Session, _ []string) (Result, error
 	}
 	out := sessionList{Sessions: []sessionRow{}}
 	for _, c := range s.Daemon.Connections() {
-		out.Sessions = append(out.Sessions, sessionRow{
+		row := sessionRow{
 			ID: c.ID, Role: c.Caller.Role.String(), User: Clean(c.Caller.User), Comment: Clean(c.Caller.Comment),
 			Key: c.Caller.Fingerprint, Remote: Clean(c.Remote), Since: c.Since.UTC().Truncate(time.Second), Idle: int64(c.Idle.Seconds()),
 			Received: c.Received, Sent: c.Sent, Doing: append([]string{}, c.Doing...),
-		})
+		}
+		if c.Caller.Role == registry.Agent {
+			row.Host, row.Instance = Clean(c.Caller.HostName()), Clean(c.Instance)
+		}
+		out.Sessions = append(out.Sessions, row)
 	}
 	return out, nil
 }
@@ -213,6 +220,12 @@ func (l sessionList) Text(w io.Writer) error {
 		doing := fmt.Sprintf("idle for %d s", c.Idle)
 		if len(c.Doing) > 0 {
 			doing = strings.Join(c.Doing, "; ")
+		}
+		if c.Host != "" {
+			doing += ", host=" + c.Host
+		}
+		if c.Instance != "" {
+			doing += " instance=" + c.Instance
 		}
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", c.ID, c.Role, who, c.Remote, timeText(c.Since), c.Received, c.Sent, doing)
 	}

@@ -38,7 +38,7 @@ func (f *fakeDaemon) Unsee(drop func(registry.Sighting) bool) {
 func (f *fakeDaemon) Connections() []Connection {
 	return []Connection{
 		{
-			ID: 7, Caller: registry.Caller{User: "deploy-agent", Role: registry.Agent, Fingerprint: "SHA256:agent", Comment: "host1\x1b[2J"},
+			ID: 7, Caller: registry.Caller{User: "deploy-agent", Role: registry.Agent, Fingerprint: "SHA256:agent", Comment: "key of\x1b[2J"}, Instance: "3f9c2ab4",
 			Remote: "192.0.2.1:4242", Since: noon, Idle: 90 * time.Second, Received: 1000, Sent: 2000,
 		},
 		{

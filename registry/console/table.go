@@ -163,7 +163,11 @@ the checks that it has now.`,
 		},
 		{
 			Name: "rollback", Short: "give a configuration the layers of an earlier revision", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
-			Long:     "Makes a new revision; nothing is lost, and rolling back twice is going forward again. It also brings a deleted configuration back.",
+			Long: `Makes a new revision; nothing is lost, and rolling back twice is going forward again. It also brings a deleted configuration back.
+
+Where agents have told that what it goes back to failed on their hosts, the hosts and the reasons are named, and
+nothing is refused: it is a new revision, which these hosts try once more. So do the other commands that give a
+configuration other layers.`,
 			Examples: []string{"rollback -name project1", "rollback -name project1 -to 1"},
 			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New:      func() Op { return new(rollbackOp) },
@@ -239,7 +243,8 @@ what -verify prints elsewhere, and give it to -seen later.`,
 		{
 			Name: "sessions", Short: "list who is connected", Role: registry.Operator,
 			Long: `A connection on a line: its number, the role, who it is, from where, since when, bytes
-received and sent, and what it runs.`,
+received and sent, and what it runs. Of an agent it ends with host= and, once it has polled,
+instance=: the host and the agent as hosts and status show them.`,
 			Examples: []string{"sessions"},
 			New:      func() Op { return new(sessionsOp) },
 		},

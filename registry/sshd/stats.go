@@ -127,6 +127,9 @@ func (s *Server) Connections() []console.Connection {
 			ID: c.number, Caller: c.id.caller, Remote: c.net.RemoteAddr().String(), Since: c.since, Idle: c.active.ago(),
 			Received: c.net.received.Load(), Sent: c.net.sent.Load(), Doing: c.work.list(),
 		}
+		if instance := c.instance.Load(); instance != nil {
+			out[i].Instance = *instance
+		}
 	}
 	return out
 }

@@ -27,6 +27,8 @@ const (
 	MaxReportWord   = 128
 	MaxTag          = 16
 	MaxInstance     = 32
+	MaxFailures     = 8
+	MaxReportReason = 300 // of a failure
 )
 
 // ErrReport says that a report is not valid.
@@ -58,6 +60,7 @@ type Report struct {
 	Modified     string    `json:",omitzero"` // in what Running differs from what was unpacked
 
 	Deployment *ReportedDeployment `json:",omitempty"` // under way, or the last one
+	Failures   []ReportedFailure   `json:",omitempty"` // what failed here and is not tried again by itself, the newest last: at most MaxFailures
 	Output     string              `json:",omitzero"`  // of its programs, the end
 	Cut        bool                `json:",omitzero"`  // Output is not all of it
 }
@@ -85,6 +88,13 @@ type ReportedDeployment struct {
 	Verdict string    `json:",omitzero"` // empty: committed, or not decided
 	Reason  string    `json:",omitzero"` // of the verdict
 	Broken  string    `json:",omitzero"` // why the rollback failed as well
+}
+
+// ReportedFailure is a revision that failed on the host, whatever was deployed since.
+type ReportedFailure struct {
+	ReportedRevision
+	At     time.Time
+	Reason string // of the verdict, at most MaxReportReason bytes
 }
 
 // EncodeReport returns the payload.
@@ -138,6 +148,12 @@ func (r *Report) check() error {
 	}
 	if d := r.Deployment; d != nil {
 		texts = append(texts, text{d.ID, MaxReportWord}, text{d.Verdict, MaxReportWord}, text{d.Reason, MaxReportLine}, text{d.Broken, MaxReportLine})
+	}
+	if len(r.Failures) > MaxFailures {
+		return fmt.Errorf("%d failures, more than %d: %w", len(r.Failures), MaxFailures, ErrReport)
+	}
+	for _, f := range r.Failures {
+		texts = append(texts, text{f.Reason, MaxReportReason})
 	}
 	for _, t := range texts {
 		if t.s != ReportLine(t.s, t.max) {

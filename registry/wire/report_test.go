@@ -25,7 +25,8 @@ func sampleReport() Report {
 			ID: "000007-9b20a4c1e6d3", ReportedRevision: now, Started: at, Ended: at.Add(20 * time.Second),
 			Verdict: "bad", Reason: `verification failed: 1 (tls localhost:443): wrong-cert: <old>`,
 		},
-		Output: "reloading\n\"done\"\n",
+		Failures: []ReportedFailure{{now, at.Add(20 * time.Second), `verification failed: 1 (tls localhost:443): wrong-cert: <old>`}},
+		Output:   "reloading\n\"done\"\n",
 	}
 }
 
@@ -64,6 +65,13 @@ func TestLongestReport(t *testing.T) {
 		r := sampleReport()
 		long := ReportLine(strings.Repeat(text, MaxReportLine), MaxReportLine)
 		r.Moved, r.Hold, r.Error, r.Running.Root, r.Previous.Root, r.Deployment.Reason, r.Deployment.Broken = long, long, long, long, long, long, long
+		r.Failing, r.Expiring, r.Modified = long, long, long
+		word := ReportLine(strings.Repeat(text, MaxReportWord), MaxReportWord)
+		r.Program, r.Boot, r.State, r.Running.Verification, r.Previous.Verification, r.Deployment.ID, r.Deployment.Verdict = word, word, word, word, word, word, word
+		for len(r.Failures) < MaxFailures {
+			r.Failures = append(r.Failures, ReportedFailure{*r.Wanted, r.Sent, ReportLine(long, MaxReportReason)})
+		}
+		r.Failures[0].Reason = r.Failures[1].Reason
 		var cut bool
 		r.Output, cut = ReportOutput(strings.Repeat(text, MaxReportOutput+1))
 		if !cut || len(r.Output) > MaxReportOutput || len(r.Output) < MaxReportOutput-utf8.UTFMax || len(long) > MaxReportLine {
@@ -100,6 +108,9 @@ func TestDecodeReportRefuses(t *testing.T) {
 		"escape in a verdict":    func(r *Report) { r.Deployment.Verdict = "\a" },
 		"escape in a reason":     func(r *Report) { r.Deployment.Reason = "\a" },
 		"escape in the rollback": func(r *Report) { r.Deployment.Broken = "\a" },
+		"escape in a failure":    func(r *Report) { r.Failures[0].Reason = "\a" },
+		"long failure":           func(r *Report) { r.Failures[0].Reason = strings.Repeat("a", MaxReportReason+1) },
+		"too many failures":      func(r *Report) { r.Failures = make([]ReportedFailure, MaxFailures+1) },
 		"escape in the output":   func(r *Report) { r.Output = "a\n\x1b[2J" },
 		"return in the output":   func(r *Report) { r.Output = "a\rb" },
 		"long output":            func(r *Report) { r.Output = strings.Repeat("a", MaxReportOutput+1) },

@@ -259,8 +259,9 @@ func explain(err error) error {
 		{agent.ErrRegistryHolds, wire.NotNow, "the command resume at the registry ends the hold"},
 		{agent.ErrHeld, wire.NotNow, "deploy-agent -once -retry ends the hold, and so does systemctl reload"},
 		{agent.ErrOutside, wire.NotNow, "deploy-agent -once -retry begins it now, and so does systemctl reload"},
+		{agent.ErrCrossed, wire.NotNow, "find what writes there, such as a timer or a tool that manages files, and have it leave the path to the agent; then run this again"},
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
-		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent history' and 'deploy-agent gc -explain' list the roots"},
+		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent gc -explain' lists the roots"},
 		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
 		{agent.ErrRemoving, wire.Conflict, removingHint},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; to the one that runs there the verbs speak: deploy-agent status, run-once, retry"},
@@ -289,8 +290,9 @@ func explainTo(err error, call func(verb string) string) error {
 		agent.ErrRolledBack: "mend it, then " + call("retry") + "; a later revision is tried again by itself",
 		agent.ErrHeld:       call("resume") + " ends the hold",
 		agent.ErrOutside:    call("run-once") + " begins it now",
-		agent.ErrNoRoot:     call("history") + " and " + call("gc") + " -explain list the roots",
-		agent.ErrUnderWay:   call("status") + " shows how far it is",
+		agent.ErrNoRoot:     call("gc -explain") + " lists the roots; where there is none, " + call("run-once") + " deploys what the registry has",
+		agent.ErrUnderWay:   call("why") + " says how far it is, and how to end it",
+		agent.ErrRemoving:   call("remove") + " brings that to its end; " + call("resume") + " calls it off as long as nothing is removed",
 	} {
 		if errors.Is(err, kind) && cli.HintOf(err) == "" {
 			err = cli.WithHint(err, hint)

@@ -21,7 +21,9 @@ func TestHintsOfVerbsNameVerbs(t *testing.T) {
 		{agent.ErrHeld, wire.NotNow, "deploy-agent resume -dir '/srv/the web' ends the hold"},
 		{agent.ErrRolledBack, wire.RolledBack, "mend it, then deploy-agent retry -dir '/srv/the web'; "},
 		{agent.ErrBroken, wire.Broken, ", then deploy-agent retry -dir '/srv/the web'"},
-		{agent.ErrNoRoot, wire.NotFound, "deploy-agent gc -dir '/srv/the web' -explain list the roots"},
+		{agent.ErrNoRoot, wire.NotFound, "deploy-agent gc -explain -dir '/srv/the web' lists the roots; "},
+		{agent.ErrUnderWay, wire.Conflict, "deploy-agent why -dir '/srv/the web' says"},
+		{agent.ErrRemoving, wire.Conflict, "deploy-agent resume -dir '/srv/the web' calls it off"},
 		{atomic.ErrLocked, wire.Conflict, "to the one that runs there the verbs speak: "},
 	} {
 		err := explainTo(fmt.Errorf("x: %w", test.err), func(verb string) string { return call(verb, "/srv/the web") })

@@ -89,7 +89,7 @@ func (p *place) deployments() (*agent.Deployments, error) {
 // notThere gives an error of agent.Deployments its exit status.
 func (p *place) notThere(err error) error {
 	if errors.Is(err, wire.ErrNotFound) {
-		return cli.WithHint(cli.WithStatus(err, wire.NotFound), "deploy-agent history lists the deployments; -dir names another directory")
+		return cli.WithHint(cli.WithStatus(err, wire.NotFound), p.call("history")+" lists the deployments; where there is none, "+p.call("why")+" says why")
 	}
 	return p.lost(err)
 }

@@ -188,6 +188,9 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 		return p.lost(atomic.ErrLocked)
 	}
 	if a, err := agent.Look(p.viewing()); err == nil {
+		if a.Record().Removing != nil { // no agent could be started either
+			return explainTo(fmt.Errorf("configuration %q %w", a.Record().Name, agent.ErrRemoving), p.call)
+		}
 		dir := p.at.dir
 		if p.at, err = p.s.part(a.Record().Name); err != nil {
 			return err
@@ -198,7 +201,7 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 	}
 	if !p.at.given("script") {
 		return cli.WithHint(cli.WithStatus(fmt.Errorf("no agent runs in %s", p.at.dir), wire.NotNow),
-			"start it and say it again; or give its settings before the verb, -script among them")
+			startHint(p.at.dir, p.at.name)+" and say it again; or give its settings before the verb, -script among them: deploy-agent -settings FILE "+verb+" -dir "+console.Join([]string{p.at.dir}))
 	}
 	if live, err := agent.Look(p.viewing()); err == nil && verb != "rollback" && verb != "dry-run" {
 		if err := p.checked(live.Record().Live); err != nil {
@@ -229,6 +232,14 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 		err = explainTo(err, p.call)
 	}
 	return err
+}
+
+// startHint is how the agent of a directory is started.
+func startHint(dir, name string) string {
+	if name != "" && dir == filepath.Join(agent.UnitDir, name) {
+		return "systemctl start deploy-agent@" + name
+	}
+	return "start the agent of this directory"
 }
 
 // checked refuses to deploy without checks what takes the place of a root that was

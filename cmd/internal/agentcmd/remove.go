@@ -2,7 +2,6 @@ package agentcmd
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,6 +179,14 @@ func (v *removeOp) confirm(o *cli.IO, r removal) error {
 	return nil
 }
 
+// endHint is how the agent of a directory is ended, for good.
+func endHint(dir, name string) string {
+	if name != "" && dir == filepath.Join(agent.UnitDir, name) {
+		return "end the agent first: systemctl disable --now deploy-agent@" + name
+	}
+	return "end the agent first: the process that holds the lock, or systemctl disable --now UNIT where a unit has started it"
+}
+
 // removingHint is for whoever finds a removal that has begun.
 const removingHint = "deploy-agent remove, said again, brings that to its end; deploy-agent resume calls it off as long as nothing is removed"
 
@@ -198,7 +205,7 @@ func (v *removeOp) refused(err error) error {
 	case errors.Is(err, agent.ErrGoing):
 		return cli.WithHint(cli.WithStatus(err, wire.Conflict), "without -keep-data it goes on to its end")
 	case errors.Is(err, atomic.ErrLocked):
-		return cli.WithHint(cli.WithStatus(err, wire.Conflict), "end the agent first: systemctl disable --now deploy-agent@"+cmp.Or(v.at.name, "NAME"))
+		return cli.WithHint(cli.WithStatus(err, wire.Conflict), endHint(v.at.dir, v.at.name))
 	case errors.Is(err, agent.ErrUnderWay):
 		return cli.WithHint(cli.WithStatus(err, wire.Conflict), "let the agent come to an end: start it, or run it with -once")
 	}

@@ -3,6 +3,7 @@ package agentcmd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"strings"
@@ -58,7 +59,11 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 		if err == nil {
 			note("the rollback to " + root + " is on record; it goes on if you leave")
 		}
-		return awaited(ctx, a, outcome, err)
+		result, err := awaited(ctx, a, outcome, err)
+		if s := a.Status(); errors.Is(err, agent.ErrBroken) && s.State != agent.Broken {
+			err = cli.WithHint(err, "mend the host, then "+call("repair", s.Dir)+" makes "+root+" live again")
+		}
+		return result, err
 	},
 	"repair": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
 		outcome, err := a.RepairAwaited(ctx)

@@ -178,6 +178,9 @@ func (v *showOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		s := v.result.(*statusResult)
 		return v.show(o, &whyResult{Why: s.Why(v.call)})
 	}
+	if h, ok := v.result.(*historyResult); ok && len(h.Deployments) == 0 && !v.json {
+		fmt.Fprintln(o.Stderr, "note: nothing was deployed here yet")
+	}
 	return v.show(o, v.result.(console.Result))
 }
 
