@@ -52,14 +52,14 @@ func FindRoot(dir, text string) (string, error) {
 			return name, nil
 		}
 	}
-	return "", noRoot(text)
+	return "", unkept(text)
 }
 
-// noRoot is fs.ErrNotExist about a root that is not among those that are kept.
-type noRoot string
+// unkept is fs.ErrNotExist about a root that is not among those that are kept.
+type unkept string
 
-func (n noRoot) Error() string        { return fmt.Sprintf("no root %q is kept here", string(n)) }
-func (n noRoot) Is(target error) bool { return target == fs.ErrNotExist }
+func (n unkept) Error() string        { return fmt.Sprintf("no root %q is kept here", string(n)) }
+func (n unkept) Is(target error) bool { return target == fs.ErrNotExist }
 
 func pinFile(dir, id string) (string, error) {
 	if !rootName.MatchString(id) {
