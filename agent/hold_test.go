@@ -175,3 +175,23 @@ func TestHoldOfARollbackWhereTheRegistryWentBack(t *testing.T) {
 		h.invariants()
 	})
 }
+
+// What failed at revision 3 was not tried again at revision 2 of a registry that had
+// lost that one, though a person had made it since.
+func TestMarkWhereTheRegistryWentBack(t *testing.T) {
+	h := newHost(t, newFakeRegistry())
+	h.versions(2)
+	failing := *h.src.put("v3", with(failHook))
+	h.want("v2", ErrRolledBack)
+	h.src.set(func() { h.src.history = 0 })
+	h.src.put("v2", one("2")) // revision 1, as of the backup
+	h.want("v2", nil)
+	before := h.runs("deploy")
+	h.src.announce(&failing) // revision 2
+	for range 2 {
+		h.want("v2", ErrRolledBack)
+	}
+	if n := h.runs("deploy") - before; n != 1 {
+		t.Errorf("the hook ran %d times, want once: a later revision is a person asking", n)
+	}
+}

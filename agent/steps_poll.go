@@ -118,17 +118,23 @@ func (a *Agent) expectNothing(st wire.PollState) bool {
 }
 
 // letGo drops the marks of what a registry without revisions has changed: no
-// revision would tell that it changed back, which is a person asking. Where the
-// registry has what is live again, nothing is refused either.
+// revision would tell that it changed back, which is a person asking. Those of one
+// that was restored from a backup count from what it has: its next revision is later.
+// Where the registry has what is live again, nothing is refused either.
 func (a *Agent) letGo(st wire.PollState) error {
-	before := len(a.rec.Marks)
-	if live := a.rec.Live; live != nil && live.Configuration.Digest == st.Digest && live.Configuration.Revision == st.Revision && a.rec.Refused != nil {
-		a.rec.Refused, before = nil, -1
+	marks, refused := slices.Clone(a.rec.Marks), a.rec.Refused
+	if live := a.rec.Live; live != nil && live.Configuration.Digest == st.Digest && live.Configuration.Revision == st.Revision {
+		a.rec.Refused = nil
 	}
 	a.rec.Marks = slices.DeleteFunc(a.rec.Marks, func(m Mark) bool {
 		return st.Revision == 0 && m.Revision == 0 && m.Digest != st.Digest
 	})
-	if len(a.rec.Marks) == before {
+	for i, m := range a.rec.Marks {
+		if 0 < st.Revision && st.Revision < m.Revision && m.Digest != st.Digest {
+			a.rec.Marks[i].Revision = st.Revision
+		}
+	}
+	if slices.Equal(a.rec.Marks, marks) && a.rec.Refused == refused {
 		return nil
 	}
 	return a.save()
