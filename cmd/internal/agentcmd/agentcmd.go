@@ -24,6 +24,10 @@ import (
 	"deploytools/registry/wire"
 )
 
+// memoryAim is how much memory the collector works hardest to stay in, in bytes. A root
+// of more than some 100,000 files needs more, and gets it.
+const memoryAim = 48 << 20
+
 // Main runs deploy-agent with the words after its name and returns its exit
 // status.
 func Main(ctx context.Context, args []string, o *cli.IO) int {
@@ -33,8 +37,12 @@ func Main(ctx context.Context, args []string, o *cli.IO) int {
 	if len(args) > 0 && args[0] == agent.GuardCommand {
 		return int(cli.Report(ctx, o.Stderr, agent.Stand(args[1:])))
 	}
+	// A host has other uses for its memory, and we have time.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // a host has other uses for its memory, and we have time
+		debug.SetGCPercent(50)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryAim)
 	}
 	s := &settings{args: args}
 	if len(args) > 2 && args[0] == agent.RescueCommand {
