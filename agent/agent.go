@@ -34,6 +34,8 @@ var (
 	ErrNotNow = errors.New("not now")
 	// ErrCrossed: somebody writes to published files whenever they are to be switched.
 	ErrCrossed = errors.New("a published file is written by somebody else at each deployment")
+	// ErrForeign: the directory is another configuration's.
+	ErrForeign = errors.New("belongs to configuration")
 	// ErrUnderWay: a deployment is under way.
 	ErrUnderWay = errors.New("a deployment is under way")
 	// ErrNoRoot: no such committed root is kept.

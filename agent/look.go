@@ -36,7 +36,7 @@ func Look(o Options) (*Agent, error) {
 	case err != nil:
 		return nil, err
 	case o.Name != "" && o.Name != r.Name:
-		return nil, fmt.Errorf("%s belongs to configuration %q, not %q", dir, r.Name, o.Name)
+		return nil, fmt.Errorf("%s %w %q, not %q", dir, ErrForeign, r.Name, o.Name)
 	}
 	a.o.Name, a.rec, a.saved = r.Name, r, r.clone()
 	return a, nil

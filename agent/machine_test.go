@@ -125,7 +125,8 @@ Taking an arrow is one durable write of the record (journal.json); what happens 
 
 - *Counted*: a process that dies %d times in the state takes the failed arrow.
 - *Definite*: a layer with the right digest that breaks a rule for layers, the check script, the hook, the checks. All else is tried again, after
-  waits that grow to -poll's limit, and marks nothing.
+  waits that grow to -poll's limit, and marks nothing, as long as the link has not moved: from then on what keeps failing, such as a disk that
+  is full, is the version's fault as far as the host can tell, and goes back.
 - Between Fetching and Checking the registry is polled before each further try, in Verifying all the time, and at once
   on a HUP: another configuration ends the deployment.
 - After a reboot Verifying goes on at Hooking, and Reverifying at Rehooking: what the hook had started is gone.

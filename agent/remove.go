@@ -172,7 +172,7 @@ func (a *Agent) loadToRemove() (*Record, error) {
 	case r == nil:
 		return nil, fmt.Errorf("%s: %w", a.o.Dir, ErrNothing)
 	case r.Name != a.o.Name:
-		return nil, fmt.Errorf("%s belongs to configuration %q, not %q", a.o.Dir, r.Name, a.o.Name)
+		return nil, fmt.Errorf("%s %w %q, not %q", a.o.Dir, ErrForeign, r.Name, a.o.Name)
 	case r.State != Idle && r.State != Broken && !r.State.preparing():
 		return nil, fmt.Errorf("cannot remove %s: %w, in %s", r.Name, ErrUnderWay, r.State)
 	}

@@ -50,7 +50,7 @@ func (a *Agent) start(ctx context.Context) error {
 		return a.save()
 	}
 	if r.Name != a.o.Name {
-		return fmt.Errorf("%s belongs to configuration %q, not %q", a.o.Dir, r.Name, a.o.Name)
+		return fmt.Errorf("%s %w %q, not %q", a.o.Dir, ErrForeign, r.Name, a.o.Name)
 	}
 	if r.Removing != nil {
 		return fmt.Errorf("configuration %q %w", r.Name, ErrRemoving)

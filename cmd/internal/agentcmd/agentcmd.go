@@ -269,6 +269,7 @@ func explain(err error) error {
 		{agent.ErrOutside, wire.NotNow, "deploy-agent -once -retry begins it now, and so does systemctl reload"},
 		{agent.ErrCrossed, wire.NotNow, "find what writes there, such as a timer or a tool that manages files, and have it leave the path to the agent; then run this again"},
 		{agent.ErrNotNow, wire.NotNow, "the next run asks the check script again"},
+		{agent.ErrForeign, wire.NotFound, foreignHint},
 		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent gc -explain' lists the roots"},
 		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
 		{agent.ErrRemoving, wire.Conflict, removingHint},

@@ -69,6 +69,9 @@ func (p *place) find() error {
 	return belongs(p.at.dir, p.at.name)
 }
 
+// foreignHint is for who works in the directory of another configuration.
+const foreignHint = "each has a directory of its own: name it with -dir, in which {name} may stand for the name"
+
 // belongs refuses a directory of another configuration than is meant. Where
 // nobody has worked, or the record cannot be read, others say so.
 func belongs(dir, name string) error {
@@ -76,8 +79,8 @@ func belongs(dir, name string) error {
 	if err != nil || name == "" || a.Record().Name == name {
 		return nil
 	}
-	return cli.WithHint(cli.WithStatus(fmt.Errorf("%s belongs to configuration %q, not %q", dir, a.Record().Name, name), wire.NotFound),
-		"name the directory with -dir")
+	return cli.WithHint(cli.WithStatus(fmt.Errorf("%s %w %q, not %q", dir, agent.ErrForeign, a.Record().Name, name), wire.NotFound),
+		foreignHint)
 }
 
 // named returns the configuration that is meant, as -name of the program has it,

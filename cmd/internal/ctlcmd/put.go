@@ -170,7 +170,7 @@ func (p *put) upload(ctx context.Context, check *checking, d digest.Digest) erro
 	case err == errRefused:
 		return p.refused(check, d)
 	case err != nil:
-		return p.r.explain(err)
+		return p.r.explain(fmt.Errorf("%s: %w", p.f.Name(), err)) // the name of the upload says nothing to people
 	}
 	return nil
 }
