@@ -207,9 +207,14 @@ func (s *site) text(name string) string {
 	return string(b)
 }
 
-// tail returns the end of a file of the site, for messages.
+// tail returns the end of a file of the site, for messages: from where the race
+// detector has reported, if it has.
 func (s *site) tail(name string) string {
-	lines := strings.SplitAfter(s.text(name), "\n")
+	text := s.text(name)
+	if at := strings.Index(text, "WARNING: DATA RACE"); at >= 0 {
+		return text[at:]
+	}
+	lines := strings.SplitAfter(text, "\n")
 	return strings.Join(lines[max(0, len(lines)-20):], "")
 }
 
