@@ -34,7 +34,7 @@ race:
 # Kills the programs at system calls that change files: see CONTRIBUTING.md.
 crash:
 	scripts/deps.sh
-	DEPLOY_TEST_EVERY_POINT=$(EVERY) go test -count=1 -parallel 8 -run 'CrashMatrix/^kill' $(FLAGS) ./cmd
+	DEPLOY_TEST_EVERY_POINT=$(EVERY) go test -count=1 -parallel 8 -run 'CrashMatrix(Agent|Keep|Registry)/^kill' $(FLAGS) ./cmd
 
 fuzz:
 	scripts/fuzz.sh $(TIME) '$(FUZZ)'
