@@ -25,9 +25,7 @@ func (s *site) rewritten() (times *int) {
 // a daemon from ever waiting.
 func TestAFileThatSomebodyWritesAtEachSwitchEndsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		s.src.put("v1", s.layer("1", "", ""))
-		s.want("v1", nil)
+		s := newLiveSite(t, "")
 		times := s.rewritten()
 		v2 := s.src.put("v2", s.layer("2", "", ""))
 		for range 2 {
@@ -47,9 +45,7 @@ func TestAFileThatSomebodyWritesAtEachSwitchEndsOnce(t *testing.T) {
 
 func TestAFileThatSomebodyWritesAtEachSwitchIsWaitedForByADaemon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		s.src.put("v1", s.layer("1", "", ""))
-		s.want("v1", nil)
+		s := newLiveSite(t, "")
 		times := s.rewritten()
 		s.src.put("v2", s.layer("2", "", ""))
 		s.o.Poll.Interval = time.Minute

@@ -63,9 +63,7 @@ func TestPublishTakenBackBeforeTheSwitch(t *testing.T) {
 // given it, also at the last moment.
 func TestPublishedFileMadePrivateBeforeTheSwitch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		s.src.put("v1", s.layer("1", "", ""))
-		s.want("v1", nil)
+		s := newLiveSite(t, "")
 		s.src.put("v2", s.layer("2", "", ""))
 		s.atSwitch(func() { must(os.Chmod(s.etc+"/cert.pem", 0o600)) })
 		s.want("v2", nil)
@@ -114,9 +112,7 @@ func TestPublishThatTheHostCannot(t *testing.T) {
 // by both names, and what is published no longer goes away.
 func TestPublishedDirectoryMovedBehindALink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		s.src.put("v1", s.layer("1", "more.pem", ""))
-		s.want("v1", nil)
+		s := newLiveSite(t, "more.pem")
 		place := s.elsewhere()
 		must(os.Rename(s.etc, place))
 		must(os.Symlink(place, s.etc))
@@ -132,9 +128,7 @@ func TestPublishedDirectoryMovedBehindALink(t *testing.T) {
 // Another directory has taken the place, with a file of that name: not ours to remove.
 func TestPublishedDirectoryReplacedByALinkLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		s.src.put("v1", s.layer("1", "more.pem", ""))
-		s.want("v1", nil)
+		s := newLiveSite(t, "more.pem")
 		place := s.elsewhere()
 		must(os.RemoveAll(s.etc))
 		must(os.Mkdir(place, 0o755))

@@ -30,6 +30,15 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
+// newLiveSite is newSite with version 1 live; more is as for layer.
+func newLiveSite(t *testing.T, more string) *site {
+	t.Helper()
+	s := newSite(t)
+	s.src.put("v1", s.layer("1", more, ""))
+	s.want("v1", nil)
+	return s
+}
+
 // layer has the two files and one of the root's own, called more; bad is a file
 // that makes a program or check fail.
 func (s *site) layer(version, more, bad string) []byte {
@@ -180,9 +189,7 @@ func TestPublishOfADryRunTouchesNothing(t *testing.T) {
 // keeps it.
 func TestPublishedFileThatAPersonChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		s.src.put("v1", s.layer("1", "", ""))
-		s.want("v1", nil)
+		s := newLiveSite(t, "")
 		must(os.WriteFile(s.etc+"/cert.pem", []byte("by hand"), 0o644))
 		s.want("v1", nil)
 		s.holds("the agent does not fight", files{"cert.pem": "by hand", "key.pem": "key 1"})
@@ -223,9 +230,7 @@ func TestPublishedFileThatAPersonChanged(t *testing.T) {
 // A person who wants the agent to put it back says repair.
 func TestPublishRepaired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		s.src.put("v1", s.layer("1", "", ""))
-		s.want("v1", nil)
+		s := newLiveSite(t, "")
 		must(os.WriteFile(s.etc+"/cert.pem", []byte("by hand"), 0o644))
 		must(os.Remove(s.etc + "/key.pem"))
 		if st := s.agent.Status(); st.Files[1].Differs != "missing" {
@@ -266,9 +271,7 @@ func TestPublishWaitsForTheOtherConfiguration(t *testing.T) {
 
 func TestPublishedFileChangedByTheHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		s.src.put("v1", s.layer("1", "", ""))
-		s.want("v1", nil)
+		s := newLiveSite(t, "")
 		s.src.put("v2", s.layer("2", "", ""))
 		s.hooks.exit = func(env map[string]string) int {
 			if env["DEPLOY_ACTION"] == "deploy" && env["DEPLOY_PHASE"] == "deploy" {
@@ -311,9 +314,7 @@ func TestPublishWaitsForWhatStandsInTheWay(t *testing.T) {
 // is not lost.
 func TestPublishedFileChangedBeforeTheSwitch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		s.src.put("v1", s.layer("1", "", ""))
-		s.want("v1", nil)
+		s := newLiveSite(t, "")
 		s.src.put("v2", s.layer("2", "", ""))
 		s.atSwitch(func() { must(atomic.WriteFile(s.etc+"/key.pem", []byte("by hand"), 0o600)) })
 		s.want("v2", nil)
