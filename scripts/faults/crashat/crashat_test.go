@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // asCrashat names the variable that makes this test the program.
@@ -99,6 +100,14 @@ func TestCallsFail(t *testing.T) {
 		if got := strings.Count(said, "No space left"); got != test.said {
 			t.Errorf("%v: %d calls failed, want %d: %s", test.args, got, test.said, said)
 		}
+	}
+}
+
+func TestWhatFailsForeverEnds(t *testing.T) {
+	began := time.Now()
+	status, said := crashat(t, t.TempDir(), "-n", "1", "-err", "EIO", "-sticky", "-end", "100ms", "--", "sh", "-c", "until mkdir a; do sleep 0.01; done")
+	if took := time.Since(began); status != 137 || took < 100*time.Millisecond || !strings.Contains(said, "Input/output error") {
+		t.Errorf("exit status %d after %v, want 137 after 100ms and more: %s", status, took, said)
 	}
 }
 

@@ -8,6 +8,7 @@
 //	crashat -match DIR -n 17 -power 1 -- PROGRAM ARGS...       cut the power there: see -power
 //	crashat -match DIR -n 17 -err ENOSPC -- PROGRAM ARGS...    let the 17th fail
 //	crashat -match DIR -n 17 -err EIO -sticky -- ...           and all that follow
+//	crashat -match DIR -n 17 -err EIO -sticky -end 20s -- ...  until all is killed
 //	crashat -match DIR -calls fsync,fdatasync -n 1 -err EIO -- ...
 //
 // Its exit status is the program's; 137, as of a process that was killed, when

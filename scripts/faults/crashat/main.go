@@ -11,7 +11,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,7 +45,8 @@ type plan struct {
 	errno unix.Errno // 0: kill
 	one   bool       // kill the caller alone
 	stick bool
-	power int // flag of FS_IOC_SHUTDOWN; 0: none
+	end   time.Duration // of what lives on after the point; 0: never
+	power int           // flag of FS_IOC_SHUTDOWN; 0: none
 	log   io.Writer
 }
 
@@ -56,6 +60,7 @@ func run(args []string) (status int, err error) {
 	log := fs.String("log", "", "file for a line per point: number, call, paths")
 	fs.IntVar(&p.n, "n", 0, "the point; 0 lets the program run to its end")
 	fs.BoolVar(&p.stick, "sticky", false, "let all later points fail, too")
+	fs.DurationVar(&p.end, "end", 0, "so long after calls began to fail, kill all that still lives; 0 waits for its end")
 	fs.BoolVar(&p.one, "one", false, "kill only the process that makes the call; the others go on")
 	fs.IntVar(&p.power, "power", 0, "before the kill, shut the file system of -match down: 1 writes its journal but no data, 2 writes nothing")
 	if err := fs.Parse(args); err != nil {
@@ -137,6 +142,13 @@ func (p *plan) run(argv []string) (int, error) {
 	cmd.ExtraFiles = []*os.File{theirs} // its descriptor 3
 	runtime.LockOSThread()              // whose end would be taken for ours
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	over := make(chan struct{}) // closed when all was killed before its time
+	var ending atomic.Bool
+	end := sync.OnceFunc(func() {
+		ending.Store(true)
+		killAll()
+		close(over)
+	})
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
 	if err := cmd.Start(); err != nil {
@@ -146,8 +158,7 @@ func (p *plan) run(argv []string) (int, error) {
 	go func() { // ends with the process
 		for s := range signals {
 			if s == unix.SIGQUIT {
-				killAll()
-				os.Exit(killed)
+				end()
 			}
 			cmd.Process.Signal(s)
 		}
@@ -157,11 +168,16 @@ func (p *plan) run(argv []string) (int, error) {
 		cmd.Wait()
 		return 0, err
 	}
-	if err := p.watch(listener); err != nil {
+	if err := p.watch(listener, end); err != nil {
 		killAll()
 		return killed, ignoreCrash(err)
 	}
-	return exitStatus(cmd.Wait()), nil
+	status := exitStatus(cmd.Wait())
+	if ending.Load() {
+		<-over
+		status = killed
+	}
+	return status, nil
 }
 
 // errCrash ends watching: the point is reached.
@@ -187,8 +203,8 @@ func exitStatus(err error) int {
 }
 
 // watch counts the points until nobody is left, or errCrash at the one to die
-// at, whose caller still waits then.
-func (p *plan) watch(listener int) error {
+// at, whose caller still waits then. It may call end, later.
+func (p *plan) watch(listener int, end func()) error {
 	for point := 0; ; {
 		n, ok, err := next(listener)
 		if err != nil || !ok {
@@ -208,6 +224,9 @@ func (p *plan) watch(listener int) error {
 				return p.crash()
 			case point == p.n || p.stick:
 				errno = p.errno
+			}
+			if errno != 0 && point == p.n && p.end > 0 {
+				time.AfterFunc(p.end, end)
 			}
 		}
 		if err := reply(listener, n, errno); err != nil {
