@@ -11,10 +11,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -24,6 +26,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // archiveCommand is
@@ -135,8 +138,9 @@ func httpsd() {
 	root, addr, ready := os.Args[1], os.Args[2], os.Args[3]
 	cert, err := tls.LoadX509KeyPair(filepath.Join(root, "cert.pem"), filepath.Join(root, "key.pem"))
 	if err == nil {
-		l, listenErr := tls.Listen("tcp", addr, &tls.Config{Certificates: []tls.Certificate{cert}})
+		l, listenErr := listenAgain(addr)
 		if err = listenErr; err == nil {
+			l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}})
 			err = os.WriteFile(ready, nil, 0o644)
 		}
 		if err == nil {
@@ -145,4 +149,15 @@ func httpsd() {
 	}
 	fmt.Fprintln(os.Stderr, "error:", err)
 	os.Exit(1)
+}
+
+// listenAgain waits for the port while whoever had it is about to end: on a busy
+// machine a killed process keeps its sockets for a moment after it has no program.
+func listenAgain(addr string) (net.Listener, error) {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		l, err := net.Listen("tcp", addr)
+		if !errors.Is(err, unix.EADDRINUSE) || time.Now().After(end) {
+			return l, err
+		}
+	}
 }
