@@ -91,22 +91,19 @@ func (c *stricken) countPointsFrom(t *testing.T, least int) (points int) {
 	return points
 }
 
-// sampleEnd is how long a sample of the matrix waits for what lives on although every
-// call fails: a supervisor tries for a minute to record a result.
-const sampleEnd = "15s"
+// struckEnd is how long the matrix waits for what lives on although every call fails: a
+// supervisor tries for a minute to record a result. Then all of it is killed.
+const struckEnd = "10s"
 
 // runUnder runs the agent under crashat until nothing is left to do or it dies.
 func (h *host) runUnder(t *testing.T, args ...string) (log string, err error) {
 	t.Helper()
-	if everyPoint() != 1 {
-		args = slices.Concat([]string{"-end", sampleEnd}, args)
-	}
 	program, err := crashat()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := h.agent("")
-	cmd.Args = slices.Concat([]string{program}, args, []string{"--"}, cmd.Args)
+	cmd.Args = slices.Concat([]string{program, "-end", struckEnd}, args, []string{"--"}, cmd.Args)
 	cmd.Path = program
 	h.enter(cmd)
 	out, err := cmd.CombinedOutput()

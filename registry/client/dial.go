@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"deploytools/registry/sshio"
 	"deploytools/registry/wire"
 )
 
@@ -68,13 +69,13 @@ func (c *Client) connect(ctx context.Context, known *knownKeys, keys *keys) (*co
 	case err != nil:
 		return nil, c.unreachable(cause(err))
 	}
-	n := &countedConn{Conn: tcp}
+	n := &countedConn{Conn: sshio.NewAheadConn(tcp)}
 	// ClientConfig.Timeout covers the TCP connection alone.
 	n.SetDeadline(time.Now().Add(c.o.Timeouts.Handshake))
 	keys.setDeadline(time.Now().Add(c.o.Timeouts.Handshake))
 	stop := context.AfterFunc(ctx, func() { n.Close() })
 	h := handshake{c: c, known: known, keys: keys}
-	conn, channels, requests, err := ssh.NewClientConn(n, c.o.Addr, h.config())
+	conn, channels, requests, err := ssh.NewClientConn(sshio.Join(n), c.o.Addr, h.config())
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}

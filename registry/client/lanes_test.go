@@ -244,13 +244,18 @@ func TestCutConnectionLosesOnePacket(t *testing.T) {
 }
 
 func TestFetchOverLanesThatStalls(t *testing.T) {
-	s, d := newLanes(t, blob(1<<20))
 	hang := make(chan struct{})
-	s.lanes.sent = func(int64) { <-hang }
 	defer close(hang)
+	stalling := func() (*server, digest.Digest) {
+		s, d := newLanes(t, blob(1<<20))
+		s.lanes.sent = func(int64) { <-hang }
+		return s, d
+	}
+	s, d := stalling()
 	c := s.client(distant, func(o *client.Options) { o.Timeouts.Stall = 100 * time.Millisecond })
 	wants(t, c.Fetch(t.Context(), d, 0, io.Discard), wire.ErrUnreachable, "no byte moved for 100ms")
 
+	s, d = stalling() // which knows nothing of lanes that came before
 	ctx, cancel := context.WithCancel(t.Context())
 	got := writerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil })
 	if err := s.client().Fetch(ctx, d, 0, got); err != context.Canceled {

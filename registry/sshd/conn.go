@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"deploytools/registry"
+	"deploytools/registry/sshio"
 	"deploytools/registry/wire"
 )
 
@@ -104,12 +105,12 @@ func (s *Server) handshake(nc *gate, v *visitor) (c *conn, channels <-chan ssh.N
 		queue = backlogOf(pre)
 		nc.accept()
 	}
-	m := &meter{Conn: newAheadConn(nc), stall: s.o.Stall, count: s.count}
+	m := &meter{Conn: sshio.NewAheadConn(nc), stall: s.o.Stall, count: s.count}
 	m.heard.now()
 	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
 	defer late.Stop()
 	var sc *ssh.ServerConn
-	sc, channels, requests, err = ssh.NewServerConn(bestCipher(m, &config), &config)
+	sc, channels, requests, err = ssh.NewServerConn(sshio.Join(bestCipher(m, &config)), &config)
 	if !late.Stop() {
 		err = fmt.Errorf("%w: %v", errTimeout, s.o.Handshake)
 	}

@@ -14,6 +14,7 @@ import (
 	"deploytools/registry"
 	"deploytools/registry/console"
 	"deploytools/registry/keys"
+	"deploytools/registry/sshio"
 	"deploytools/registry/wire"
 )
 
@@ -213,7 +214,7 @@ func (s *session) report(err error) { s.c.internal(err) }
 // reads, one writes.
 type sftpStream struct {
 	s       *session
-	ahead   ahead // of the channel: each read of that may cost a packet, which widens its window
+	ahead   sshio.Ahead // of the channel: each read of that may cost a packet, which widens its window
 	in, out packets
 	held    []byte // answers that wait for company
 
@@ -224,7 +225,7 @@ type sftpStream struct {
 }
 
 func newSFTPStream(s *session) *sftpStream {
-	f := &sftpStream{s: s, ahead: ahead{r: s.ch}}
+	f := &sftpStream{s: s, ahead: sshio.Ahead{R: s.ch}}
 	f.answered.L = &f.mu
 	return f
 }

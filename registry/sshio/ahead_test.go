@@ -1,4 +1,4 @@
-package sshd
+package sshio
 
 import (
 	"bytes"
@@ -45,7 +45,7 @@ func TestAheadLosesNothing(t *testing.T) {
 			want = append(want, part...)
 			s.parts = append(s.parts, part)
 		}
-		a := &ahead{r: s}
+		a := &Ahead{R: s}
 		for {
 			p := make([]byte, 1+random.IntN([]int{5, 4096, 33000, 100000}[random.IntN(4)]))
 			n, err := a.Read(p)
@@ -72,7 +72,7 @@ func TestAheadOnlyWhileMuchComes(t *testing.T) {
 	s := &scripted{err: io.EOF, parts: [][]byte{
 		make([]byte, 100), make([]byte, 200_000), make([]byte, 10),
 	}}
-	a := &ahead{r: s}
+	a := &Ahead{R: s}
 	for {
 		_, err := a.Read(make([]byte, 4096))
 		if len(a.rest) == 0 && !a.busy && a.buf != nil {

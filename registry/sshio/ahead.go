@@ -1,4 +1,4 @@
-package sshd
+package sshio
 
 import (
 	"io"
@@ -6,22 +6,25 @@ import (
 	"sync"
 )
 
-// aheadConn is a net.Conn that reads ahead: the transport above asks for each
-// packet in two small parts.
-type aheadConn struct {
+// AheadConn is a net.Conn that reads ahead while much comes in. Read belongs to one
+// goroutine.
+type AheadConn struct {
 	net.Conn
-	in ahead
+	in Ahead
 }
 
-func newAheadConn(nc net.Conn) *aheadConn { return &aheadConn{nc, ahead{r: nc}} }
+// NewAheadConn returns nc, read ahead.
+func NewAheadConn(nc net.Conn) *AheadConn { return &AheadConn{nc, Ahead{R: nc}} }
 
-func (a *aheadConn) Read(p []byte) (int, error) { return a.in.Read(p) }
+// Read reads what was read ahead, or from the connection.
+func (a *AheadConn) Read(p []byte) (int, error) { return a.in.Read(p) }
 
-// ahead reads more than it is asked for while much comes in. It has a buffer
+// Ahead reads more of R than it is asked for while much comes in. It has a buffer
 // only for that time, so that what is at rest costs none. Read belongs to one
 // goroutine.
-type ahead struct {
-	r    io.Reader
+type Ahead struct {
+	R io.Reader
+
 	busy bool              // the last read was a large one
 	buf  *[aheadBytes]byte // nil: none
 	rest []byte            // of buf
@@ -29,14 +32,16 @@ type ahead struct {
 
 const (
 	aheadBytes = 64 << 10
-	busyBytes  = 4 << 10 // what the transport asks for at least, when it has read all
+	busyBytes  = 4 << 10 // what the library asks for at least, when it has read all
 )
 
 var aheadBuffers = sync.Pool{New: func() any { return new([aheadBytes]byte) }}
 
-func (a *ahead) Read(p []byte) (int, error) {
+// Read returns what was read ahead, or else reads once. An error of R comes behind
+// all bytes that came before it.
+func (a *Ahead) Read(p []byte) (int, error) {
 	if len(a.rest) == 0 && (!a.busy || len(p) >= aheadBytes) {
-		n, err := a.r.Read(p)
+		n, err := a.R.Read(p)
 		a.busy = n >= busyBytes
 		a.release()
 		return n, err
@@ -45,7 +50,7 @@ func (a *ahead) Read(p []byte) (int, error) {
 		if a.buf == nil {
 			a.buf = aheadBuffers.Get().(*[aheadBytes]byte)
 		}
-		n, err := a.r.Read(a.buf[:])
+		n, err := a.R.Read(a.buf[:])
 		a.busy = n >= busyBytes
 		if n == 0 {
 			a.release()
@@ -62,7 +67,7 @@ func (a *ahead) Read(p []byte) (int, error) {
 }
 
 // release gives an empty buffer back.
-func (a *ahead) release() {
+func (a *Ahead) release() {
 	if a.buf != nil && len(a.rest) == 0 {
 		aheadBuffers.Put(a.buf)
 		a.buf = nil
