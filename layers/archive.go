@@ -55,12 +55,13 @@ type archive struct {
 	number   int
 	name     string // of the current entry, for messages
 	unpacked int64
+	room     room
 	xattrs   string // the first entry with attributes that are not applied
 }
 
 func openArchive(ctx context.Context, layer string, r io.Reader, o Options) *archive {
 	o.Limits = o.Limits.withDefaults()
-	a := &archive{ctx: ctx, layer: layer, o: o, src: &source{ctx: ctx, r: r}}
+	a := &archive{ctx: ctx, layer: layer, o: o, src: &source{ctx: ctx, r: r}, room: room{ask: o.Room}}
 	if o.Digests == AllDigests {
 		a.src.hash = digest.NewWriter()
 	}
@@ -204,7 +205,7 @@ func (a *archive) content(h *tar.Header, e *entry) (err error) {
 		}
 	case hardLink:
 		if e.linkTo, err = splitName(h.Linkname, file); err != nil {
-			return a.refuse("target %q of the hard link: %v", h.Linkname, err)
+			return a.refuse("target %s of the hard link: %v", quote(h.Linkname), err)
 		}
 	}
 	return nil

@@ -16,6 +16,11 @@ import (
 // digest and size all the same, because r was read to its end. Check returns
 // after r's current Read when ctx ends.
 func Check(ctx context.Context, name string, r io.Reader, o Options) (*Info, error) {
+	if o.Room != nil {
+		if err := o.Room(streamBytes()); err != nil {
+			return &Info{}, err
+		}
+	}
 	t := newTree(&hasher{unwanted: o.Digests == NoDigests})
 	info := &Info{}
 	a := openArchive(ctx, name, r, o)

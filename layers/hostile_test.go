@@ -3,6 +3,7 @@ package layers
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -130,7 +131,7 @@ func headers() map[string]attack {
 		"sparse, old, in ustar": bad(`entry 1 "a": tar: invalid tar header`, head('S', "a", size(0))),
 
 		"component too long": bad(`entry 1 "`+strings.Repeat("x", 256)+`": name has a component longer than 255 bytes`, pax("path="+strings.Repeat("x", 256)), a),
-		"name too long":      bad(`entry 1 "`+strings.Repeat("xx/", 1365)+`a": name is longer than 4095 bytes`, pax("path="+strings.Repeat("xx/", 1365)+"a"), a),
+		"name too long":      bad(`entry 1 "`+strings.Repeat("xx/", 333)+`x...": name is longer than 4095 bytes`, pax("path="+strings.Repeat("xx/", 1365)+"a"), a),
 		"too deep":           bad(`entry 1 "`+strings.Repeat("d/", 128)+`a": name is deeper than 128 directories`, pax("path="+strings.Repeat("d/", 128)+"a"), a),
 	}
 	for name, typ := range map[string]byte{
@@ -320,5 +321,23 @@ func TestOddButFine(t *testing.T) {
 				t.Errorf("tree\n%swant\n%s", got, test.want)
 			}
 		})
+	}
+}
+
+func TestRefusalsAreShort(t *testing.T) {
+	long := strings.Repeat("\x01", 900_000)
+	for name, archive := range map[string][]byte{
+		"path":     tarball(pax("path="+long), head('0', "x")),
+		"target":   tarball(pax("linkpath="+long), head('1', "x")),
+		"key":      tarball(pax(long[:400_000]+"=a", long[:400_000]+"=b"), head('0', "x")),
+		"size":     tarball(pax("size="+long), head('0', "x")),
+		"global":   tarball(ext('g', paxText(long+"=a")), head('0', "x")),
+		"xattr":    tarball(pax("LIBARCHIVE.xattr."+long+"%=a"), head('0', "x")),
+		"gnu name": tarball(ext('L', long), head('0', "x")),
+	} {
+		_, err := Check(t.Context(), "long", bytes.NewReader(archive), Options{})
+		if !errors.Is(err, ErrRefused) || len(err.Error()) > 10_000 {
+			t.Errorf("%s: a refusal of %d bytes: %.300v", name, len(fmt.Sprint(err)), err)
+		}
 	}
 }

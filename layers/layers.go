@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
 	"deploytools/layers/digest"
 	"deploytools/layers/manifest"
@@ -23,7 +24,8 @@ type Refusal struct {
 	Hint  string // what to do about it; may be empty
 }
 
-// Error is one line without control characters, whatever the archive holds.
+// Error is one line of some kilobytes at most without control characters,
+// whatever the archive holds.
 func (r *Refusal) Error() string {
 	if r.Entry == 0 {
 		return fmt.Sprintf("layer %s: %s", r.Layer, r.Rule)
@@ -31,7 +33,19 @@ func (r *Refusal) Error() string {
 	if r.Name == "" {
 		return fmt.Sprintf("layer %s: entry %d: %s", r.Layer, r.Entry, r.Rule)
 	}
-	return fmt.Sprintf("layer %s: entry %d %q: %s", r.Layer, r.Entry, r.Name, r.Rule)
+	return fmt.Sprintf("layer %s: entry %d %s: %s", r.Layer, r.Entry, quote(r.Name), r.Rule)
+}
+
+// maxQuoted is how many bytes a message shows of what an archive says: before a
+// rule looks at a name, it can be a megabyte long.
+const maxQuoted = 1000
+
+// quote is %q for what an archive says.
+func quote(s string) string {
+	if len(s) > maxQuoted {
+		s = s[:maxQuoted] + "..."
+	}
+	return strconv.Quote(s)
 }
 
 // Unwrap returns ErrRefused.
@@ -84,6 +98,9 @@ type Options struct {
 	Owner bool
 	// Digests says what Check hashes. The verdict does not depend on it.
 	Digests Digests
+	// Room is for Check: it is asked for bytes more of memory before they are
+	// taken, may wait, and ends Check with its error. Nil: there is enough.
+	Room func(bytes int64) error
 	// Reuse is for Unpack: nil: every file comes from its archive.
 	Reuse *Reuse
 }

@@ -34,7 +34,7 @@ func paxRecords(s string) (map[string]string, error) {
 			}
 		}
 		if _, twice := m[k]; twice {
-			return nil, fmt.Errorf("pax record %q is given twice", k)
+			return nil, fmt.Errorf("pax record %s is given twice", quote(k))
 		}
 		switch k {
 		case "path", "linkpath", "size", "GNU.sparse.name":
@@ -82,7 +82,7 @@ func (e *raw) paxSize() (int64, error) {
 	}
 	n, err := strconv.ParseUint(v, 10, 63)
 	if err != nil {
-		return 0, fmt.Errorf("pax record size is %q", v)
+		return 0, fmt.Errorf("pax record size is %s", quote(v))
 	}
 	// What stands in a field that is too small is 0, or all that it can hold.
 	tooSmall := n >= fieldMax && (e.size == 0 || e.size == fieldMax-1)

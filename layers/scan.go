@@ -182,7 +182,7 @@ func (s *scanner) extension() error {
 		// A reader may or may not apply a global header; a comment is all that
 		// cannot matter (git archive writes one).
 		if k != "comment" {
-			return fmt.Errorf("global extension header sets %q", k)
+			return fmt.Errorf("global extension header sets %s", quote(k))
 		}
 	}
 	return nil

@@ -126,10 +126,10 @@ func (t *tree) make(n *node, e *entry, to *node) error {
 	}
 	n.content = &content{links: 1, size: e.size, node: n}
 	if e.kind == symlink {
-		n.target = e.target
+		n.target = strings.Clone(e.target) // it is a part of the extension header
 		return t.w.symlink(n)
 	}
-	n.capability = e.capability
+	n.capability = strings.Clone(e.capability)
 	return t.w.file(n, e, t.a)
 }
 
@@ -145,7 +145,7 @@ func (t *tree) count(path []string, target string) error {
 	case t.names > l.Names:
 		return t.a.refuse("names and targets of more than %d bytes (limit Names)", l.Names)
 	}
-	return nil
+	return t.a.room.need(known(t.a.number+t.implied, t.names))
 }
 
 func (t *tree) describe(n *node, e *entry) {

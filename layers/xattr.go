@@ -20,7 +20,7 @@ func (a *archive) attributes(h *tar.Header, e *entry) error {
 		name, value, ok := attribute(key, h.PAXRecords[key])
 		switch {
 		case !ok:
-			return a.refuse("pax record %q is malformed", key)
+			return a.refuse("pax record %s is malformed", quote(key))
 		case name == "":
 		case name == capability && (!a.o.Privileged || e.kind != file):
 			return a.refuse("file capability (%s)", capability)

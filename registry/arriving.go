@@ -16,6 +16,7 @@ import (
 // with settled hears which; exactly one of them happens first.
 type arriving struct {
 	file Upload
+	over chan struct{} // closed when it has ended in one of the two ways
 
 	mu       sync.Mutex // guards the following
 	more     *sync.Cond // whole came to awaited, or it ended
@@ -39,7 +40,7 @@ const maxPieces = 4096
 var errEnded error = fail(ErrConflict, "upload has ended")
 
 func newArriving(f Upload) *arriving {
-	a := &arriving{file: f, awaited: math.MaxInt64}
+	a := &arriving{file: f, over: make(chan struct{}), awaited: math.MaxInt64}
 	a.more = sync.NewCond(&a.mu)
 	return a
 }
@@ -179,7 +180,17 @@ func (a *arriving) fail(err error) {
 	if a.err == nil {
 		a.err = err
 	}
+	a.end()
+}
+
+// end is called with mu held.
+func (a *arriving) end() {
 	a.more.Broadcast()
+	select {
+	case <-a.over:
+	default:
+		close(a.over)
+	}
 }
 
 // record says that the upload is recorded as complete; false when it failed
@@ -188,18 +199,16 @@ func (a *arriving) record() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.recorded = a.err == nil
-	a.more.Broadcast()
+	a.end()
 	return a.recorded
 }
 
 // settled waits until the upload is recorded as complete. If it failed before,
 // settled returns why.
 func (a *arriving) settled() error {
+	<-a.over
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for !a.recorded && a.err == nil {
-		a.more.Wait()
-	}
 	if a.recorded {
 		return nil
 	}
@@ -212,15 +221,8 @@ func (a *arriving) size() int64 {
 	return a.length
 }
 
-// position returns how far the fastest reader has come.
-func (a *arriving) position() int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.read
-}
-
 // reader returns a new reader from the start. It belongs to one goroutine.
-func (a *arriving) reader() io.Reader { return &follower{a: a} }
+func (a *arriving) reader() *follower { return &follower{a: a} }
 
 type follower struct {
 	a   *arriving
@@ -231,15 +233,27 @@ type follower struct {
 // write would cost more than what they do.
 const enough = 128 << 10
 
+// await waits until there are n bytes to read or nothing more will come.
+func (f *follower) await(n int64) {
+	f.a.mu.Lock()
+	defer f.a.mu.Unlock()
+	f.wait(n)
+}
+
+// wait is await with a.mu held.
+func (f *follower) wait(n int64) {
+	a, to := f.a, f.off+n
+	for f.off <= a.whole && a.whole < to && !a.ended && a.err == nil {
+		a.awaited = min(a.awaited, to)
+		a.more.Wait()
+	}
+}
+
 // Read waits until there is enough to read or nothing more will come.
 func (f *follower) Read(p []byte) (int, error) {
 	a := f.a
 	a.mu.Lock()
-	from := f.off + min(int64(len(p)), enough)
-	for f.off <= a.whole && a.whole < from && !a.ended && a.err == nil {
-		a.awaited = min(a.awaited, from)
-		a.more.Wait()
-	}
+	f.wait(min(int64(len(p)), enough))
 	err, n := a.err, min(int64(len(p)), a.whole-f.off)
 	a.read = max(a.read, f.off+n)
 	a.mu.Unlock()

@@ -105,8 +105,8 @@ func TestReadersAreNotWokenForEveryWrite(t *testing.T) {
 			for i, n := range test.writes {
 				arrives(t, a, strings.Repeat("x", n), a.size())
 				synctest.Wait()
-				if n := a.position(); n != test.want[i] {
-					t.Errorf("%d at a time: position() = %d of %d, want %d", test.atATime, n, a.size(), test.want[i])
+				if n := a.read; n != test.want[i] {
+					t.Errorf("%d at a time: read = %d of %d, want %d", test.atATime, n, a.size(), test.want[i])
 				}
 			}
 			arrives(t, a, "y", a.size())
@@ -124,13 +124,13 @@ func TestReadersWaitAtTheGap(t *testing.T) {
 		slow, fast := follows(a, 1), follows(a, 3)
 		arrives(t, a, "world", 6)
 		synctest.Wait()
-		if n := a.position(); n != 0 {
-			t.Errorf("position() = %d before the first byte is there", n)
+		if n := a.read; n != 0 {
+			t.Errorf("read = %d before the first byte is there", n)
 		}
 		arrives(t, a, "hello ", 0)
 		synctest.Wait()
-		if n := a.position(); n != 11 {
-			t.Errorf("position() = %d with the gap closed, want 11", n)
+		if n := a.read; n != 11 {
+			t.Errorf("read = %d with the gap closed, want 11", n)
 		}
 		if again, err := a.finish(); again || err != nil {
 			t.Errorf("finish() = %t, %v", again, err)

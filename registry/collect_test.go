@@ -62,8 +62,8 @@ func TestSharedContentStays(t *testing.T) {
 func TestASharedManifestStays(t *testing.T) {
 	w := newWorld()
 	o := w.options()
-	o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
-		a, err := check(ctx, r)
+	o.Check = func(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
+		a, err := check(ctx, r, nil)
 		a.Manifest = nil
 		return a, err
 	}

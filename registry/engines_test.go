@@ -85,7 +85,7 @@ func start(t *testing.T, o registry.Options) *registry.Registry {
 
 // check takes everything that does not begin with "bad" for a layer of one
 // file.
-func check(ctx context.Context, r io.Reader) (registry.Archive, error) {
+func check(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 	b, err := io.ReadAll(r)
 	a := registry.Archive{
 		Size: int64(len(b)), Unpacked: int64(len(b)), Entries: 1,

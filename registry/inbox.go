@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"deploytools/layers/digest"
@@ -24,7 +26,8 @@ type Inbox struct {
 	live    map[string]receiving // by upload
 	closed  bool
 
-	usage usage
+	usage  usage
+	memory *memory
 }
 
 // receiving is an upload that is being received, or about to be: then it is
@@ -36,16 +39,25 @@ type receiving struct {
 
 // checking is a check that runs.
 type checking struct {
-	done chan struct{} // closed when the verdict is recorded, or cannot be
-	data *arriving
-	err  error // after done: why there is no verdict
+	done  chan struct{} // closed when the verdict is recorded, or cannot be
+	data  *arriving
+	at    atomic.Int64 // how many bytes were read
+	share *share
+	stop  context.CancelCauseFunc
+	err   error // after done: why there is no verdict
 }
 
-var errClosing = errors.New("registry is stopping")
+var (
+	errClosing = errors.New("registry is stopping")
+	errGone    = errors.New("upload was removed")
+)
 
 func newInbox(r *Registry) *Inbox {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Inbox{r: r, ctx: ctx, stop: stop, running: map[string]*checking{}, live: map[string]receiving{}, usage: usage{live: map[string]*account{}}}
+	return &Inbox{
+		r: r, ctx: ctx, stop: stop, running: map[string]*checking{}, live: map[string]receiving{},
+		usage: usage{live: map[string]*account{}}, memory: newMemory(r.o.CheckMemory),
+	}
 }
 
 func (b *Inbox) close() {
@@ -80,10 +92,38 @@ func (b *Inbox) hash(data *arriving) (*hashing, error) {
 	return h, nil
 }
 
-// start runs the check of an upload over data, which may still arrive. Once the
-// upload is recorded as complete, the check records the verdict and closes the
-// file. A check of the same upload that runs already is returned instead.
-func (b *Inbox) start(id string, data *arriving) (*checking, error) {
+// gone ends the check of an upload that was removed.
+func (b *Inbox) gone(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.running[id]; c != nil {
+		c.stop(errGone)
+	}
+}
+
+// waits reports whether a check of the upload waits for memory.
+func (b *Inbox) waits(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.running[id]
+	return c != nil && c.share.waits()
+}
+
+// Checks returns how many checks go on, and how many wait for memory that these
+// have.
+func (r *Registry) Checks() (running, waiting int) {
+	b := r.inbox
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	waiting = b.memory.waiting()
+	return len(b.running) - waiting, waiting
+}
+
+// start runs the check of an upload of owner, a fingerprint, over data, which
+// may still arrive. Once the upload is recorded as complete, the check records
+// the verdict and closes the file. A check of the same upload that runs already
+// is returned instead.
+func (b *Inbox) start(id, owner string, data *arriving) (*checking, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -92,10 +132,13 @@ func (b *Inbox) start(id string, data *arriving) (*checking, error) {
 	if c := b.running[id]; c != nil {
 		return c, nil
 	}
-	c := &checking{done: make(chan struct{}), data: data}
+	ctx, stop := context.WithCancelCause(b.ctx)
+	c := &checking{done: make(chan struct{}), data: data, share: b.memory.join(owner), stop: stop}
 	b.running[id] = c
 	b.wg.Go(func() {
-		c.err = b.check(id, data)
+		defer stop(nil)
+		c.err = b.check(ctx, id, c)
+		c.share.leave()
 		b.mu.Lock()
 		delete(b.running, id)
 		b.mu.Unlock()
@@ -104,12 +147,12 @@ func (b *Inbox) start(id string, data *arriving) (*checking, error) {
 	return c, nil
 }
 
-func (b *Inbox) check(id string, data *arriving) error {
-	found, err := b.look(data)
-	if failed := data.settled(); failed != nil {
+func (b *Inbox) check(ctx context.Context, id string, c *checking) error {
+	found, err := b.look(ctx, c)
+	if failed := c.data.settled(); failed != nil {
 		return failed // the file is the Incoming's
 	}
-	defer data.file.Close()
+	defer c.data.file.Close()
 	if err != nil && !errors.Is(err, ErrRefused) {
 		return err
 	}
@@ -117,13 +160,25 @@ func (b *Inbox) check(id string, data *arriving) error {
 }
 
 // look runs Options.Check. What an archive makes it do ends no daemon.
-func (b *Inbox) look(data *arriving) (found Archive, err error) {
+func (b *Inbox) look(ctx context.Context, c *checking) (found Archive, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("internal error: checking an archive panicked: %v", v)
 		}
 	}()
-	return b.r.o.Check(b.ctx, data.reader())
+	return b.r.o.Check(ctx, &metered{c.data.reader(), &c.at}, func(bytes int64) error { return c.share.grow(ctx, c.data, bytes) })
+}
+
+// metered counts what is read.
+type metered struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (m *metered) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	m.n.Add(int64(n))
+	return n, err
 }
 
 // judge records the verdict on an upload. The manifest is stored first, doomed
@@ -156,10 +211,16 @@ func (r *Registry) judge(ctx context.Context, id string, found Archive, refusal 
 	})
 }
 
+// CheckProgress says how far a check is.
+type CheckProgress struct {
+	Done, Total int64 // bytes
+	Waiting     bool  // for memory that other checks have
+}
+
 // Verdict waits for the verdict on a complete upload, and checks it now if
 // nobody does: after a restart. progress, if not nil, is called about every
-// second with the bytes that were checked and their total.
-func (r *Registry) Verdict(ctx context.Context, id string, progress func(done, total int64)) (UploadState, error) {
+// second.
+func (r *Registry) Verdict(ctx context.Context, id string, progress func(CheckProgress)) (UploadState, error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -179,13 +240,13 @@ func (r *Registry) Verdict(ctx context.Context, id string, progress func(done, t
 		for waiting := true; waiting; {
 			select {
 			case <-c.done:
-				if c.err != nil {
+				if c.err != nil && !errors.Is(c.err, errGone) {
 					return u, fmt.Errorf("upload %s cannot be checked: %w", id, c.err)
 				}
 				waiting = false
 			case <-tick.C:
 				if progress != nil {
-					progress(c.data.position(), u.Size)
+					progress(CheckProgress{c.at.Load(), u.Size, c.share.waits()})
 				}
 			case <-ctx.Done():
 				return u, context.Cause(ctx)
@@ -266,7 +327,7 @@ func (b *Inbox) checkOf(ctx context.Context, u UploadState) (*checking, error) {
 	}
 	data := arrived(file, u.Size)
 	data.record()
-	c, err = b.start(u.ID, data)
+	c, err = b.start(u.ID, u.Fingerprint, data)
 	if err != nil || c.data != data {
 		file.Close()
 	}

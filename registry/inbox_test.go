@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -390,7 +391,7 @@ func TestTheVerdictComesAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		o := w.options()
-		o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
+		o.Check = func(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 			io.Copy(io.Discard, r)
 			<-ctx.Done() // a long check
 			return registry.Archive{}, ctx.Err()
@@ -488,12 +489,12 @@ func TestManyWaitForOneCheck(t *testing.T) {
 		proceed := make(chan struct{})
 		var mu sync.Mutex
 		o := w.options()
-		o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
+		o.Check = func(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 			mu.Lock()
 			runs++
 			mu.Unlock()
 			<-proceed
-			return check(ctx, r)
+			return check(ctx, r, nil)
 		}
 		o.Spool = slowSpool{w.spool}
 		// The first registry has had no time to judge: its record says so.
@@ -579,19 +580,19 @@ func TestVerdictTellsHowFarItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		o := w.options()
-		o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
+		o.Check = func(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 			first := make([]byte, 4)
 			io.ReadFull(r, first)
 			time.Sleep(2500 * time.Millisecond)
-			a, err := check(ctx, io.MultiReader(strings.NewReader(string(first)), r))
+			a, err := check(ctx, io.MultiReader(strings.NewReader(string(first)), r), nil)
 			return a, err
 		}
 		r := start(t, o)
 		u := upload(t, r, "12345678")
 		var told []string
-		_, err := r.Verdict(t.Context(), u.ID, func(done, total int64) { told = append(told, fmt.Sprint(done, "/", total)) })
-		if err != nil || len(told) != 2 || !strings.HasSuffix(told[0], "/8") && told[0] != "8 / 8" {
-			t.Errorf("Verdict = %v, told %q", err, told)
+		_, err := r.Verdict(t.Context(), u.ID, func(p registry.CheckProgress) { told = append(told, fmt.Sprint(p)) })
+		if want := []string{"{4 8 false}", "{4 8 false}"}; err != nil || !slices.Equal(told, want) {
+			t.Errorf("Verdict = %v, told %q, want %q", err, told, want)
 		}
 	})
 }
@@ -600,7 +601,7 @@ func TestVerdictStopsWaitingWhenItsCallerDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		o := w.options()
-		o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
+		o.Check = func(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 			<-ctx.Done()
 			return registry.Archive{}, ctx.Err()
 		}
@@ -619,7 +620,7 @@ func TestAPanickingCheckIsNoVerdict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		o := w.options()
-		o.Check = func(context.Context, io.Reader) (registry.Archive, error) { panic("boom") }
+		o.Check = func(context.Context, io.Reader, func(int64) error) (registry.Archive, error) { panic("boom") }
 		r := start(t, o)
 		u := upload(t, r, "content")
 		if got, err := r.Verdict(t.Context(), u.ID, nil); err == nil || got.Verdict != registry.Unchecked {

@@ -39,10 +39,24 @@ type hashing struct {
 	err    error
 }
 
-func hashOf(r io.Reader) (digest.Digest, error) {
+// hashBuffers are taken by what has come, not by what somebody may send.
+var hashBuffers = sync.Pool{New: func() any { return new([enough]byte) }}
+
+func hashOf(f *follower) (digest.Digest, error) {
 	h := digest.NewWriter()
-	_, err := io.CopyBuffer(h, r, make([]byte, 128<<10))
-	return h.Digest(), err
+	for {
+		f.await(enough)
+		b := hashBuffers.Get().(*[enough]byte)
+		n, err := f.Read(b[:])
+		h.Write(b[:n])
+		hashBuffers.Put(b)
+		if err == io.EOF {
+			return h.Digest(), nil
+		}
+		if err != nil {
+			return digest.Digest{}, err
+		}
+	}
 }
 
 // Receive begins an upload by c under the name path, which says nothing about
@@ -81,7 +95,7 @@ func (in *Incoming) begin() error {
 	if err != nil {
 		return err
 	}
-	c, err := in.r.inbox.start(in.state.ID, in.data)
+	c, err := in.r.inbox.start(in.state.ID, in.state.Fingerprint, in.data)
 	if err != nil {
 		in.data.fail(err)
 		<-h.done

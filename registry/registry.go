@@ -35,12 +35,17 @@ type Options struct {
 	MaxUpload int64 // bytes of one upload; 0: 16 GiB
 	MinFree   int64 // bytes that uploads leave free on the disk; 0: 1 GiB
 	Quota     Quota // of uploads
+
+	CheckMemory int64 // bytes that the checks that run have together; one more has what it needs; 0: 256 MiB
 }
 
 // CheckFunc reads the archive r to its end. It returns what it found, with the
 // size set in any case, or an error: one that wraps ErrRefused
 // speaks about the archive and holds for ever, any other about reading it.
-type CheckFunc func(ctx context.Context, r io.Reader) (Archive, error)
+//
+// It calls room before it takes so many bytes more of memory, and ends with
+// room's error. Nil: there is enough.
+type CheckFunc func(ctx context.Context, r io.Reader, room func(bytes int64) error) (Archive, error)
 
 // Archive is what checking found out about one.
 type Archive struct {
@@ -75,6 +80,7 @@ func New(o Options) *Registry {
 	o.MaxUpload = cmp.Or(o.MaxUpload, 16<<30)
 	o.MinFree = cmp.Or(o.MinFree, 1<<30)
 	o.Quota = o.Quota.orDefault()
+	o.CheckMemory = cmp.Or(o.CheckMemory, 256<<20)
 	r := &Registry{o: o}
 	r.inbox = newInbox(r)
 	return r

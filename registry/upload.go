@@ -27,8 +27,10 @@ type UploadState struct {
 	Replaced bool `json:",omitempty"`
 	// Receiving: this process receives it now. What neither is received nor
 	// complete can be resumed, whether its end was recorded or not.
-	Receiving bool          `json:"-"`
-	Digest    digest.Digest // once it is complete
+	Receiving bool `json:"-"`
+	// Waiting: its check waits for memory that other checks have.
+	Waiting bool          `json:"-"`
+	Digest  digest.Digest // once it is complete
 
 	Verdict  Verdict
 	Reason   string   `json:",omitempty"` // of a refusal
@@ -63,6 +65,7 @@ func (r *Registry) measure(ctx context.Context, all []UploadState) error {
 	for i := range all {
 		u := &all[i]
 		if u.Complete || u.Suspended {
+			u.Waiting = r.inbox.waits(u.ID)
 			continue
 		}
 		if n, ok := r.inbox.received(u.ID); ok {
@@ -140,6 +143,7 @@ func (r *Registry) RemoveUpload(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	r.inbox.gone(id)
 	return r.o.Spool.Remove(ctx, id)
 }
 

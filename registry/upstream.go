@@ -221,7 +221,7 @@ func (i *importing) layer(ctx context.Context, d digest.Digest) (b storedBlob, w
 		return b, false, "", err
 	}
 	defer blob.Close()
-	found, err := i.o.Check(ctx, io.NewSectionReader(blob, 0, blob.Size()))
+	found, err := i.o.Check(ctx, io.NewSectionReader(blob, 0, blob.Size()), nil)
 	b.Size = blob.Size()
 	if errors.Is(err, ErrRefused) {
 		return b, true, err.Error(), nil

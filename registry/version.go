@@ -61,7 +61,7 @@ type Added struct {
 // The order on disk: the blob is doomed, then stored durably, then referenced.
 // A crash on the way leaves either the upload or a blob that is collected. A dry
 // run leaves the upload as it is.
-func (r *Registry) AddVersion(ctx context.Context, a Act, n NewVersion, progress func(done, total int64)) (Added, error) {
+func (r *Registry) AddVersion(ctx context.Context, a Act, n NewVersion, progress func(CheckProgress)) (Added, error) {
 	if err := n.check(); err != nil {
 		return Added{}, err
 	}
@@ -160,7 +160,7 @@ type stocked struct {
 }
 
 // store makes sure that the content of n is a checked blob.
-func (r *Registry) store(ctx context.Context, a Act, n NewVersion, progress func(done, total int64)) (stocked, error) {
+func (r *Registry) store(ctx context.Context, a Act, n NewVersion, progress func(CheckProgress)) (stocked, error) {
 	d := n.Digest
 	if stored, err := r.HasLayer(ctx, d); err != nil || stored {
 		return stocked{}, err

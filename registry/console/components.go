@@ -256,6 +256,20 @@ func parseMeta(words []string) (map[string]string, error) {
 	return out, nil
 }
 
+// checkProgress tells w how far a check is, and once each time that it waits.
+func checkProgress(w io.Writer) func(registry.CheckProgress) {
+	waiting := false
+	return func(p registry.CheckProgress) {
+		switch {
+		case !p.Waiting:
+			fmt.Fprintf(w, "checking the archive: %d of %d bytes\n", p.Done, p.Total)
+		case !waiting:
+			fmt.Fprintln(w, "checking the archive: waiting for memory that other checks have; it goes on by itself")
+		}
+		waiting = p.Waiting
+	}
+}
+
 func (a *addverOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
 	if a.name == "" || a.version == "" || a.hash == "" {
 		return nil, usage("name, version and hash should all be set")
@@ -268,9 +282,7 @@ func (a *addverOp) Run(ctx context.Context, s *Session, _ []string) (Result, err
 	if n.Meta, err = parseMeta(a.meta); err != nil {
 		return nil, err
 	}
-	got, err := s.Registry.AddVersion(ctx, a.act(s), n, func(done, total int64) {
-		fmt.Fprintf(s.Stderr, "checking the archive: %d of %d bytes\n", done, total)
-	})
+	got, err := s.Registry.AddVersion(ctx, a.act(s), n, checkProgress(s.Stderr))
 	if err != nil {
 		return nil, err
 	}

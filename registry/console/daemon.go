@@ -88,6 +88,8 @@ type statsResult struct {
 	BlobBytes      int64  `json:"blob_bytes"`
 	Damaged        int    `json:"damaged"` // blobs that are not served: see fsck
 	Uploads        int    `json:"uploads"`
+	Checks         int    `json:"checks"`         // of uploads that go on
+	ChecksWaiting  int    `json:"checks_waiting"` // for memory that these have
 	Stats
 }
 
@@ -120,6 +122,7 @@ func (*statsOp) Run(ctx context.Context, s *Session, _ []string) (Result, error)
 		Storing: s.Registry.Storing(ctx) == nil, Components: len(components), Configurations: len(configurations),
 		Blobs: len(layers), Uploads: len(uploads), Stats: s.Daemon.Stats(),
 	}
+	out.Checks, out.ChecksWaiting = s.Registry.Checks()
 	for _, l := range layers {
 		out.BlobBytes += l.Size
 	}
@@ -141,6 +144,9 @@ func (r statsResult) Text(w io.Writer) error {
 		row("damaged", fmt.Sprintf("%d blobs, which are not served: fsck names them", r.Damaged))
 	}
 	row("uploads", r.Uploads)
+	if r.Checks+r.ChecksWaiting > 0 {
+		row("checks", fmt.Sprintf("%d of uploads go on, %d wait for memory", r.Checks, r.ChecksWaiting))
+	}
 	row("connected", fmt.Sprintf("%d agents, %d operators, %d not authenticated", r.Agents, r.Operators, r.Waiting))
 	row("running", fmt.Sprintf("%d sessions, %d files open", r.Sessions, r.Files))
 	row("connections", r.Accepted)

@@ -71,6 +71,14 @@ func TestStatsSayThatNothingCanBeStored(t *testing.T) {
 	}
 }
 
+func TestStatsSayHowManyChecksWait(t *testing.T) {
+	var b strings.Builder
+	err := statsResult{Storing: true, Checks: 3, ChecksWaiting: 2}.Text(&b)
+	if err != nil || !strings.Contains(b.String(), "3 of uploads go on, 2 wait for memory") {
+		t.Errorf("Text = %q, %v", b.String(), err)
+	}
+}
+
 func TestDisconnect(t *testing.T) {
 	d := newDesk(t)
 	f := &fakeDaemon{}

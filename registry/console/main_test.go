@@ -52,7 +52,7 @@ func newDesk(t testing.TB) *desk {
 // check takes any content for an archive with one file of this content, but
 // refuses what begins with "bad", and takes a manifest for an archive of what it
 // lists.
-func check(_ context.Context, r io.Reader) (registry.Archive, error) {
+func check(_ context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 	content, err := io.ReadAll(r)
 	if err != nil {
 		return registry.Archive{}, err

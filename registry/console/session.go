@@ -219,6 +219,8 @@ func (*uploadsOp) Run(ctx context.Context, s *Session, _ []string) (Result, erro
 			verdict = "receiving"
 		case !u.Complete:
 			verdict = "partial"
+		case u.Waiting:
+			verdict = "waiting"
 		case verdict == "":
 			verdict = "checking"
 		}

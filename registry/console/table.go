@@ -85,7 +85,8 @@ what is not ASCII.`,
 			Name: "uploads", Short: "list what was uploaded and is no version yet", Role: registry.Viewer, Reach: NoConfiguration,
 			Long: `An upload is kept for 24 hours after its last byte. Its digest is the first column; addver -hash
 makes it a version. The second is its size in bytes, so far where it is receiving, and as much as
-can go on where it is partial: it was cut off. The last one says why an archive is refused.`,
+can go on where it is partial: it was cut off. The last one says why an archive is refused.
+Where it is waiting, its check waits for memory that other checks have, and goes on by itself.`,
 			Examples: []string{"uploads"},
 			New:      func() Op { return new(uploadsOp) },
 		},

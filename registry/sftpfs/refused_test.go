@@ -15,8 +15,8 @@ import (
 
 func TestPutOfARefusedArchiveIsTold(t *testing.T) {
 	o := options()
-	o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
-		a, _ := check(ctx, r)
+	o.Check = func(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
+		a, _ := check(ctx, r, nil)
 		return a, &registry.Error{Kind: registry.ErrRefused, Text: "entry \"\x1b[2J\": a device"}
 	}
 	c, n, _ := session(t, open(t, o), ann)
@@ -32,7 +32,7 @@ func TestPutOfARefusedArchiveIsTold(t *testing.T) {
 func TestPutDoesNotWaitForALateVerdict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options()
-		o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
+		o.Check = func(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 			<-ctx.Done() // the registry closes
 			return registry.Archive{}, ctx.Err()
 		}

@@ -131,7 +131,7 @@ func TestACutUploadIsBegunAnew(t *testing.T) {
 // Whoever stops sftp with Ctrl-C gets a file that was closed well.
 func TestAClosedPartGoesOnWhenItIsRefused(t *testing.T) {
 	o := options()
-	o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
+	o.Check = func(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 		b, err := io.ReadAll(r)
 		a := registry.Archive{Size: int64(len(b))}
 		if err == nil && !strings.HasSuffix(string(b), "end") {
@@ -156,8 +156,8 @@ func TestAClosedPartGoesOnWhenItIsRefused(t *testing.T) {
 func TestAClosedPartGoesOnOnceItIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options()
-		o.Check = func(ctx context.Context, r io.Reader) (registry.Archive, error) {
-			a, _ := check(ctx, r)
+		o.Check = func(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
+			a, _ := check(ctx, r, nil)
 			time.Sleep(1500 * time.Millisecond)
 			return a, &registry.Error{Kind: registry.ErrRefused, Text: "ends too early"}
 		}

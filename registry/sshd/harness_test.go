@@ -63,7 +63,7 @@ func newDaemon(t *testing.T, change ...func(*Options)) *daemon {
 	return d
 }
 
-func acceptAll(_ context.Context, r io.Reader) (registry.Archive, error) {
+func acceptAll(_ context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 	n, err := io.Copy(io.Discard, r)
 	return registry.Archive{Size: n}, err
 }

@@ -35,6 +35,7 @@ var (
 	componentsDesc  = desc("components", "Components.")
 	configDesc      = desc("configurations", "Configurations.")
 	uploadsDesc     = desc("uploads", "Uploads that are no version yet.")
+	checksDesc      = desc("checks", "Checks of uploads that go on, or wait for memory.", "state")
 	hostsDesc       = desc("hosts", "Hosts, for each of their configurations, by where they stand with it.", "standing")
 	silentDesc      = desc("hosts_silent", "Of these, those of which nothing was heard for too long.")
 	freeDesc        = desc("disk_free_bytes", "What is free on the disk of the registry's directory.")
@@ -112,6 +113,9 @@ func (m metrics) stored(gauge func(*prometheus.Desc, float64, ...string)) {
 	if all, err := m.reg.Uploads(ctx); err == nil {
 		gauge(uploadsDesc, float64(len(all)))
 	}
+	running, waiting := m.reg.Checks()
+	gauge(checksDesc, float64(running), "running")
+	gauge(checksDesc, float64(waiting), "waiting")
 	m.hosts(ctx, gauge)
 	var disk unix.Statfs_t
 	if unix.Statfs(m.dir, &disk) == nil {

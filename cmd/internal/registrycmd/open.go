@@ -89,7 +89,7 @@ func (s *settings) openStore() (*store, error) {
 	}
 	return &store{meta: meta, reg: registry.New(registry.Options{
 		Meta: meta, Blobs: blobs, Spool: spool, Check: checkFunc(s.layers), Identity: func() (map[string][]byte, error) { return identity(s.dir) },
-		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree, Quota: s.quota, AuditKeep: s.auditKeep,
+		MaxVersions: s.maxVersions, MaxUpload: s.maxUpload, MinFree: s.minFree, Quota: s.quota, CheckMemory: s.checkMemory, AuditKeep: s.auditKeep,
 		UploadExpiry: s.upkeep.expiry, Grace: s.upkeep.grace,
 	})}, nil
 }

@@ -72,6 +72,7 @@ type settings struct {
 	idle        time.Duration
 	maxUpload   int64
 	minFree     int64
+	checkMemory int64
 	auditKeep   int
 	quota       registry.Quota
 	upkeep      upkeep
@@ -96,6 +97,7 @@ func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.Int64Var(&s.quota.Total, "total-quota", 256<<30, "`bytes` that the uploads of all keys may take until they are versions")
 	fs.IntVar(&s.quota.Entries, "max-uploads", 1000, "`number` of uploads and directories that one key may have")
 	fs.Int64Var(&s.minFree, "min-free", 1<<30, "`bytes` that uploads leave free on the disk")
+	fs.Int64Var(&s.checkMemory, "check-memory", 256<<20, "`bytes` of memory that the checks of uploads have together, and those of one key half of it. One more check has what it needs")
 	s.upkeep.flags(fs)
 	fs.IntVar(&s.auditKeep, "audit-keep", 0, "`number` of newest entries of the audit log to keep; 0 keeps all. One takes about half a kilobyte")
 	layerflags.Define(fs, &s.layers)
@@ -184,6 +186,8 @@ func (s *settings) check() error {
 		return cli.Usage("-audit-keep cannot be negative")
 	case s.minFree <= 0:
 		return cli.Usage("-min-free should be positive")
+	case s.checkMemory <= 0:
+		return cli.Usage("-check-memory should be positive")
 	case s.quota.Operator <= 0 || s.quota.Total <= 0 || s.quota.Entries <= 0:
 		return cli.Usage("-operator-quota, -total-quota and -max-uploads should be positive")
 	}
@@ -221,7 +225,9 @@ func (s *settings) idleLimit() time.Duration {
 // has hashed it by itself.
 func checkFunc(o layers.Options) registry.CheckFunc {
 	o.Digests = layers.FileDigests
-	return func(ctx context.Context, r io.Reader) (registry.Archive, error) {
+	return func(ctx context.Context, r io.Reader, room func(bytes int64) error) (registry.Archive, error) {
+		o := o
+		o.Room = room
 		info, err := layers.Check(ctx, "upload", r, o)
 		if info == nil {
 			return registry.Archive{}, err

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/spf13/pflag"
 
+	"deploytools/layers"
 	"deploytools/registry"
 	"deploytools/registry/console"
 	"deploytools/registry/enginetest"
@@ -123,6 +124,7 @@ func TestMetricsShowWhatIsCounted(t *testing.T) {
 		`deploy_registry_commands_total{command="sftp",status="0"} 2`,
 		`deploy_registry_command_seconds_total{command="sftp",status="0"} 1.5`,
 		`deploy_registry_storage_writable 1`,
+		`deploy_registry_checks{state="running"} 0`, `deploy_registry_checks{state="waiting"} 0`,
 		`deploy_registry_disk_free_bytes `,
 		`deploy_registry_internal_errors_total 5`,
 		`process_open_fds `, `go_goroutines `,
@@ -167,4 +169,12 @@ func TestRecentAnswersAreRemembered(t *testing.T) {
 			t.Errorf("asked %d times, want 2", asked)
 		}
 	})
+}
+
+func TestChecksAskForMemory(t *testing.T) {
+	errFull := errors.New("full")
+	_, err := checkFunc(layers.Options{})(t.Context(), strings.NewReader("no archive"), func(int64) error { return errFull })
+	if !errors.Is(err, errFull) || errors.Is(err, registry.ErrRefused) {
+		t.Errorf("without memory: %v", err)
+	}
 }
