@@ -118,6 +118,9 @@ func TestNobodyHoldsUpOthersBySendingNothing(t *testing.T) {
 		if want := []string(nil); !slices.Equal(l.ended, want) || l.taken != 20 {
 			t.Errorf("%q ended, and %d bytes are taken", l.ended, l.taken)
 		}
+		if _, waiting := r.Checks(); waiting != 10 {
+			t.Errorf("%d checks wait, want those of the other key", waiting)
+		}
 		verdict(t, r, finish(t, in))
 		verdict(t, r, finish(t, begin(t, r, "b is larger than all that there is")))
 		if took := time.Since(began); took != 2*time.Second {
