@@ -115,20 +115,26 @@ func (*componentsOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	return newNameList(names), err
 }
 
-type showcompOp struct {
-	componentName
-	verbose bool
-}
+// componentArg is a componentName that may also be the first word behind the
+// flags.
+type componentArg struct{ componentName }
 
-func (c *showcompOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+func (c *componentArg) adopt(args []string) []string { return adoptName(&c.name, args) }
+
+func (c *componentArg) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
 	if flag == "" && c.name == "" {
 		flag = "name"
 	}
 	return c.componentName.suggest(ctx, s, flag)
 }
 
+type showcompOp struct {
+	componentArg
+	verbose bool
+}
+
 func (c *showcompOp) Flags(fs *pflag.FlagSet) {
-	c.componentName.Flags(fs)
+	c.componentArg.Flags(fs)
 	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show digests, who added them, notes and meta too")
 }
 
@@ -174,7 +180,7 @@ func (v versionRow) metaText() string {
 }
 
 func (c *showcompOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := takeName(&c.name, args); err != nil {
+	if err := alone(c.name, args); err != nil {
 		return nil, err
 	}
 	versions, err := s.Registry.Versions(ctx, c.name)
@@ -316,13 +322,13 @@ func (d *delverOp) Run(ctx context.Context, s *Session, _ []string) (Result, err
 }
 
 type delcompOp struct {
-	componentName
+	componentArg
 	acting
 	force bool
 }
 
 func (d *delcompOp) Flags(fs *pflag.FlagSet) {
-	d.componentName.Flags(fs)
+	d.componentArg.Flags(fs)
 	fs.BoolVar(&d.force, "force", false, "yes, delete it")
 	d.acting.Flags(fs)
 }
@@ -330,8 +336,8 @@ func (d *delcompOp) Flags(fs *pflag.FlagSet) {
 // noForce keeps the text of the original tool set.
 const noForce = "Run command with -force flag to confirm removal"
 
-func (d *delcompOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(d.name); err != nil {
+func (d *delcompOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := alone(d.name, args); err != nil {
 		return nil, err
 	}
 	if !d.force && !d.dryRun {

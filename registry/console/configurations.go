@@ -190,7 +190,7 @@ func (c configuration) Text(w io.Writer) error {
 }
 
 func (c *showconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := c.take(s, args); err != nil {
+	if err := c.alone(args); err != nil {
 		return nil, err
 	}
 	rev, err := s.Registry.Configuration(ctx, c.name)

@@ -95,7 +95,7 @@ func (a *agentArgs) take(s *Session, args []string, named bool) error {
 		return usage("-host should be set")
 	}
 	if named {
-		if err := takeName(&a.name, args); err != nil {
+		if err := alone(a.name, adoptName(&a.name, args)); err != nil {
 			return err
 		}
 		return s.Caller.CheckScope(a.name)

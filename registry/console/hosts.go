@@ -186,7 +186,7 @@ type statusRow struct {
 
 func (c *statusOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
 	if c.name != "" || len(args) > 0 {
-		if err := c.take(s, args); err != nil {
+		if err := c.alone(args); err != nil {
 			return nil, err
 		}
 	}
