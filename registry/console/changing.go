@@ -18,8 +18,9 @@ type changed struct {
 	Revision uint64      `json:"revision"`
 	Changed  bool        `json:"changed"`
 	What     string      `json:"what,omitempty"`
-	Rollback string      `json:"rollback,omitempty"`  // a command
-	FailedOn []failedRow `json:"failed_on,omitempty"` // hosts where it failed before
+	Rollback string      `json:"rollback,omitempty"`           // a command
+	FailedOn []failedRow `json:"failed_on,omitempty"`          // hosts where it failed before
+	Replaces []failedRow `json:"replaces_failed_on,omitempty"` // hosts where the revision before it failed, and which do not run this one
 	DryRun   bool        `json:"dry_run,omitempty"`
 	plan     string
 }
@@ -47,7 +48,7 @@ func (e *expecting) changed(ctx context.Context, s *Session, c registry.Change, 
 		out.What = c.New.What
 		out.Rollback = wayBack(c)
 		s.noteHostOnly(c.New.Verify)
-		out.FailedOn = s.failedOn(ctx, c)
+		out.FailedOn, out.Replaces = s.failedOn(ctx, c)
 	}
 	return out, nil
 }

@@ -224,7 +224,7 @@ func TestUploadsShowWhatClientsSay(t *testing.T) {
 	if _, err := in.WriteAt([]byte("so far"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := d.must("uploads"), `-   6   2026-11-21T18:00:00Z   eve\x1b[2J   receiving   a\n\x1b]0;x\u202egpj.tar.gz   `+"\n"; got != want {
+	if got, want := d.must("uploads"), `-   6   2026-11-21T18:00:00Z   eve\x1b[2J   receiving   a\n\x1b]0;x\u202egpj.tar.gz`+"\n"; got != want {
 		t.Errorf("uploads: got %q, want %q", got, want)
 	}
 	if err := in.Abort(t.Context()); err != nil {

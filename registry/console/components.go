@@ -23,7 +23,7 @@ func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // behind the last: as the original tool set did.
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 3, ' ', 0) }
 
-// ownTable is table for what the original tool set did not have: nothing stands
+// ownTable is table for what the original tool set did not show: nothing stands
 // behind the last cell of a line.
 func ownTable(w io.Writer) *tabwriter.Writer { return table(&trimmed{w: w}) }
 
@@ -160,6 +160,9 @@ type versionRow struct {
 
 func (l versionList) Text(w io.Writer) error {
 	t := table(w)
+	if l.verbose {
+		t = ownTable(w)
+	}
 	for _, v := range l.Versions {
 		fmt.Fprintf(t, "%s\t%s\t", timeText(v.Added), v.Version)
 		if l.verbose {

@@ -179,6 +179,9 @@ func (c configuration) Text(w io.Writer) error {
 		fmt.Fprintln(w)
 	}
 	t := table(w)
+	if c.digests {
+		t = ownTable(w)
+	}
 	for _, l := range c.Layers {
 		fmt.Fprintf(t, "%s\t%s\t%s\t", l.Component, l.Version, timeText(l.Added))
 		if c.digests {

@@ -95,7 +95,8 @@ func (a *agentArgs) take(s *Session, args []string, named bool) error {
 		return usage("-host should be set")
 	}
 	if named {
-		if err := alone(a.name, adoptName(&a.name, args)); err != nil {
+		args = adoptName(&a.name, args)
+		if err := alone(a.name, args); err != nil {
 			return err
 		}
 		return s.Caller.CheckScope(a.name)

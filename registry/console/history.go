@@ -92,7 +92,7 @@ type layerDelta struct {
 }
 
 func (d difference) Text(w io.Writer) error {
-	t := table(w)
+	t := ownTable(w)
 	for _, l := range d.Layers {
 		switch {
 		case l.From == "":

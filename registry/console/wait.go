@@ -102,11 +102,15 @@ func (f *fleetStatus) named(rows []statusRow) string {
 		}
 		all = append(all, name)
 	}
-	all = slices.Compact(all) // hosts of one key
-	if more := len(all) - maxNamed; more > 1 {
-		all = append(all[:maxNamed], fmt.Sprintf("and %d more", more))
+	return some(slices.Compact(all)) // hosts of one key
+}
+
+// some joins names, of many of them the first few.
+func some(names []string) string {
+	if more := len(names) - maxNamed; more > 1 {
+		names = append(names[:maxNamed:maxNamed], fmt.Sprintf("and %d more", more))
 	}
-	return strings.Join(all, ", ")
+	return strings.Join(names, ", ")
 }
 
 // decided reports whether nothing more comes of it by itself.
