@@ -75,7 +75,7 @@ func TestDiffconfShowsOtherContent(t *testing.T) {
 	hash := d.upload("other").String()
 	d.must("addver -name code -version v01 -hash " + hash)
 	d.must("changeconf -name project1 -component code -version v01")
-	if got, want := d.must("diffconf -name project1 -from 1"), "code   content   v01  \n"; got != want {
+	if got, want := d.must("diffconf -name project1 -from 1"), "code   content   v01\n"; got != want {
 		t.Errorf("diffconf: got %q, want %q", got, want)
 	}
 	if got := d.must("diffconf -name project1 -from 1 -json"); !strings.Contains(got, `"to_digest":"`+hash+`"`) {
