@@ -61,19 +61,6 @@ type confined interface {
 	configuration() string // as its flags or words name it; "" where they do not
 }
 
-// adopting is an Op whose first word may stand for its flag -name.
-type adopting interface {
-	// adopt takes that word, unless the flag has said it, and returns the others.
-	adopt(args []string) []string
-}
-
-func adopted(op Op, args []string) []string {
-	if op, ok := op.(adopting); ok {
-		return op.adopt(args)
-	}
-	return args
-}
-
 // Result is what a command found out. The same value is marshalled under -json,
 // so text and JSON cannot differ. A nil Result prints nothing as text.
 type Result interface {

@@ -10,6 +10,19 @@ import (
 	"deploytools/registry/wire"
 )
 
+// adopting is an Op whose first word may stand for its flag -name.
+type adopting interface {
+	// adopt takes that word, unless the flag has said it, and returns the others.
+	adopt(args []string) []string
+}
+
+func adopted(op Op, args []string) []string {
+	if op, ok := op.(adopting); ok {
+		return op.adopt(args)
+	}
+	return args
+}
+
 // configArg is a configName that may also be the first word behind the flags.
 type configArg struct{ configName }
 
