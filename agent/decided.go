@@ -16,6 +16,8 @@ func (s *Status) Decided(seen time.Time) (decided bool, waits string, err error)
 		return true, "", fmt.Errorf("%w: %s", ErrBroken, s.Broken)
 	case s.Under != nil:
 		return false, fmt.Sprintf("revision %d, in %s", s.Under.Revision, s.State), nil
+	case s.Looking != nil:
+		return false, fmt.Sprintf("revision %d, with whose checks what is live is looked at", s.Looking.Revision), nil
 	case s.Wanted != "":
 		return false, "the rollback to " + s.Wanted, nil
 	case n == nil || n.Polled.Equal(seen):

@@ -24,6 +24,10 @@ func TestDecided(t *testing.T) {
 			h.patience = time.Hour
 			h.src.put("v3", with(failVerify))
 		}, false, nil, "revision 3, in Verifying"},
+		"looked at with other checks": {func(h *host) {
+			h.env, h.patience = func() bool { return true }, time.Hour
+			h.src.verifies(tcpAt("mail", "conf:1"))
+		}, false, nil, "revision 3, with whose checks"},
 		"held": {func(h *host) {
 			must(h.agent.Hold(h.Context(), "freeze", Until{}))
 			h.src.put("v3", one("3"))

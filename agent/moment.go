@@ -19,6 +19,7 @@ type present struct {
 	opens    time.Time // when that opens
 	missing  string    // checks that do not pass yet; "": none that we know of
 	patience time.Time // when that is a failure
+	looking  *Looking  // what is live is looked at for a revision; nil: it is not
 	err      error     // why this agent does nothing
 }
 

@@ -25,6 +25,7 @@ type Status struct {
 	Under   *Deployed       `json:"deployment,omitempty"`  // under way
 	Coming  *Progress       `json:"fetching,omitempty"`    // layers that are on their way
 	Missing *Lacking        `json:"missing,omitempty"`     // checks that do not pass yet
+	Looking *Looking        `json:"looking,omitempty"`     // under way: a look for a revision with other checks
 	Last    *Deployed       `json:"last,omitempty"`        // ended last
 	Newest  *Newest         `json:"newest,omitempty"`      // at the registry, as of the last poll
 	Next    time.Time       `json:"next_poll,omitzero"`    // or try
@@ -49,7 +50,15 @@ type Shown struct {
 	Gone         bool         `json:"gone,omitempty"` // somebody has deleted it
 }
 
-// Lacking is what the deployment under way lacks to be verified.
+// Looking is the look at what is live with the checks of a revision that has the
+// same layers: nothing is deployed for it.
+type Looking struct {
+	Revision uint64    `json:"revision"`
+	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until"` // when it ends at the latest
+}
+
+// Lacking is what the deployment or the look under way lacks to be verified.
 type Lacking struct {
 	Checks string    `json:"checks"` // that fail, and how
 	Until  time.Time `json:"until"`  // when it is given up for that
@@ -108,7 +117,7 @@ func (a *Agent) Status() Status {
 	link, _ := a.link()
 	s := Status{
 		Name: r.Name, Dir: a.o.Dir, Running: !p.started.IsZero(), Started: p.started, State: r.State, Since: r.Entered, Current: link,
-		Live: shown(r.Live), Back: shown(r.Back), Under: r.Deployment.Shown(), Coming: a.Progress(), Last: r.Last.Shown(), Next: p.next, Wanted: r.Wanted,
+		Live: shown(r.Live), Back: shown(r.Back), Under: r.Deployment.Shown(), Coming: a.Progress(), Last: r.Last.Shown(), Next: p.next, Wanted: r.Wanted, Looking: p.looking,
 	}
 	s.Files, _ = publishedIn(context.Background(), a.o.Dir, r) // what cannot be compared shows no difference
 	s.Revocable = r.Removing != nil && !r.Removing.Left

@@ -59,6 +59,12 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 			h.patience = 10 * time.Minute
 			h.src.put("v3", with(failVerify))
 		}, CauseUnderWay, nil, "these checks are tried again: ", "VERB rollback gives it up"},
+		"other checks": {func(h *host) { h.src.verifies(tcpAt("mail", "conf:1")) }, CauseNewest, nil, "runs revision 3, verified. That is the newest", ""},
+		"other checks, which look": {func(h *host) {
+			h.env = func() bool { return true }
+			h.patience = 10 * time.Minute
+			h.src.verifies(tcpAt("mail", "conf:1"))
+		}, CauseLooking, nil, "has revision 3. Revision 3 has other checks and the same layers, so nothing is deployed: since 2000-01-01T00:", "changeconf"},
 		"live root gone": {func(h *host) { must(os.RemoveAll(h.agent.path(h.agent.Record().Live.Dir))) }, Cause(BlockHold), []BlockKind{BlockHold}, "is gone.", "VERB repair makes"},
 		"broken": {func(h *host) {
 			h.hooks.exit = func(env map[string]string) int { return map[bool]int{true: 1}[env["DEPLOY_ACTION"] == "rollback"] }
@@ -90,7 +96,7 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 				if !s.Running || s.Live == nil || s.Back == nil || s.Newest == nil || s.Live.Checks[0] != "tcp 127.0.0.1:1 (host)" {
 					t.Errorf("status %+v", s)
 				}
-				if why.Newest != (name == "newest" || name == "a rollback waits" || strings.HasPrefix(name, "a hold") || name == "the registry's hold" || name == "live root gone" || strings.Contains(name, "away")) {
+				if why.Newest != (name == "newest" || name == "other checks" || name == "a rollback waits" || strings.HasPrefix(name, "a hold") || name == "the registry's hold" || name == "live root gone" || strings.Contains(name, "away")) {
 					t.Errorf("newest is %t: %+v", why.Newest, s.Newest)
 				}
 			})

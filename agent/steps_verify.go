@@ -54,7 +54,7 @@ func (a *Agent) unlessAnother(ctx context.Context, d *Deployment, look func(cont
 }
 
 func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
-	s, vars, missing := a.specOf(&d.New), a.newVars(d), a.missing(d)
+	s, vars, missing := a.specOf(&d.New), a.newVars(d), a.missing(&d.New, d.New.Spec.WithDefaults().Total)
 	r, err := a.looked(ctx, Withdrawn, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, missing) })
 	a.show(func(p *present) { p.missing = "" })
 	if err != nil {
@@ -85,13 +85,13 @@ func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
 
 // missing returns what is called after each round of checks that fail. It warns
 // when they fail in another way than before, and shows until when they are tried.
-func (a *Agent) missing(d *Deployment) func([]verify.Finding) {
-	until, before := now().Add(d.New.Spec.WithDefaults().Total), ""
+func (a *Agent) missing(r *Root, total time.Duration) func([]verify.Finding) {
+	until, before := now().Add(total), ""
 	return func(missed []verify.Finding) {
 		if text := texts(missed); text != before {
 			before = text
 			a.show(func(p *present) { p.missing, p.patience = text, until })
-			a.log().Warn("checks do not pass yet", "configuration", a.o.Name, "root", d.New.Dir, "until", until.Format(time.RFC3339), "error", text)
+			a.log().Warn("checks do not pass yet", "configuration", a.o.Name, "root", r.Dir, "until", until.Format(time.RFC3339), "error", text)
 		}
 	}
 }

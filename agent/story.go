@@ -7,7 +7,7 @@ import "cmp"
 
 // logStart says what the agent found.
 func (a *Agent) logStart() {
-	a.log().Info("agent started", append([]any{"configuration", a.o.Name, "state", a.rec.State}, serving(a.rec.Live)...)...)
+	a.log().Info("agent started", append([]any{"configuration", a.o.Name, "dir", a.o.Dir, "state", a.rec.State}, serving(a.rec.Live)...)...)
 }
 
 // serving is what a line says of the committed root; nil: there is none.

@@ -31,12 +31,12 @@ func TestLogTellsHowEachDeploymentEnded(t *testing.T) {
 		h.src.put("v1", one("1"))
 		h.want("v1", nil)
 		v1 := h.agent.Record().Live.Dir
-		says("agent started", `level=INFO msg="agent started" configuration=web state=Idle root=none`)
+		says("agent started", `level=INFO msg="agent started" configuration=web dir=`+h.o.Dir+` state=Idle root=none`)
 		says("configuration deployed", `level=INFO msg="configuration deployed" configuration=web revision=1 root=`+v1+` verification=verified`)
 
 		h.src.put("v2", with(failVerify))
 		h.want("v1", ErrRolledBack)
-		says("agent started", `level=INFO msg="agent started" configuration=web state=Idle revision=1 root=`+v1+` verification=verified`)
+		says("agent started", `level=INFO msg="agent started" configuration=web dir=`+h.o.Dir+` state=Idle revision=1 root=`+v1+` verification=verified`)
 		reason := h.agent.Record().Last.Reason
 		says("configuration rolled back", fmt.Sprintf(`level=ERROR msg="configuration rolled back" configuration=web revision=2 root=%s error=%q`, v1, reason))
 		last := h.agent.Record().Last

@@ -252,8 +252,11 @@ func (a *Agent) relook(ctx context.Context, live *Root) error {
 	live.Spec, live.From, live.Verification = s, from, Unverified
 	s.Total, s.Soak = min(glanceTime+time.Duration(s.Successes)*spec.FirstRetry, s.WithDefaults().Total), 0
 	a.pulse.within(2 * s.Total)
-	vars := a.vars(live, nil)
-	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, nil) })
+	vars, missing := a.vars(live, nil), a.missing(live, s.Total)
+	looking := &Looking{live.Configuration.Revision, now(), now().Add(s.Total)}
+	a.show(func(p *present) { p.looking = looking })
+	r, err := a.looked(ctx, Superseded, func(ctx context.Context) verify.Report { return a.look.run(ctx, s, vars, missing) })
+	a.show(func(p *present) { p.looking, p.missing = nil, "" })
 	switch {
 	case err != nil:
 		return err

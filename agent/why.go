@@ -29,6 +29,7 @@ const (
 	CauseNotRunning Cause = "no agent"
 	CauseNotPolled  Cause = "not polled yet"
 	CauseUnderWay   Cause = "under way"
+	CauseLooking    Cause = "looking"
 	CauseNothing    Cause = "no configuration"
 	CauseNewest     Cause = "newest"
 	CauseNext       Cause = "next poll"
@@ -47,6 +48,8 @@ func (s *Status) Why(verb func(string) string) Why {
 	w.Do = append(w.Do, do...)
 	if len(s.Blocks) > 0 && Cause(s.Blocks[0].Kind) == cause {
 		w.Until = s.Blocks[0].Until
+	} else if cause == CauseLooking {
+		w.Until = s.Looking.Until
 	}
 	told := slices.IndexFunc(s.Blocks, func(b Block) bool { return Cause(b.Kind) == cause })
 	for i, b := range s.Blocks {
@@ -114,6 +117,10 @@ func (s *Status) cause(verb func(string) string) (cause Cause, says string, do [
 		says, do = s.underWay(verb)
 		return CauseUnderWay, says, do
 	}
+	if s.Looking != nil && s.State != Broken {
+		says, do = s.looks()
+		return CauseLooking, says, do
+	}
 	if len(s.Blocks) > 0 {
 		b := &s.Blocks[0]
 		says, do = b.explain(s, verb)
@@ -140,6 +147,17 @@ func (s *Status) underWay(verb func(string) string) (says string, do []string) {
 		do = []string{verb("rollback") + " gives it up"}
 	}
 	return says + ".", do
+}
+
+// looks says what the host looks for, and what it has not seen yet.
+func (s *Status) looks() (says string, do []string) {
+	l := s.Looking
+	says = fmt.Sprintf("Revision %d has other checks and the same layers, so nothing is deployed: since %s what is live is looked at with these checks, until %s at most",
+		l.Revision, stamp(l.Since), stamp(l.Until))
+	if s.Missing == nil {
+		return says + ".", nil
+	}
+	return says + ". These do not pass yet: " + s.Missing.Checks + ".", []string{"mend what they look at, or give other checks with deployctl changeconf; what fails then is told, and nothing goes back by itself"}
 }
 
 // waiting returns what a step waits for.

@@ -61,7 +61,7 @@ func (h Host) Standing() Standing {
 		return Unknown
 	case rep.Moved != "":
 		return Moved
-	case rep.Running != nil && rep.Running.Digest == h.Wanted.Digest && (rep.Deployment == nil || !rep.Deployment.Ended.IsZero()):
+	case h.Runs(h.Wanted.Digest) && (rep.Deployment == nil || !rep.Deployment.Ended.IsZero()):
 		return Same
 	case rep.Deployment != nil && rep.Deployment.Ended.IsZero():
 		return Deploying
@@ -79,12 +79,17 @@ const (
 	verdictBad  = "bad"
 )
 
+// Runs reports whether the host says that it runs the configuration of this digest.
+func (h Host) Runs(d digest.Digest) bool {
+	return h.Report != nil && h.Report.Running != nil && h.Report.Running.Digest == d
+}
+
 // Failure returns how a configuration of this digest failed on the host, where it is not
 // tried again by itself; nil: it did not, for all that the host has told. What runs
 // there has not failed, whatever was before.
 func (h Host) Failure(d digest.Digest) *wire.ReportedFailure {
 	rep := h.Report
-	if rep == nil || rep.Running != nil && rep.Running.Digest == d && rep.State != stateBroken {
+	if rep == nil || h.Runs(d) && rep.State != stateBroken {
 		return nil
 	}
 	if last := rep.Deployment; last != nil && last.Digest == d && last.Verdict == verdictBad {

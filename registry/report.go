@@ -99,7 +99,7 @@ func (r *Registry) Report(ctx context.Context, c Caller, told wire.Report) error
 			err = noConfiguration(told.Configuration)
 		}
 		if err == nil {
-			err = makeRoom(tx, p)
+			err = errors.Join(makeRoom(tx, p), unnamed(tx, p, c.Fingerprint))
 		}
 		if err != nil {
 			return err
@@ -129,6 +129,27 @@ func makeRoom(tx Tx, p reporter) error {
 		return nil
 	}
 	return eraseReport(tx, strings.TrimPrefix(oldest, prefixReport))
+}
+
+// unnamed forgets what is known of an agent under the fingerprint of its key, now
+// that it reports under the name which that was given since. What else has the key
+// stays: it may be another host.
+func unnamed(tx Tx, p reporter, fingerprint string) error {
+	was := reporter{fingerprint, p.configuration, p.instance}
+	if was == p || fingerprint == "" {
+		return nil
+	}
+	known, _, err := get[sightings](tx, keySeen(was.host))
+	if _, seen := known[was.String()]; err == nil && seen {
+		err = unsee(tx, was.host, []reporter{was})
+	}
+	if err != nil {
+		return err
+	}
+	if b, err := tx.Get(was.key(prefixReport)); err != nil || b == nil {
+		return err
+	}
+	return eraseReport(tx, was.key(""))
 }
 
 // eraseReport takes three writes. rest is the key behind the prefix.

@@ -210,6 +210,48 @@ func TestHostsOfOneName(t *testing.T) {
 	w.wantSound(t)
 }
 
+// A host that was listed under its key's fingerprint moves to the name that the key
+// is given, and leaves nothing behind.
+func TestAHostMovesToItsName(t *testing.T) {
+	w, r := stocked(t)
+	configure(t, r, "web", "code:v1")
+	configure(t, r, "db", "code:v1")
+	unnamed, named := agentOf(""), agentOf("web1")
+	told := w.told(t, r, "web", "t1")
+	twin := told
+	twin.Instance = "i10"
+	tell(t, r, unnamed, twin)
+	tell(t, r, unnamed, told)
+	tell(t, r, unnamed, w.told(t, r, "db", "t1"))
+	var seen []registry.Sighting
+	for _, instance := range []string{"i1", "i10"} {
+		seen = append(seen, registry.Sighting{Host: unnamed.Fingerprint, Configuration: "web", Instance: instance, At: w.now})
+	}
+	if err := r.Seen(t.Context(), seen); err != nil {
+		t.Fatal(err)
+	}
+	other := agentOf("web2")
+	other.Fingerprint = "SHA256:other"
+	tell(t, r, other, told)
+	if got := len(hosts(t, r, "", "web")); got != 3 {
+		t.Errorf("%d hosts while it has no name", got)
+	}
+	tell(t, r, named, told)
+	const want = "SHA256:a/b+c/db/i1:same SHA256:a/b+c/web/i10:same web1/web/i1:same web2/web/i1:same"
+	if got := stand(hosts(t, r, "", "")); got != want {
+		t.Errorf("named: %s, want %s", got, want)
+	}
+	if _, err := r.Forget(t.Context(), act, "web1", "", ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := stand(hosts(t, r, "", "web")); got != "SHA256:a/b+c/web/i10:same web2/web/i1:same" {
+		t.Errorf("forgotten: %s", got)
+	}
+	_, err := r.HookOutput(t.Context(), caller, unnamed.Fingerprint, "web", "i1")
+	wantKind(t, "HookOutput by the fingerprint", err, registry.ErrNotFound)
+	w.wantSound(t)
+}
+
 // A key cannot fill the registry: of one host so many agents are remembered, and
 // those go first of which nothing was heard for long.
 func TestOneKeyCannotFillTheRegistry(t *testing.T) {

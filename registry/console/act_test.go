@@ -174,7 +174,7 @@ func TestNotesAreShown(t *testing.T) {
 	if got, want := d.must("showconf -name project1 -v"), "\nNote:\tas planned\n\n"; !strings.Contains(got, want) {
 		t.Errorf("showconf -v: got\n%s\nwant in it %q", got, want)
 	}
-	const want = "   ann@desk   ci=build 812 commit=1f3a9c7   logins work again   \n"
+	const want = "   ann@desk   ci=build 812 commit=1f3a9c7   logins work again\n"
 	if got := d.must("showcomp -name code -v"); !strings.HasSuffix(got, want) {
 		t.Errorf("showcomp -v: got\n%s\nwant at its end %q", got, want)
 	}
@@ -190,8 +190,8 @@ func TestNotesAreShown(t *testing.T) {
 
 func TestShowconfDigests(t *testing.T) {
 	d := newDesk(t).walk()
-	const want = "code     v01   2026-11-21T18:02:00Z   3c3137ea0058194f51fd0ffad6283ba5eb1d4eadca1e9ab2a1bb2f286bbcc954   \n" +
-		"config   v01   2026-11-21T18:03:00Z   a9a6dd6c1cfcb974b01d4ce9a38f82fce62010e9e0d91b6bae64210f7e8da8b9   \n"
+	const want = "code     v01   2026-11-21T18:02:00Z   3c3137ea0058194f51fd0ffad6283ba5eb1d4eadca1e9ab2a1bb2f286bbcc954\n" +
+		"config   v01   2026-11-21T18:03:00Z   a9a6dd6c1cfcb974b01d4ce9a38f82fce62010e9e0d91b6bae64210f7e8da8b9\n"
 	if got := d.must("showconf -name project1 -digests"); got != want {
 		t.Errorf("showconf -digests: got\n%s\nwant\n%s", got, want)
 	}

@@ -18,8 +18,9 @@ type changed struct {
 	Revision uint64      `json:"revision"`
 	Changed  bool        `json:"changed"`
 	What     string      `json:"what,omitempty"`
-	Rollback string      `json:"rollback,omitempty"`  // a command
-	FailedOn []failedRow `json:"failed_on,omitempty"` // hosts where it failed before
+	Rollback string      `json:"rollback,omitempty"`           // a command
+	FailedOn []failedRow `json:"failed_on,omitempty"`          // hosts where it failed before
+	Replaces []failedRow `json:"replaces_failed_on,omitempty"` // hosts where the revision before it failed, and which do not run this one
 	DryRun   bool        `json:"dry_run,omitempty"`
 	plan     string
 }
@@ -47,7 +48,7 @@ func (e *expecting) changed(ctx context.Context, s *Session, c registry.Change, 
 		out.What = c.New.What
 		out.Rollback = wayBack(c)
 		s.noteHostOnly(c.New.Verify)
-		out.FailedOn = s.failedOn(ctx, c)
+		out.FailedOn, out.Replaces = s.failedOn(ctx, c)
 	}
 	return out, nil
 }
@@ -83,7 +84,7 @@ func wayBack(c registry.Change) string {
 }
 
 type addconfOp struct {
-	configName
+	configArg
 	expecting
 	checkFlags
 	layers  []string
@@ -91,7 +92,7 @@ type addconfOp struct {
 }
 
 func (a *addconfOp) Flags(fs *pflag.FlagSet) {
-	a.configName.Flags(fs)
+	a.configArg.Flags(fs)
 	fs.StringArrayVar(&a.layers, "layer", nil, "layer, as `component:version`; repeat it for each one, from bottom to top")
 	fs.BoolVar(&a.replace, "replace", false, "replace all layers of a configuration that exists, which keeps its checks unless others are given")
 	a.flags(fs)
@@ -102,13 +103,10 @@ func (a *addconfOp) suggest(ctx context.Context, s *Session, flag string) ([]str
 	if flag == "" {
 		flag = "layer"
 	}
-	return a.configName.suggest(ctx, s, flag)
+	return a.configArg.suggest(ctx, s, flag)
 }
 
 func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if a.name == "" && len(args) > 0 {
-		a.name, args = args[0], args[1:]
-	}
 	a.layers = append(a.layers, args...)
 	if err := given(a.name); err != nil {
 		return nil, err
@@ -126,7 +124,7 @@ func (a *addconfOp) Run(ctx context.Context, s *Session, args []string) (Result,
 }
 
 type changeconfOp struct {
-	configName
+	configArg
 	expecting
 	checkFlags
 	component, version string
@@ -134,7 +132,7 @@ type changeconfOp struct {
 }
 
 func (c *changeconfOp) Flags(fs *pflag.FlagSet) {
-	c.configName.Flags(fs)
+	c.configArg.Flags(fs)
 	fs.StringVar(&c.component, "component", "", "`name` of the component whose layer changes")
 	fs.StringVar(&c.version, "version", "", "`version` that the layer is to have")
 	fs.StringArrayVar(&c.layers, "layer", nil, "layer to have, as `component:version`; may be repeated")
@@ -143,20 +141,23 @@ func (c *changeconfOp) Flags(fs *pflag.FlagSet) {
 }
 
 func (c *changeconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
-	if flag == "version" {
+	switch {
+	case flag == "version":
 		return (&componentName{c.component}).suggest(ctx, s, flag)
+	case flag == "" && c.name != "":
+		flag = "layer"
 	}
-	return c.configName.suggest(ctx, s, flag)
+	return c.configArg.suggest(ctx, s, flag)
 }
 
-func (c *changeconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+func (c *changeconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
 	if err := given(c.name); err != nil {
 		return nil, err
 	}
 	if (c.component == "") != (c.version == "") {
 		return nil, usage("-component and -version go together")
 	}
-	refs, err := parseLayers(c.layers)
+	refs, err := parseLayers(append(c.layers, args...))
 	if err != nil {
 		return nil, err
 	}
@@ -172,39 +173,46 @@ func (c *changeconfOp) Run(ctx context.Context, s *Session, _ []string) (Result,
 }
 
 type bumpconfOp struct {
-	configName
+	configArg
 	expecting
 	components []string
 }
 
 func (b *bumpconfOp) Flags(fs *pflag.FlagSet) {
-	b.configName.Flags(fs)
+	b.configArg.Flags(fs)
 	fs.StringArrayVar(&b.components, "component", nil, "`name` of the component whose layer changes; may be repeated")
 	b.expecting.Flags(fs)
 }
 
-func (b *bumpconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
+func (b *bumpconfOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+	if flag == "" && b.name != "" {
+		flag = "component"
+	}
+	return b.configArg.suggest(ctx, s, flag)
+}
+
+func (b *bumpconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
 	if err := given(b.name); err != nil {
 		return nil, err
 	}
-	change, err := s.Registry.BumpConfiguration(ctx, b.act(s), b.name, b.components)
+	change, err := s.Registry.BumpConfiguration(ctx, b.act(s), b.name, append(b.components, args...))
 	return b.changed(ctx, s, change, err)
 }
 
 type rollbackOp struct {
-	configName
+	configArg
 	expecting
 	to uint64
 }
 
 func (r *rollbackOp) Flags(fs *pflag.FlagSet) {
-	r.configName.Flags(fs)
+	r.configArg.Flags(fs)
 	fs.Uint64Var(&r.to, "to", 0, "`revision` whose layers to take; 0 is the one before the newest")
 	r.expecting.Flags(fs)
 }
 
-func (r *rollbackOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(r.name); err != nil {
+func (r *rollbackOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := r.alone(args); err != nil {
 		return nil, err
 	}
 	change, err := s.Registry.Rollback(ctx, r.act(s), r.name, r.to)
@@ -212,19 +220,19 @@ func (r *rollbackOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 }
 
 type delconfOp struct {
-	configName
+	configArg
 	expecting
 	force bool
 }
 
 func (d *delconfOp) Flags(fs *pflag.FlagSet) {
-	d.configName.Flags(fs)
+	d.configArg.Flags(fs)
 	fs.BoolVar(&d.force, "force", false, "yes, delete it")
 	d.expecting.Flags(fs)
 }
 
-func (d *delconfOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(d.name); err != nil {
+func (d *delconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := d.alone(args); err != nil {
 		return nil, err
 	}
 	if !d.force && !d.dryRun {

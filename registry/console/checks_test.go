@@ -32,7 +32,7 @@ func TestChecksOfAConfiguration(t *testing.T) {
 	if got := d.must("showconf -v project1"); strings.Contains(got, "Check") || strings.Contains(got, "Soak") {
 		t.Errorf("showconf -v of no checks: got\n%s", got)
 	}
-	const lost = "check removed type=http,url=http://localhost/,body=\"a,b\" \ncheck removed type=tcp,name=mail,addr=localhost:25 \ncheck removed total=30s \ncheck removed soak=1m0s \n"
+	const lost = "check removed type=http,url=http://localhost/,body=\"a,b\"\ncheck removed type=tcp,name=mail,addr=localhost:25\ncheck removed total=30s\ncheck removed soak=1m0s\n"
 	if got := squeeze(d.must("diffconf project1")); got != lost {
 		t.Errorf("diffconf: got\n%s\nwant\n%s", got, lost)
 	}

@@ -58,7 +58,7 @@ const (
 // confined is an Op about one configuration, which is looked at before it runs
 // and before it suggests anything.
 type confined interface {
-	configuration() string // as its flags name it; "" where they do not
+	configuration() string // as its flags or words name it; "" where they do not
 }
 
 // Result is what a command found out. The same value is marshalled under -json,
@@ -170,6 +170,7 @@ func (s *Session) run(ctx context.Context, words []string) error {
 		}
 		return &registry.Error{Kind: registry.ErrUsage, Text: err.Error(), Hint: hint}
 	}
+	args := adopted(op, fs.Args())
 	s.json = before
 	if f := fs.Lookup("json"); f.Changed {
 		s.json = f.Value.String() == "true"
@@ -181,7 +182,7 @@ func (s *Session) run(ctx context.Context, words []string) error {
 		s.refused(ctx, fs, err)
 		return err
 	}
-	result, err := op.Run(ctx, s, fs.Args())
+	result, err := op.Run(ctx, s, args)
 	if e, ok := errors.AsType[*registry.Error](err); ok && e.Hint == "" && errors.Is(e, registry.ErrUsage) {
 		e.Hint = hint
 	}

@@ -95,7 +95,9 @@ func TestUsage(t *testing.T) {
 		{"showconf", "error: -name should be set\nhint: see 'help showconf'\n"},
 		{"showconf -name", "error: flag -name needs a value\nhint: see 'help showconf'\n"},
 		{"showconf -name project1 project2", `error: unexpected argument "project2"` + "\nhint: see 'help showconf'\n"},
-		{"rollback project1", `error: unexpected argument "project1"` + "\nhint: if it is a name: -name project1\n"},
+		{"rollback project1 1", `error: unexpected argument "1"` + "\nhint: see 'help rollback'\n"},
+		{"delconf -name project1 project1 -force", `error: unexpected argument "project1"` + "\nhint: see 'help delconf'\n"},
+		{"delver code -version v00", `error: unexpected argument "code"` + "\nhint: if it is a name: -name code\n"},
 		{"delver code:v01", `error: unexpected argument "code:v01"` + "\nhint: see 'help delver'\n"},
 		{"status project1 -wait -timeout 5", `error: bad value "5" of flag -timeout: should be a time such as 30s, 10m or 2h` + "\nhint: see 'help status'\n"},
 		{"rollback -name project1 -to soon", `error: bad value "soon" of flag -to: invalid syntax` + "\nhint: see 'help rollback'\n"},
@@ -222,7 +224,7 @@ func TestUploadsShowWhatClientsSay(t *testing.T) {
 	if _, err := in.WriteAt([]byte("so far"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := d.must("uploads"), `-   6   2026-11-21T18:00:00Z   eve\x1b[2J   receiving   a\n\x1b]0;x\u202egpj.tar.gz   `+"\n"; got != want {
+	if got, want := d.must("uploads"), `-   6   2026-11-21T18:00:00Z   eve\x1b[2J   receiving   a\n\x1b]0;x\u202egpj.tar.gz`+"\n"; got != want {
 		t.Errorf("uploads: got %q, want %q", got, want)
 	}
 	if err := in.Abort(t.Context()); err != nil {

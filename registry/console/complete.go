@@ -103,18 +103,29 @@ func candidatesFor(ctx context.Context, s *Session, words []string, word string)
 	// Errors in what stands before do not matter here: the flags that could be
 	// read help to narrow the names.
 	ParseFlags(fs, words[1:], true)
+	adopted(op, fs.Args())
 	if flag == "" && (strings.HasPrefix(word, "-") || word == "" && c.Args == "") {
 		name, _, valued := strings.Cut(strings.TrimLeft(word, "-"), "=")
 		if !valued {
-			fs.VisitAll(func(f *pflag.Flag) { all = append(all, "-"+f.Name) })
-			return "", all
+			return "", flagNames(fs)
 		}
 		flag, prefix = name, word[:strings.IndexByte(word, '=')+1]
 	}
-	if g, ok := op.(suggester); ok && s.allowed(c, op) == nil {
+	if g, ok := op.(suggester); ok {
+		if s.allowed(c, op) != nil {
+			return prefix, nil
+		}
 		all, _ = g.suggest(ctx, s, flag) // without an answer there is nothing to offer
 	}
+	if flag == "" && word == "" && len(all) == 0 {
+		return "", flagNames(fs) // no word has its place here
+	}
 	return prefix, all
+}
+
+func flagNames(fs *pflag.FlagSet) (all []string) {
+	fs.VisitAll(func(f *pflag.Flag) { all = append(all, "-"+f.Name) })
+	return all
 }
 
 // valueFlag returns the flag that word is, if it waits for a value.

@@ -23,7 +23,7 @@ func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // behind the last: as the original tool set did.
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 3, ' ', 0) }
 
-// ownTable is table for what the original tool set did not have: nothing stands
+// ownTable is table for what the original tool set did not show: nothing stands
 // behind the last cell of a line.
 func ownTable(w io.Writer) *tabwriter.Writer { return table(&trimmed{w: w}) }
 
@@ -115,20 +115,26 @@ func (*componentsOp) Run(ctx context.Context, s *Session, _ []string) (Result, e
 	return newNameList(names), err
 }
 
-type showcompOp struct {
-	componentName
-	verbose bool
-}
+// componentArg is a componentName that may also be the first word behind the
+// flags.
+type componentArg struct{ componentName }
 
-func (c *showcompOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+func (c *componentArg) adopt(args []string) []string { return adoptName(&c.name, args) }
+
+func (c *componentArg) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
 	if flag == "" && c.name == "" {
 		flag = "name"
 	}
 	return c.componentName.suggest(ctx, s, flag)
 }
 
+type showcompOp struct {
+	componentArg
+	verbose bool
+}
+
 func (c *showcompOp) Flags(fs *pflag.FlagSet) {
-	c.componentName.Flags(fs)
+	c.componentArg.Flags(fs)
 	fs.BoolVarP(&c.verbose, "verbose", "v", false, "show digests, who added them, notes and meta too")
 }
 
@@ -154,6 +160,9 @@ type versionRow struct {
 
 func (l versionList) Text(w io.Writer) error {
 	t := table(w)
+	if l.verbose {
+		t = ownTable(w)
+	}
 	for _, v := range l.Versions {
 		fmt.Fprintf(t, "%s\t%s\t", timeText(v.Added), v.Version)
 		if l.verbose {
@@ -174,7 +183,7 @@ func (v versionRow) metaText() string {
 }
 
 func (c *showcompOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := takeName(&c.name, args); err != nil {
+	if err := alone(c.name, args); err != nil {
 		return nil, err
 	}
 	versions, err := s.Registry.Versions(ctx, c.name)
@@ -328,13 +337,13 @@ func (d *delverOp) Run(ctx context.Context, s *Session, _ []string) (Result, err
 }
 
 type delcompOp struct {
-	componentName
+	componentArg
 	acting
 	force bool
 }
 
 func (d *delcompOp) Flags(fs *pflag.FlagSet) {
-	d.componentName.Flags(fs)
+	d.componentArg.Flags(fs)
 	fs.BoolVar(&d.force, "force", false, "yes, delete it")
 	d.acting.Flags(fs)
 }
@@ -342,8 +351,8 @@ func (d *delcompOp) Flags(fs *pflag.FlagSet) {
 // noForce keeps the text of the original tool set.
 const noForce = "Run command with -force flag to confirm removal"
 
-func (d *delcompOp) Run(ctx context.Context, s *Session, _ []string) (Result, error) {
-	if err := given(d.name); err != nil {
+func (d *delcompOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
+	if err := alone(d.name, args); err != nil {
 		return nil, err
 	}
 	if !d.force && !d.dryRun {

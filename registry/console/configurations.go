@@ -179,6 +179,9 @@ func (c configuration) Text(w io.Writer) error {
 		fmt.Fprintln(w)
 	}
 	t := table(w)
+	if c.digests {
+		t = ownTable(w)
+	}
 	for _, l := range c.Layers {
 		fmt.Fprintf(t, "%s\t%s\t%s\t", l.Component, l.Version, timeText(l.Added))
 		if c.digests {
@@ -190,7 +193,7 @@ func (c configuration) Text(w io.Writer) error {
 }
 
 func (c *showconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := c.take(s, args); err != nil {
+	if err := c.alone(args); err != nil {
 		return nil, err
 	}
 	rev, err := s.Registry.Configuration(ctx, c.name)

@@ -75,6 +75,9 @@ func orNone(s string) string {
 
 type diffOp struct{ diffconfOp }
 
+// adopt leaves the words as they are: they name versions.
+func (*diffOp) adopt(args []string) []string { return args }
+
 func (d *diffOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
 	if flag == "" {
 		return layerNames(ctx, s)

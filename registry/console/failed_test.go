@@ -87,3 +87,40 @@ func TestWhatFailedOnManyHostsIsShort(t *testing.T) {
 		t.Errorf("stderr %q", stderr)
 	}
 }
+
+// Whoever builds on what failed on some hosts learns on which; who takes it back for
+// them knows.
+func TestWhereTheRevisionBeforeFailed(t *testing.T) {
+	build := func() *desk {
+		d := newDesk(t).walk()
+		first, err := d.session.Registry.Configuration(d.t.Context(), "project1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.must("changeconf project1 code:v00")
+		bad := func(r *wire.Report) {
+			r.Running.ReportedRevision = wire.ReportedRevision{Revision: 1, Digest: first.Digest}
+			r.Deployment.Verdict, r.Deployment.Reason = "bad", "hook"
+		}
+		d.report("web1", bad)
+		d.report("web2", nil)
+		d.report("web3", bad)
+		return d
+	}
+	for line, want := range map[string]string{
+		"changeconf project1 config:v02":          "note: revision 2, which this replaces, failed on 2 of 3 hosts: web1, web3\n",
+		"changeconf project1 config:v02 -dry-run": "note: revision 2, which this replaces, failed on 2 of 3 hosts: web1, web3\n",
+		"rollback project1":                       "",
+		"changeconf project1 code:v01":            "",
+		"changeconf project1 config:v02 -json":    "",
+	} {
+		stdout, stderr, status := build().run(line)
+		if status != wire.OK || stderr != want {
+			t.Errorf("%s: exit status %s, stderr %q, want %q", line, status, stderr, want)
+		}
+		const rows = `"replaces_failed_on":[{"host":"web1","instance":"3f9c2ab4","revision":2,"at":"2026-11-21T18:07:00Z","reason":"hook"},{"host":"web3",`
+		if strings.HasSuffix(line, "-json") && !strings.Contains(stdout, rows) {
+			t.Errorf("%s: %s", line, stdout)
+		}
+	}
+}

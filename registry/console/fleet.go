@@ -38,7 +38,7 @@ A host stands as "same" when it says that it runs what is wanted. Else it is "de
 "unknown", because its agent polls but never reported. The exit status is 1 if one host or more is
 not "same", or runs what fails its checks. "unwanted" is what hosts run of a configuration that was deleted.
 
--wait waits until every host is "same", "rolled back" or "broken", and says how many are not yet;
+-wait waits until every host is "same", "rolled back" or "broken", and names those that are not yet;
 hosts that are held or silent it waits for until -timeout.
 
 What a host says is its own word: a key speaks for its own host and configurations only.`,
@@ -95,7 +95,8 @@ func (a *agentArgs) take(s *Session, args []string, named bool) error {
 		return usage("-host should be set")
 	}
 	if named {
-		if err := takeName(&a.name, args); err != nil {
+		args = adoptName(&a.name, args)
+		if err := alone(a.name, args); err != nil {
 			return err
 		}
 		return s.Caller.CheckScope(a.name)

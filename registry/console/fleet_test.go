@@ -151,3 +151,26 @@ func TestStatusSaysThatTheRollbackFailedAsWell(t *testing.T) {
 		t.Errorf("%s", stdout)
 	}
 }
+
+// Hosts are counted, however many configurations each has.
+func TestStatusCountsHostsOnce(t *testing.T) {
+	d := newDesk(t).walk()
+	d.must("addconf other code:v01")
+	also := func(r *wire.Report) { r.Configuration = "other" }
+	failing := func(r *wire.Report) { r.Failing = "site: refused" }
+	d.report("web1", nil)
+	d.report("web1", also)
+	d.report("web2", nil)
+	d.report("web2", func(r *wire.Report) { r.Instance = "another" })
+	d.report("web1", failing)
+	if _, stderr, _ := d.run("status project1"); stderr != "error: 1 of 3 hosts run what is wanted, and it fails its checks\n" {
+		t.Errorf("that fails its checks: %q", stderr)
+	}
+	if _, stderr, _ := d.run("status"); stderr != "error: 1 of 3 hosts do not run what is wanted\n" {
+		t.Errorf("one of two configurations of a host: %q", stderr)
+	}
+	d.must("changeconf project1 code:v00")
+	if stdout, stderr, _ := d.run("status"); stderr != "error: 3 of 3 hosts do not run what is wanted\n" {
+		t.Errorf("both configurations of a host: %q\n%s", stderr, stdout)
+	}
+}

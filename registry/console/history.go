@@ -47,7 +47,7 @@ func (h history) Text(w io.Writer) error {
 }
 
 func (h *historyOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := h.take(s, args); err != nil {
+	if err := h.alone(args); err != nil {
 		return nil, err
 	}
 	revs, err := s.Registry.History(ctx, h.name)
@@ -92,7 +92,7 @@ type layerDelta struct {
 }
 
 func (d difference) Text(w io.Writer) error {
-	t := table(w)
+	t := ownTable(w)
 	for _, l := range d.Layers {
 		switch {
 		case l.From == "":
@@ -115,7 +115,7 @@ func (d difference) Text(w io.Writer) error {
 }
 
 func (d *diffconfOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := d.take(s, args); err != nil {
+	if err := d.alone(args); err != nil {
 		return nil, err
 	}
 	return d.compare(ctx, s)

@@ -43,13 +43,13 @@ func squeeze(s string) string {
 func TestDiffconf(t *testing.T) {
 	d := newDesk(t).story()
 	for _, test := range []struct{ flags, want string }{
-		{"-to 2", "code changed v01 -> v00 \nconfig changed v01 -> v02 \n"},
-		{"-from 2 -to 1", "code changed v00 -> v01 \nconfig changed v02 -> v01 \n"},
-		{"-to 3", "assets added v01 \n- reordered \n"},
-		{"-to 4", "config removed v02 \ncode changed v00 -> v01 \n"},
-		{"-to 1", "code added v01 \nconfig added v01 \n"},
-		{"-to 5", "code removed v01 \nassets removed v01 \n"},
-		{"", "code added v01 \nassets added v01 \n"},
+		{"-to 2", "code changed v01 -> v00\nconfig changed v01 -> v02\n"},
+		{"-from 2 -to 1", "code changed v00 -> v01\nconfig changed v02 -> v01\n"},
+		{"-to 3", "assets added v01\n- reordered\n"},
+		{"-to 4", "config removed v02\ncode changed v00 -> v01\n"},
+		{"-to 1", "code added v01\nconfig added v01\n"},
+		{"-to 5", "code removed v01\nassets removed v01\n"},
+		{"", "code added v01\nassets added v01\n"},
 		{"-from 4", ""},
 		{"-from 3 -to 3", ""},
 	} {
@@ -75,7 +75,7 @@ func TestDiffconfShowsOtherContent(t *testing.T) {
 	hash := d.upload("other").String()
 	d.must("addver -name code -version v01 -hash " + hash)
 	d.must("changeconf -name project1 -component code -version v01")
-	if got, want := d.must("diffconf -name project1 -from 1"), "code   content   v01   \n"; got != want {
+	if got, want := d.must("diffconf -name project1 -from 1"), "code   content   v01\n"; got != want {
 		t.Errorf("diffconf: got %q, want %q", got, want)
 	}
 	if got := d.must("diffconf -name project1 -from 1 -json"); !strings.Contains(got, `"to_digest":"`+hash+`"`) {

@@ -10,8 +10,23 @@ import (
 	"deploytools/registry/wire"
 )
 
-// configArg is a configName that may also be the word behind the flags.
+// adopting is an Op whose first word may stand for its flag -name.
+type adopting interface {
+	// adopt takes that word, unless the flag has said it, and returns the others.
+	adopt(args []string) []string
+}
+
+func adopted(op Op, args []string) []string {
+	if op, ok := op.(adopting); ok {
+		return op.adopt(args)
+	}
+	return args
+}
+
+// configArg is a configName that may also be the first word behind the flags.
 type configArg struct{ configName }
+
+func (c *configArg) adopt(args []string) []string { return adoptName(&c.name, args) }
 
 func (c *configArg) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
 	if flag == "" && c.name == "" {
@@ -20,24 +35,23 @@ func (c *configArg) suggest(ctx context.Context, s *Session, flag string) ([]str
 	return c.configName.suggest(ctx, s, flag)
 }
 
-// take sets the name, which is to be one of the caller's.
-func (c *configArg) take(s *Session, args []string) error {
-	if err := takeName(&c.name, args); err != nil {
-		return err
-	}
-	return s.Caller.CheckScope(c.name)
-}
+// alone fails unless the name is given, and no word follows it.
+func (c *configArg) alone(args []string) error { return alone(c.name, args) }
 
-// takeName sets a name that was not given by its flag to the one word that
-// there may be.
-func takeName(name *string, args []string) error {
-	if *name == "" && len(args) > 0 {
-		*name, args = args[0], args[1:]
-	}
+func alone(name string, args []string) error {
 	if len(args) > 0 {
 		return usage("unexpected argument %q", args[0])
 	}
-	return given(*name)
+	return given(name)
+}
+
+// adoptName sets a name that was not given by its flag to the first word, if there
+// is one, and returns the others.
+func adoptName(name *string, args []string) []string {
+	if *name == "" && len(args) > 0 {
+		*name, args = args[0], args[1:]
+	}
+	return args
 }
 
 type holdOp struct {
@@ -54,7 +68,7 @@ func (h *holdOp) Flags(fs *pflag.FlagSet) {
 }
 
 func (h *holdOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := h.take(s, args); err != nil {
+	if err := h.alone(args); err != nil {
 		return nil, err
 	}
 	until, err := Moment("until", h.until, s.Registry.Now(), 1)
@@ -75,7 +89,7 @@ func (r *resumeOp) Flags(fs *pflag.FlagSet) {
 }
 
 func (r *resumeOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := r.take(s, args); err != nil {
+	if err := r.alone(args); err != nil {
 		return nil, err
 	}
 	return r.told(s.Registry.EndHold(ctx, r.act(s), r.name))

@@ -186,7 +186,7 @@ type statusRow struct {
 
 func (c *statusOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
 	if c.name != "" || len(args) > 0 {
-		if err := c.take(s, args); err != nil {
+		if err := c.alone(args); err != nil {
 			return nil, err
 		}
 	}
@@ -319,15 +319,29 @@ func number(revision uint64) string {
 	return strconv.FormatUint(revision, 10)
 }
 
+// count counts the hosts with a line that has it, each of them once.
+func (f fleetStatus) count(has func(statusRow) bool) int {
+	type machine struct{ host, instance string }
+	seen := map[machine]bool{}
+	for _, r := range f.Hosts {
+		if has(r) {
+			seen[machine{r.Host, r.Instance}] = true
+		}
+	}
+	return len(seen)
+}
+
 // Outcome is an error if a host does not run what is wanted, or that fails.
 func (f fleetStatus) Outcome() error {
+	all := f.count(func(statusRow) bool { return true })
 	switch {
 	case f.Differing == 0 && f.Failing == 0:
 		return nil
 	case f.Differing == 0:
-		return fmt.Errorf("%d of %d hosts run what is wanted, and it fails its checks", f.Failing, len(f.Hosts))
+		failing := f.count(func(r statusRow) bool { return r.Failing != "" })
+		return fmt.Errorf("%d of %d hosts run what is wanted, and it fails its checks", failing, all)
 	}
-	err := fmt.Errorf("%d of %d hosts do not run what is wanted", f.Differing, len(f.Hosts))
+	err := fmt.Errorf("%d of %d hosts do not run what is wanted", f.count(func(r statusRow) bool { return r.Differs }), all)
 	for _, r := range f.Hosts {
 		if r.Standing == registry.RolledBack || r.Standing == registry.Broken {
 			return &registry.Error{Text: err.Error(), Hint: fmt.Sprintf("see 'log %s %s' for what its hook printed", r.Host, r.Configuration)}

@@ -70,7 +70,7 @@ func TestScopeTellsNothing(t *testing.T) {
 		"showconf -name NAME", "history -name NAME", "diffconf -name NAME", "addconf -name NAME -layer code:v01", "addconf NAME code:v01",
 		"addconf -replace NAME code:v01", "changeconf -name NAME -layer code:v00", "bumpconf -name NAME -component code", "rollback -name NAME",
 		"delconf -name NAME -force", "delconf -name NAME", "showconf -name NAME -json", "history -name NAME -json",
-		"showconf NAME", "history NAME -json", "diffconf NAME", "diff -name NAME", "hold NAME -reason x", "hold -name NAME", "resume NAME", "resume -name NAME -dry-run",
+		"showconf NAME", "history NAME -json", "diffconf NAME", "diff -name NAME", "hold NAME -reason x", "changeconf NAME code:v00", "bumpconf NAME code", "rollback NAME", "delconf NAME -force", "hold -name NAME", "resume NAME", "resume -name NAME -dry-run",
 	} {
 		_, there, status := d.run(strings.ReplaceAll(line, "NAME", "hidden"))
 		_, missing, _ := d.run(strings.ReplaceAll(line, "NAME", "nobody"))
@@ -111,6 +111,7 @@ func TestScopeOfCompletion(t *testing.T) {
 	for _, line := range []string{
 		"showconf -name ", "showconf -name hid", "bumpconf -name hidden -component ", "rollback -name hidden -to ", "diffconf -name hidden -from ",
 		"delver -name code -version ", "changeconf -name hidden -layer ",
+		"changeconf hidden ", "bumpconf hidden ", "rollback hidden -to ",
 	} {
 		done, _, candidates := Complete(t.Context(), &d.session, line, len(line))
 		if strings.Contains(done, "hidden ") && !strings.Contains(line, "hidden ") || len(candidates) > 0 {

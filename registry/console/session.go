@@ -194,7 +194,7 @@ type uploadRow struct {
 }
 
 func (l uploadList) Text(w io.Writer) error {
-	t := table(w)
+	t := ownTable(w)
 	for _, u := range l.Uploads {
 		name := u.Digest.String()
 		if !u.Complete {

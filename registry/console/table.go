@@ -141,8 +141,11 @@ Checks given with -verify travel with the revision to every host, and come back 
 			New:      func() Op { return new(addconfOp) },
 		},
 		{
-			Name: "changeconf", Short: "give layers of a configuration other versions, or give it other checks", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
+			Name: "changeconf", Short: "give layers of a configuration other versions, or give it other checks", Args: "[NAME COMPONENT:VERSION...]",
+			Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Long: `All layers and checks change in one revision. The command that takes it back is printed.
+
+The words behind the flags are the name, unless -name is given, and layers.
 
 A revision with other checks and the same layers is not deployed anew: the hosts look at what is live with
 the checks that it has now.`,
@@ -150,6 +153,7 @@ the checks that it has now.`,
 				"changeconf -name project1 -component code -version v02",
 				"changeconf -name project1 -layer code:v01 -layer config:v02",
 				"changeconf -name project1 -component code -version v00 -expect 5 -note 'v01 loses sessions'",
+				"changeconf project1 code:v01 config:v01",
 				"changeconf -name project1 -verify type=http,url=https://localhost/version,insecure=true,json=/id,equals={newid} -successes 3",
 				"changeconf -name project1 -verify ''",
 			},
@@ -157,19 +161,23 @@ the checks that it has now.`,
 			New:      func() Op { return new(changeconfOp) },
 		},
 		{
-			Name: "bumpconf", Short: "give layers of a configuration their newest versions", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
-			Long:     "The newest version is the one that was added last, whatever its name. The command that takes it back is printed.",
-			Examples: []string{"bumpconf -name project1 -component code"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
+			Name: "bumpconf", Short: "give layers of a configuration their newest versions", Args: "[NAME COMPONENT...]",
+			Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
+			Long: `The newest version is the one that was added last, whatever its name. The command that takes it back is printed.
+
+The words behind the flags are the name, unless -name is given, and components.`,
+			Examples: []string{"bumpconf -name project1 -component code", "bumpconf project1 config"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(bumpconfOp) },
 		},
 		{
-			Name: "rollback", Short: "give a configuration the layers of an earlier revision", Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
+			Name: "rollback", Short: "give a configuration the layers of an earlier revision", Args: "[NAME]",
+			Role: registry.Operator, Reach: OwnConfigurations, Mutates: true,
 			Long: `Makes a new revision; nothing is lost, and rolling back twice is going forward again. It also brings a deleted configuration back.
 
 Where agents have told that what it goes back to failed on their hosts, the hosts and the reasons are named, and
 nothing is refused: it is a new revision, which these hosts try once more. So do the other commands that give a
 configuration other layers.`,
-			Examples: []string{"rollback -name project1", "rollback -name project1 -to 1"},
+			Examples: []string{"rollback -name project1", "rollback project1", "rollback -name project1 -to 1"},
 			Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New:      func() Op { return new(rollbackOp) },
 		},
@@ -202,12 +210,12 @@ rollback works; -force deletes it all the same, and -note says why.`,
 			New: func() Op { return new(delverOp) },
 		},
 		{
-			Name: "delcomp", Short: "delete a component that no configuration uses", Role: registry.Admin, Mutates: true,
+			Name: "delcomp", Short: "delete a component that no configuration uses", Args: "[NAME]", Role: registry.Admin, Mutates: true,
 			Examples: []string{"delcomp -name assets -force"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delcompOp) },
 		},
 		{
-			Name: "delconf", Short: "delete a configuration", Role: registry.Admin, Reach: OwnConfigurations, Mutates: true,
+			Name: "delconf", Short: "delete a configuration", Args: "[NAME]", Role: registry.Admin, Reach: OwnConfigurations, Mutates: true,
 			Long:     "Hosts keep what they run. History stays: rollback brings the configuration back.",
 			Examples: []string{"delconf -name project1 -force"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(delconfOp) },

@@ -84,7 +84,7 @@ type gcEntry struct {
 }
 
 func (c collection) Text(w io.Writer) error {
-	t := table(w)
+	t := ownTable(w)
 	verb := "removed"
 	if c.DryRun {
 		verb = "goes"

@@ -31,15 +31,21 @@ func (w *waiting) Flags(fs *pflag.FlagSet) {
 }
 
 // until calls look until that has nothing to wait for, the time is over, or ctx is
-// done. What it waits for is told on the way.
+// done. What it waits for is told on the way, and what it did not see come.
 func (w *waiting) until(ctx context.Context, s *Session, look func() (pending string, err error)) error {
 	began, told := time.Now(), ""
 	tick := time.NewTicker(waitTick)
 	defer tick.Stop()
 	for {
 		pending, err := look()
-		if err != nil || pending == "" || !w.wait || time.Since(began) >= w.timeout {
+		if err != nil || pending == "" || !w.wait {
 			return err
+		}
+		if time.Since(began) >= w.timeout {
+			if !s.json {
+				fmt.Fprintf(s.Stderr, "note: waited for %v, and still: %s\n", w.timeout, pending)
+			}
+			return nil
 		}
 		if pending != told && time.Since(began) >= waitTold && !s.json {
 			told = pending
@@ -53,26 +59,58 @@ func (w *waiting) until(ctx context.Context, s *Session, look func() (pending st
 	}
 }
 
-// pending counts the hosts by where they stand; "": all is decided.
+// pending counts the lines of hosts by where they stand, and names those of which
+// something is to come; "": all is decided.
 func (f *fleetStatus) pending() string {
-	counts, open := map[registry.Standing]int{}, len(f.Hosts) == 0
+	if len(f.Hosts) == 0 {
+		return "no agent has polled for it yet"
+	}
+	by, open := map[registry.Standing][]statusRow{}, false
 	for _, row := range f.Hosts {
-		counts[row.Standing]++
+		by[row.Standing] = append(by[row.Standing], row)
 		open = open || !decided(row.Standing)
 	}
 	if !open {
 		return ""
 	}
-	if len(f.Hosts) == 0 {
-		return "no agent has polled for it yet"
-	}
 	var all []string
 	for _, standing := range registry.Standings {
-		if n := counts[standing]; n > 0 {
-			all = append(all, fmt.Sprintf("%d %s", n, standing))
+		rows := by[standing]
+		if len(rows) == 0 {
+			continue
 		}
+		text := fmt.Sprintf("%d %s", len(rows), standing)
+		if !decided(standing) {
+			text += " (" + f.named(rows) + ")"
+		}
+		all = append(all, text)
 	}
 	return strings.Join(all, ", ")
+}
+
+// maxNamed is how many hosts a line names that may become long.
+const maxNamed = 5
+
+// named names hosts, with the configuration where f has several.
+func (f *fleetStatus) named(rows []statusRow) string {
+	several := slices.ContainsFunc(f.Hosts, func(r statusRow) bool { return r.Configuration != f.Hosts[0].Configuration })
+	var all []string
+	for _, r := range rows {
+		name := r.Host
+		if several {
+			name += " of " + r.Configuration
+		}
+		all = append(all, name)
+	}
+	return some(slices.Compact(all)) // hosts of one key
+}
+
+// some joins names, of many of them the first few.
+func some(names []string) string {
+	if more := len(names) - maxNamed; more > 1 {
+		names = append(names[:maxNamed:maxNamed], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
 }
 
 // decided reports whether nothing more comes of it by itself.

@@ -1,11 +1,13 @@
 package console
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"deploytools/registry"
 	"deploytools/registry/wire"
 )
 
@@ -37,12 +39,41 @@ func TestStatusWaits(t *testing.T) {
 				if took := time.Since(began).Truncate(time.Second); took != test.took || status != test.status || !strings.Contains(stdout, "web1") {
 					t.Errorf("after %v: %s, %q", took, status, stdout)
 				}
-				if told := strings.Count(stderr, "note: waiting: 1 deploying\n"); (told == 1) != (test.took > 0 && name != "JSON comes without it") || told > 1 {
+				if told := strings.Count(stderr, "note: waiting: 1 deploying (web1)\n"); (told == 1) != (test.took > 0 && name != "JSON comes without it") || told > 1 {
 					t.Errorf("told %d times: %q", told, stderr)
+				}
+				if over := strings.Contains(stderr, "note: waited for 10s, and still: 1 deploying (web1)\n"); over != (name == "until the time is up") {
+					t.Errorf("that the time is up: %t, %q", over, stderr)
 				}
 				synctest.Wait()
 				time.Sleep(time.Minute) // the report has come
 			})
 		})
+	}
+}
+
+func TestPendingNamesWhoIsBehind(t *testing.T) {
+	row := func(configuration, host string, s registry.Standing) statusRow {
+		return statusRow{Configuration: configuration, Host: host, Standing: s}
+	}
+	var crowd []statusRow
+	for i := range 9 {
+		crowd = append(crowd, row("web", fmt.Sprintf("web%d", i), registry.Behind))
+	}
+	for _, test := range []struct {
+		want string
+		rows []statusRow
+	}{
+		{"no agent has polled for it yet", nil},
+		{"", []statusRow{row("web", "web1", registry.Same), row("web", "web2", registry.RolledBack)}},
+		{"1 same, 1 behind (web2), 1 rolled back", []statusRow{row("web", "web1", registry.Same), row("web", "web2", registry.Behind), row("web", "web3", registry.RolledBack)}},
+		{"1 same, 1 behind (web1 of wiki)", []statusRow{row("web", "web1", registry.Same), row("wiki", "web1", registry.Behind)}},
+		{"2 held (web1)", []statusRow{row("web", "web1", registry.Held), row("web", "web1", registry.Held)}},
+		{"6 behind (web0, web1, web2, web3, web4, web5)", crowd[:6]},
+		{"9 behind (web0, web1, web2, web3, web4, and 4 more)", crowd},
+	} {
+		if got := (&fleetStatus{Hosts: test.rows}).pending(); got != test.want {
+			t.Errorf("pending of %v is %q, want %q", test.rows, got, test.want)
+		}
 	}
 }

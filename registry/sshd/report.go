@@ -84,6 +84,10 @@ func (c *conn) note(configuration string) {
 		s.Instance = *instance
 	}
 	c.s.seen.note(s)
+	if s.Host != c.id.caller.Fingerprint { // it has a name now
+		s.Host = c.id.caller.Fingerprint
+		c.s.seen.drop(s)
+	}
 }
 
 // witness notes that an agent reads a configuration: those of the original tool
@@ -126,6 +130,14 @@ func (s *seen) note(one registry.Sighting) {
 	if _, known := s.pending[one]; known || len(s.pending) < maxPending {
 		s.pending[one] = at
 	}
+}
+
+// drop forgets what is pending of an agent.
+func (s *seen) drop(one registry.Sighting) {
+	one.At = time.Time{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pending, one)
 }
 
 // list returns what is pending.

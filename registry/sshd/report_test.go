@@ -234,6 +234,27 @@ func TestWhoPollsWasSeen(t *testing.T) {
 	})
 }
 
+// A key that is given a name while its agent is connected is heard of under its
+// fingerprint no more.
+func TestANameTakesThePlaceOfItsFingerprint(t *testing.T) {
+	d := newDaemon(t)
+	named, other := &conn{s: d.Server}, &conn{s: d.Server}
+	for c, instance := range map[*conn]string{named: "a", other: "b"} {
+		c.id.caller = registry.Caller{Fingerprint: "SHA256:agent"}
+		c.instance.Store(&instance)
+		c.note("web")
+	}
+	named.id.caller.Host = "web1"
+	named.note("web")
+	names := map[string]bool{}
+	for _, one := range d.Sightings() {
+		names[one.Host+" "+one.Instance] = true
+	}
+	if len(names) != 2 || !names["web1 a"] || !names["SHA256:agent b"] {
+		t.Errorf("pending: %v", names)
+	}
+}
+
 func TestUnseeDropsWhatIsPending(t *testing.T) {
 	d := newDaemon(t)
 	for _, host := range []string{"a", "b"} {

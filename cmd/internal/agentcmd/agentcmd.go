@@ -272,7 +272,7 @@ func explain(err error) error {
 		{agent.ErrForeign, wire.NotFound, foreignHint},
 		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent gc -explain' lists the roots"},
 		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
-		{agent.ErrRemoving, wire.Conflict, removingHint},
+		{agent.ErrRemoving, wire.Conflict, ""},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; to the one that runs there the verbs speak: deploy-agent status, run-once, retry"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
 		{wire.ErrUnreachable, wire.Unreachable, "the host keeps what it runs; check -addr, and whether deploy-registry runs there"},
@@ -301,7 +301,7 @@ func explainTo(err error, call func(verb string) string) error {
 		agent.ErrOutside:    call("run-once") + " begins it now",
 		agent.ErrNoRoot:     call("gc -explain") + " lists the roots; where there is none, " + call("run-once") + " deploys what the registry has",
 		agent.ErrUnderWay:   call("why") + " says how far it is, and how to end it",
-		agent.ErrRemoving:   call("remove") + " brings that to its end; " + call("resume") + " calls it off as long as nothing is removed",
+		agent.ErrRemoving:   removingHint(call),
 	} {
 		if errors.Is(err, kind) && cli.HintOf(err) == "" {
 			err = cli.WithHint(err, hint)

@@ -23,27 +23,27 @@ func (s *settings) doctorCommand() cli.Command {
 		Name: "doctor", Short: "look for what commonly goes wrong on this host",
 		Long: `A line for each thing that it looks at: ok, warn, or FAIL with what to do. It takes the
 settings that the agent would, so the variables of a unit have to be given: -env reads
-them. It asks the registry, and writes nothing but for a moment below -dir.
+them. -name and -dir behind it mean what they mean for the other verbs. It asks the
+registry, and writes nothing but for a moment below -dir.
 
 The exit status is 1 when something fails.`,
 		Examples: []string{
 			"deploy-agent -name web -dir /var/lib/deploy-agent/web doctor -env /etc/deploy-agent/environment -env /etc/deploy-agent/web.environment",
-			"deploy-agent -name web doctor -json",
+			"deploy-agent doctor -name web -json",
 		},
-		New: func() cli.Op { return &doctorOp{s: s} },
+		New: func() cli.Op { return &doctorOp{place: place{s: s}} },
 	}
 }
 
 // doctorOp is the command doctor.
 type doctorOp struct {
-	s    *settings
-	json bool
-	env  []string
+	place
+	env []string
 }
 
 func (v *doctorOp) Flags(fs *pflag.FlagSet) {
+	v.place.flags(fs)
 	fs.StringArrayVar(&v.env, "env", nil, "`file` of variables that counts more than the environment, as a unit's EnvironmentFile=; may be repeated, the last one counts most")
-	fs.BoolVar(&v.json, "json", false, "print one JSON object")
 	cli.FileFlag(fs, "env")
 }
 
@@ -100,6 +100,9 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	var all []agent.Options
 	var bad []*misfit
 	if err == nil {
+		err = v.narrow(s)
+	}
+	if err == nil {
 		all, bad, err = s.configurations()
 	}
 	if err != nil {
@@ -144,6 +147,35 @@ func (v *doctorOp) settings() (*settings, map[string]string, error) {
 	fs := pflag.NewFlagSet(v.s.set.Name(), pflag.ContinueOnError)
 	s.flags(fs)
 	return s, vars, cli.Overlay(fs, v.s.set, envPrefix, lookup(vars))
+}
+
+// narrow has s be about the one configuration that -name and -dir behind the verb
+// mean, where they are given.
+func (v *doctorOp) narrow(s *settings) error {
+	if v.name == "" && v.dir == "" {
+		return nil
+	}
+	p := place{s: s, dir: v.dir, name: v.name}
+	if err := p.find(); err != nil {
+		return err
+	}
+	text, err := p.named()
+	if err != nil {
+		return err
+	}
+	if text == "" { // then it is the one that was deployed there
+		if a, err := agent.Look(agent.Options{Dir: p.at.dir}); err == nil {
+			text = a.Record().Name
+		}
+	}
+	name, dir, _ := strings.Cut(text, "=")
+	if s.names = nil; name != "" {
+		s.names = []string{name}
+	}
+	if dir == p.at.dir { // with what the directory of a -name says besides
+		s.names = []string{text}
+	}
+	return s.set.Set("dir", p.at.dir)
 }
 
 // variables looks for those that nothing reads, of -env and of the environment.

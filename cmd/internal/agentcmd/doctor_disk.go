@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"deploytools/agent"
 	"deploytools/cmd/internal/cli"
 )
 
@@ -25,8 +26,10 @@ var unfit = map[int64]string{
 	0xff534d42: "CIFS: it has neither links nor modes", 0xfe534d42: "SMB2: it has neither links nor modes", unix.MSDOS_SUPER_MAGIC: "FAT: it has neither links nor modes",
 }
 
-// disk looks at the file system and at its room.
-func (d *diagnosis) disk(name, dir string) {
+// disk looks at the file system of the agent's directory, or of the nearest one that
+// is there already, and at its room.
+func (d *diagnosis) disk(o agent.Options, dir string) {
+	name := o.Name
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		d.fail(name, "", "%s: %v", dir, err)
@@ -39,7 +42,7 @@ func (d *diagnosis) disk(name, dir string) {
 		d.fail(name, "mount it writable: a disk with faults is often made read-only by the kernel", "%s is read-only", dir)
 	}
 	free := int64(st.Bavail) * st.Bsize
-	const room = "make room; deploy-agent gc -explain shows what the agent keeps"
+	room := "make room; " + call("gc -explain", o.Dir) + " shows what the agent keeps"
 	switch {
 	case free < leastBytes:
 		d.fail(name, room, "%s: %d MiB free", dir, free>>20)

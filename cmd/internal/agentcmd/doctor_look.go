@@ -104,7 +104,7 @@ func (d *diagnosis) key(path string) {
 func (d *diagnosis) host(ctx context.Context, o agent.Options) {
 	d.record(o)
 	if dir := d.directory(o); dir != "" {
-		d.disk(o.Name, dir)
+		d.disk(o, dir)
 		d.abilities(o.Name, dir)
 	}
 	for _, p := range []struct{ flag, path string }{
@@ -148,9 +148,9 @@ func (d *diagnosis) record(o agent.Options) {
 	case err != nil:
 		d.fail(o.Name, "name the right -dir; a damaged record is made anew when the agent starts", "%v", err)
 	case a.Record().Removing != nil:
-		d.fail(o.Name, removingHint, "%v", agent.ErrRemoving)
+		d.fail(o.Name, removingHint(callIn(o.Dir)), "%v", agent.ErrRemoving)
 	case a.Record().State == agent.Broken:
-		d.fail(o.Name, "deploy-agent why says more", "neither the new nor the old version works")
+		d.fail(o.Name, call("why", o.Dir)+" says more", "neither the new nor the old version works")
 	default:
 		d.ok(o.Name, "on record: %s", a.Record().State)
 	}

@@ -26,7 +26,7 @@ func TestHintsOfVerbsNameVerbs(t *testing.T) {
 		{agent.ErrRemoving, wire.Conflict, "deploy-agent resume -dir '/srv/the web' calls it off"},
 		{atomic.ErrLocked, wire.Conflict, "to the one that runs there the verbs speak: "},
 	} {
-		err := explainTo(fmt.Errorf("x: %w", test.err), func(verb string) string { return call(verb, "/srv/the web") })
+		err := explainTo(fmt.Errorf("x: %w", test.err), callIn("/srv/the web"))
 		if hint := cli.HintOf(err); cli.StatusOf(err) != test.status || !strings.Contains(hint, test.hint) || strings.Contains(hint, " -once") || strings.Contains(hint, "another -dir") {
 			t.Errorf("%v: status %d, hint %q", test.err, cli.StatusOf(err), hint)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"deploytools/agent"
+	"deploytools/cmd/internal/cli"
 	"deploytools/registry/wire"
 )
 
@@ -87,7 +88,10 @@ func (m *member) once(ctx context.Context) (err error) {
 		return err
 	}
 	m.set(a)
-	return a.Run(ctx)
+	if err = a.Run(ctx); errors.Is(err, agent.ErrRemoving) {
+		err = cli.WithHint(err, removingHint(callIn(a.Status().Dir)))
+	}
+	return err
 }
 
 func (m *member) set(a *agent.Agent) {

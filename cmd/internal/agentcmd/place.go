@@ -162,7 +162,7 @@ func (p *place) actAlone(ctx context.Context, o *cli.IO, verb string, r request,
 	defer release()
 	note := "no agent runs there; it counts when one does"
 	if verb == "resume" && a.Record().Removing != nil {
-		note = calledOff
+		note = calledOff(p.call)
 	}
 	if err := into(result)(reply(ctx, a, verb, r, func(string) {})); err != nil {
 		return err

@@ -188,10 +188,14 @@ func endHint(dir, name string) string {
 }
 
 // removingHint is for whoever finds a removal that has begun.
-const removingHint = "deploy-agent remove, said again, brings that to its end; deploy-agent resume calls it off as long as nothing is removed"
+func removingHint(call func(verb string) string) string {
+	return call("remove") + " brings that to its end; " + call("resume") + " calls it off as long as nothing is removed"
+}
 
 // calledOff is what resume says where it was a removal.
-const calledOff = "the removal is called off; what the remove script has done stays done: deploy-agent repair deploys what is live once more"
+func calledOff(call func(verb string) string) string {
+	return "the removal is called off; what the remove script has done stays done: " + call("repair") + " deploys what is live once more"
+}
 
 // refused gives an error its status and what to do.
 func (v *removeOp) refused(err error) error {

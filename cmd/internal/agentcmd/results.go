@@ -82,6 +82,9 @@ func (s statusResult) Text(w io.Writer) error {
 		f.row("deployment", "%s: revision %d, since %s, in %s%s", d.ID, d.Revision, stamp(d.Started), s.State, named)
 	}
 	f.watched(s.Watched)
+	if l := s.Looking; l != nil {
+		f.row("looking", "with the checks of revision %d, since %s, until %s at most", l.Revision, stamp(l.Since), stamp(l.Until))
+	}
 	if m := s.Missing; m != nil {
 		f.row("failing", "%s, tried until %s", m.Checks, stamp(m.Until))
 	}

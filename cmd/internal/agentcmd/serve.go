@@ -89,7 +89,7 @@ func reply(ctx context.Context, a *agent.Agent, verb string, r request, note fun
 		return nil, cli.Usage("this agent knows no verb %q: it may be older than the deploy-agent that asks", verb)
 	}
 	result, err := do(ctx, a, r, note)
-	return result, explainTo(err, func(verb string) string { return call(verb, a.Status().Dir) })
+	return result, explainTo(err, callIn(a.Status().Dir))
 }
 
 // attend opens the directory's socket for an agent that has its lock. Where that

@@ -299,6 +299,11 @@ func (v *deployOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 // call is how a verb is called for this place.
 func (p *place) call(verb string) string { return call(verb, p.at.dir) }
 
+// callIn is call for one directory.
+func callIn(dir string) func(verb string) string {
+	return func(verb string) string { return call(verb, dir) }
+}
+
 // call is how a verb is called for the agent of a directory.
 func call(verb, dir string) string {
 	return fmt.Sprintf("deploy-agent %s -dir %s", verb, console.Join([]string{dir}))

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -30,6 +32,7 @@ localhost:443 is made at HOST:443, and asks for the same names.
 Everything is looked at once. With -verify-total it is looked at until all checks have passed
 -successes times in a row.`,
 		Examples: []string{
+			"deployctl probe type=tls,addr=www.example.org:443,fingerprint=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 			"deployctl probe type=tls,addr=www.example.org:443,cert=site.pem -root build/etc",
 			"deployctl probe type=tls,addr=mail.example.org:25,starttls=smtp,cert=x -cert /etc/ssl/mail.pem",
 			"deployctl probe -from project1 -to web1.example.org",
@@ -71,13 +74,13 @@ func (p *probe) Run(ctx context.Context, o *cli.IO, args []string) error {
 	for _, text := range args {
 		c, err := spec.Parse(text, spec.FromHost)
 		if err != nil {
-			return &cli.Error{Status: wire.Usage, Err: err}
+			return unfit(err, text)
 		}
 		s.Checks = append(s.Checks, c)
 	}
 	switch {
 	case len(args) == 0 && p.from == "":
-		return cli.Usage("nothing to look at: give checks, or -from NAME")
+		return cli.WithHint(cli.Usage("nothing to look at: give checks, or -from NAME"), usualHint)
 	case p.root != "" && p.cert != "":
 		return cli.Usage("-root and -cert exclude each other")
 	case p.successes > 1 && p.total == 0:
@@ -99,7 +102,7 @@ func (p *probe) Run(ctx context.Context, o *cli.IO, args []string) error {
 		return err
 	}
 	if err := s.Validate(spec.FromHost); err != nil {
-		return &cli.Error{Status: wire.Usage, Err: err}
+		return unfit(err, args...)
 	}
 	look := verify.Once
 	if p.total > 0 {
@@ -116,6 +119,18 @@ func (p *probe) Run(ctx context.Context, o *cli.IO, args []string) error {
 		return &cli.Error{Status: wire.Failed}
 	}
 	return nil
+}
+
+// usualHint has the whole of the check that is asked for most.
+const usualHint = "the usual check is 'deployctl probe type=tls,addr=www.example.org:443,fingerprint=DIGEST', with the digits that 'openssl x509 -in site.pem -noout -fingerprint -sha256' prints; 'deployctl probe -h' has others"
+
+// unfit is an error of checks.
+func unfit(err error, checks ...string) error {
+	e := &cli.Error{Status: wire.Usage, Err: err}
+	if slices.ContainsFunc(checks, func(text string) bool { return strings.Contains(text, "type="+string(spec.TLS)) }) {
+		e.Hint = usualHint
+	}
+	return e
 }
 
 // vars is what the checks may refer to here.

@@ -1,8 +1,10 @@
 package ctlcmd
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,6 +31,17 @@ func site(t *testing.T) (addr, cert string) {
 	return server.Listener.Addr().String(), cert
 }
 
+// fingerprint returns what openssl prints of the certificate in a file.
+func fingerprint(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	return strings.ReplaceAll(fmt.Sprintf("% X", sha256.Sum256(block.Bytes)), " ", ":")
+}
+
 func TestProbe(t *testing.T) {
 	addr, cert := site(t)
 	_, other := site(t)
@@ -36,6 +49,8 @@ func TestProbe(t *testing.T) {
 		t.Fatal(err)
 	}
 	port := addr[strings.LastIndexByte(addr, ':'):]
+	usual := strings.NewReplacer("www.example.org:443", addr, "DIGEST", fingerprint(t, cert)).Replace(strings.Fields(usualHint)[6])
+	usual = strings.TrimRight(usual, "',")
 	tls := "type=tls,addr=" + addr + ",cert=" + filepath.Base(cert)
 	for _, test := range []struct {
 		name   string
@@ -52,7 +67,10 @@ func TestProbe(t *testing.T) {
 			[]string{"FAIL  tcp-1 (tcp 127.0.0.1:1): dial: ", "means: " + verify.Dial.Explain().Means, "next:  see whether the program runs", "ok    tls-2"}},
 		{"until the time is over", []string{"type=tcp,addr=127.0.0.1:1", "-verify-total", "10ms"}, wire.Failed, []string{"dial"}},
 		{"elsewhere", []string{"type=http,insecure=true,json=/host,equals=127.0.0.3" + port + ",url=https://127.0.0.3" + port + "/", "-to", "127.0.0.1"}, wire.OK, []string{"ok"}},
-		{"nothing", nil, wire.Usage, []string{"nothing to look at"}},
+		{"nothing", nil, wire.Usage, []string{"nothing to look at", "hint: " + usualHint}},
+		{"nothing to compare with", []string{"type=tls,addr=" + addr}, wire.Usage, []string{"want one of cert, fingerprint", "hint: " + usualHint}},
+		{"as the hint says", []string{usual}, wire.OK, []string{"ok    tls-1"}},
+		{"another type", []string{"type=tcp"}, wire.Usage, []string{"addr", "hint: run 'deployctl probe -h'"}},
 		{"nonsense", []string{"type=tls"}, wire.Usage, []string{"addr"}},
 		{"a port too much", []string{"type=tcp,addr=localhost:1", "-to", "web1:22"}, wire.Usage, []string{"-to \"web1:22\""}},
 		{"two places", []string{tls, "-cert", cert, "-root", "."}, wire.Usage, []string{"exclude"}},

@@ -63,7 +63,7 @@ func (p *probe) print(o *cli.IO, r verify.Report) error {
 // instead is what to do here where do is for the host.
 func (p *probe) instead(f verify.Finding, do string) string {
 	if f.Kind == verify.Spec && p.root == "" && p.cert == "" && f.Type == spec.TLS {
-		return "say where the certificate is, with -cert FILE or -root DIRECTORY"
+		return "say where the certificate is, with -cert FILE or -root DIRECTORY, or give fingerprint=DIGEST in place of cert="
 	}
 	return do
 }
