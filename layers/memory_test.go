@@ -43,9 +43,10 @@ func TestManyNamesTakeLittleMemory(t *testing.T) {
 	if each > most {
 		t.Errorf("%d bytes a name, want %d at most", each, most)
 	}
-	next := 0
+	next, dirs := 0, 0
 	for e := range info.Manifest {
 		if e.Type == manifest.Dir {
+			dirs++
 			continue
 		}
 		if want := fmt.Sprintf("d%03d/a-name-of-some-length-%07d", next/100, next); e.Path != want {
@@ -53,7 +54,7 @@ func TestManyNamesTakeLittleMemory(t *testing.T) {
 		}
 		next++
 	}
-	if next != files {
-		t.Errorf("%d files in the manifest, want %d", next, files)
+	if next != files || dirs != files/100 {
+		t.Errorf("%d files and %d directories in the manifest, want %d and %d", next, dirs, files, files/100)
 	}
 }

@@ -39,6 +39,9 @@ func TestLaterLayersWin(t *testing.T) {
 		"a tree that comes again has nothing of what it was": {
 			[][]byte{tarball(reg("d/a", "1"), reg("d/e/f", "1")), tarball(reg("d", "2")), tarball(reg("d/e/f", "3"))},
 			"d drwxr-xr-x\nd/e drwxr-xr-x\nd/e/f -rw-r--r-- 3\n"},
+		"what a directory holds comes behind names that go on with less than a slash": {
+			[][]byte{tarball(reg("a/x", "1"), reg("a-b", "1"))},
+			"a drwxr-xr-x\na/x -rw-r--r-- 1\na-b -rw-r--r-- 1\n"},
 		"what is linked lives on": {
 			[][]byte{tarball(reg("d/a", "1"), hard("b", "d/a")), tarball(sym("d", "x"))},
 			"b -rw-r--r-- 1\nd Lrwxrwxrwx -> x\n"},

@@ -50,7 +50,7 @@ type Archive struct {
 	Entries  int64    // files, directories and links
 	Warnings []string // what is accepted but will not be applied
 	// Manifest yields the entries of the tree that it makes, by path, as often as it
-	// is wanted.
+	// is wanted; nil: none.
 	Manifest iter.Seq2[manifest.Entry, error]
 }
 

@@ -70,9 +70,12 @@ func (m Manifest) Sort() {
 	slices.SortFunc(m, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
 }
 
-// Encode writes the text form of entries that are sorted by path. The first error
-// among them ends it.
+// Encode writes the text form of entries that are sorted by path; nil: of none. The
+// first error among them ends it.
 func Encode(w io.Writer, entries iter.Seq2[Entry, error]) error {
+	if entries == nil {
+		entries = Manifest{}.All()
+	}
 	b := bufio.NewWriter(w)
 	fmt.Fprintln(b, Header)
 	for e, err := range entries {
