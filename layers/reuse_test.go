@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"deploytools/layers/digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -363,5 +365,18 @@ func TestNameThatComesTwice(t *testing.T) {
 	into := r.again()
 	if r.base.opens != 1 || inodeOf(t, r.old+"/a") != inodeOf(t, into+"/a") {
 		t.Errorf("archive opened %d times, or a not linked", r.base.opens)
+	}
+}
+
+// The last files of a layer are still being written when its archive was read.
+func TestIndexKnowsTheLastFiles(t *testing.T) {
+	archive := tarball(reg("a", "1"), reg("b", "2"))
+	base := Layer{Name: "base", Digest: digest.Of(archive), Open: openBytes(archive), Link: true}
+	info, err := Unpack(t.Context(), t.TempDir(), []Layer{base}, Options{Reuse: &Reuse{}})
+	must(t, err)
+	for _, content := range []string{"1", "2"} {
+		if d := digest.Of([]byte(content)); !bytes.Contains(joined(info.Index), []byte(d.String())) {
+			t.Errorf("the index does not have the digest of %q", content)
+		}
 	}
 }
