@@ -150,14 +150,20 @@ func (c *comparison) dir(root *os.Root, prefix string) error {
 			return err
 		}
 		if name, content := strings.CutSuffix(name, "/"); content {
-			if known[name] {
-				err = c.below(root, name, prefix)
+			if !known[name] {
+				continue
 			}
-		} else {
-			known[name], err = c.path(root, name, prefix+name)
+			if err := c.below(root, name, prefix); err != nil {
+				return err
+			}
+			continue
 		}
+		both, err := c.path(root, name, prefix+name)
 		if err != nil {
 			return err
+		}
+		if both {
+			known[name] = true
 		}
 	}
 	return nil
@@ -169,15 +175,20 @@ func readNames(root *os.Root) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	entries, err := f.ReadDir(-1)
-	if err != nil {
-		return nil, err
-	}
 	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-		if e.IsDir() {
-			names = append(names, e.Name()+"/")
+	for {
+		entries, err := f.ReadDir(1000) // what more is known of each need not be kept
+		for _, e := range entries {
+			names = append(names, e.Name())
+			if e.IsDir() {
+				names = append(names, e.Name()+"/")
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	slices.Sort(names)

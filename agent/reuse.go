@@ -30,11 +30,21 @@ func (a *Agent) reuse() *layers.Reuse {
 }
 
 // writeIndex keeps the index beside the root, if there is one.
-func (a *Agent) writeIndex(r *Root, index []byte) error {
+func (a *Agent) writeIndex(r *Root, index [][]byte) error {
 	if len(index) == 0 {
 		return nil
 	}
-	return atomic.WriteFile(a.rootFile(r, indexSuffix), index, 0o600)
+	w, err := atomic.Create(a.rootFile(r, indexSuffix), 0o600)
+	if err != nil {
+		return err
+	}
+	defer w.Abort() // does nothing after Commit
+	for _, b := range index {
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+	}
+	return w.Commit()
 }
 
 // index looks at an index.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,7 +39,7 @@ func (a *Agent) writeRoot(r *Root) error {
 
 // sealRoot makes the manifest of a tree that was just filled durable, and notes
 // in r what tells whether either has changed since.
-func (a *Agent) sealRoot(r *Root, m manifest.Manifest) error {
+func (a *Agent) sealRoot(r *Root, m iter.Seq2[manifest.Entry, error]) error {
 	file := a.rootFile(r, ".manifest")
 	w, err := atomic.Create(file, 0o600)
 	if err != nil {
@@ -46,7 +47,7 @@ func (a *Agent) sealRoot(r *Root, m manifest.Manifest) error {
 	}
 	defer w.Abort() // does nothing after Commit
 	text := digest.NewWriter()
-	if err := m.Encode(io.MultiWriter(w, text)); err != nil {
+	if err := manifest.Encode(io.MultiWriter(w, text), m); err != nil {
 		return err
 	}
 	if err := w.Commit(); err != nil {

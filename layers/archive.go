@@ -41,6 +41,17 @@ type entry struct {
 	digest     digest.Digest // of a file, where an index told it and an earlier root may have it
 }
 
+// name returns the last component of the path, which e must have.
+func (e *entry) name() string { return e.path[len(e.path)-1] }
+
+// fault says which path a system call failed for.
+func (e *entry) fault(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("cannot write %q: %w", strings.Join(e.path, "/"), err)
+}
+
 // archive reads one layer: every rule of docs/layer-format.md that can be seen
 // without the rest of the tree.
 type archive struct {

@@ -164,7 +164,7 @@ func TestOwner(t *testing.T) {
 			must(t, os.Chown(w.root, 0, 99))
 			must(t, os.Chmod(w.root, fs.ModeSetgid|0o755)) // would hand its group on
 			info := w.accepted(t, o, archive)
-			for _, e := range info.Manifest {
+			for _, e := range listed(t, info) {
 				want := [2]uint32{}
 				if o.Owner {
 					want = theirs[e.Path]

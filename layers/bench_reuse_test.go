@@ -72,7 +72,7 @@ func reuse(b *testing.B, dir string, l Layer) {
 	}
 	for b.Loop() {
 		old, info := unpack(&full, &Reuse{})
-		unpack(&again, &Reuse{Dir: old, Index: info.Index})
+		unpack(&again, &Reuse{Dir: old, Index: joined(info.Index)})
 	}
 	for i, unit := range []string{"x-full", "x-full-synced"} {
 		slices.Sort(full[i])

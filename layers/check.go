@@ -21,7 +21,8 @@ func Check(ctx context.Context, name string, r io.Reader, o Options) (*Info, err
 			return &Info{}, err
 		}
 	}
-	t := newTree(&hasher{unwanted: o.Digests == NoDigests})
+	t := newTree()
+	t.w = &hasher{unwanted: o.Digests == NoDigests, hash: digest.NewWriter()}
 	info := &Info{}
 	a := openArchive(ctx, name, r, o)
 	err := a.whole(t.read(a, info, nil))
@@ -64,7 +65,7 @@ func (t *tree) read(a *archive, info *Info, x *index) error {
 			return err
 		}
 		if x != nil {
-			x.add(e, t.top.find(e.path))
+			x.add(e, t)
 		}
 	}
 	info.Entries += int64(a.number)
@@ -78,23 +79,24 @@ func (t *tree) read(a *archive, info *Info, x *index) error {
 // hasher is the writer of Check: it only hashes, or not even that.
 type hasher struct {
 	unwanted bool
+	hash     *digest.Writer
 	buf      [64 << 10]byte
 }
 
-func (*hasher) mkdir(*node) error      { return nil }
-func (*hasher) symlink(*node) error    { return nil }
-func (*hasher) link(n, to *node) error { return nil }
-func (*hasher) remove(*node) error     { return nil }
-func (*hasher) settle() error          { return nil }
-func (h *hasher) file(n *node, _ *entry, a *archive) error {
+func (*hasher) mkdir(*node) error           { return nil }
+func (*hasher) symlink(*node, *entry) error { return nil }
+func (*hasher) link(n, to *node) error      { return nil }
+func (*hasher) remove(*node) error          { return nil }
+func (*hasher) settle() error               { return nil }
+func (h *hasher) file(_ *node, to *digest.Digest, _ *entry, a *archive) error {
 	if h.unwanted {
 		_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, a, h.buf[:])
 		return err
 	}
-	w := digest.NewWriter()
-	if _, err := io.CopyBuffer(w, a, h.buf[:]); err != nil {
+	h.hash.Reset()
+	if _, err := io.CopyBuffer(h.hash, a, h.buf[:]); err != nil {
 		return err
 	}
-	n.content.digest = w.Digest()
+	*to = h.hash.Digest()
 	return nil
 }

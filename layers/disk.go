@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"deploytools/layers/digest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -36,10 +38,10 @@ const (
 type disk struct {
 	o        Options
 	uid, gid int
-	masked   uint32        // bits of a mode that a new file may not get from open(2)
-	dirs     map[*node]int // descriptors of open directories, the top's among them
+	masked   uint32 // bits of a mode that a new file may not get from open(2)
+	t        *tree
+	dirs     map[ref]int // descriptors of open directories, the top's among them
 	maxDirs  int
-	top      *node
 
 	batch   *batch // not yet with a writer
 	batches chan *batch
@@ -51,13 +53,14 @@ type disk struct {
 }
 
 // job is a small file to write into the directory dir, or one of any size to
-// take from elsewhere.
+// take from elsewhere. A writer does not look at the tree, which grows meanwhile.
 type job struct {
-	n    *node
-	e    *entry
-	dir  int
-	data []byte
-	take func(job) error // nil: data is written
+	n      *node
+	e      *entry
+	digest *digest.Digest // to be told
+	dir    int
+	data   []byte
+	take   func(job) error // nil: data is written
 }
 
 // batch is files that one writer writes, with their bytes.
@@ -69,8 +72,8 @@ type batch struct {
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// newDisk writes the tree top into the directory dir. The caller calls close.
-func newDisk(dir string, top *node, o Options) (*disk, error) {
+// newDisk writes the tree t into the directory dir. The caller calls close.
+func newDisk(dir string, t *tree, o Options) (*disk, error) {
 	fd, err := openDir(unix.AT_FDCWD, dir, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", dir, err)
@@ -81,7 +84,7 @@ func newDisk(dir string, top *node, o Options) (*disk, error) {
 		return nil, fmt.Errorf("cannot change the mode of %s: %w", dir, err)
 	}
 	d := &disk{
-		o: o, masked: maskedBits(fd), uid: os.Geteuid(), gid: os.Getegid(), dirs: map[*node]int{top: fd}, maxDirs: maxDirs(), top: top,
+		o: o, masked: maskedBits(fd), uid: os.Geteuid(), gid: os.Getegid(), t: t, dirs: map[ref]int{top: fd}, maxDirs: maxDirs(),
 		batches: make(chan *batch, queued), batch: batches.Get().(*batch),
 	}
 	for range writers {
@@ -173,7 +176,7 @@ func (d *disk) flush() {
 
 // recycle empties b for the next who needs one.
 func (b *batch) recycle() {
-	clear(b.jobs) // they hold nodes
+	clear(b.jobs) // they hold entries
 	b.jobs, b.used = b.jobs[:0], 0
 	batches.Put(b)
 }
@@ -205,8 +208,8 @@ func (d *disk) room() {
 	}
 	d.flush()
 	d.pending.Wait() // the writers use them
-	maps.DeleteFunc(d.dirs, func(n *node, fd int) bool {
-		if n == d.top {
+	maps.DeleteFunc(d.dirs, func(at ref, fd int) bool {
+		if at == top {
 			return false
 		}
 		unix.Close(fd)
@@ -214,20 +217,21 @@ func (d *disk) room() {
 	})
 }
 
-// dirOf returns the open directory n.
-func (d *disk) dirOf(n *node) (int, error) {
-	if fd, ok := d.dirs[n]; ok {
+// dirOf returns the open directory at.
+func (d *disk) dirOf(at ref) (int, error) {
+	if fd, ok := d.dirs[at]; ok {
 		return fd, nil
 	}
+	n := d.t.nodes.at(d.t.dirs.at(at).node)
 	up, err := d.dirOf(n.parent)
 	if err != nil {
 		return 0, err
 	}
-	fd, err := openDir(up, n.name, unix.O_NOFOLLOW)
+	fd, err := openDir(up, d.t.name(n), unix.O_NOFOLLOW)
 	if err != nil {
-		return 0, n.fault(err)
+		return 0, d.t.fault(n, err)
 	}
-	d.dirs[n] = fd
+	d.dirs[at] = fd
 	return fd, nil
 }
 
@@ -238,33 +242,33 @@ func (d *disk) in(n *node, do func(dir int) error) error {
 	if err != nil {
 		return err
 	}
-	return n.fault(retry(func() error { return do(dir) }))
+	return d.t.fault(n, retry(func() error { return do(dir) }))
 }
 
 // fault says which path a system call failed for.
-func (n *node) fault(err error) error {
+func (t *tree) fault(n *node, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("cannot write %q: %w", n.path(), err)
+	return fmt.Errorf("cannot write %q: %w", t.path(n), err)
 }
 
 func (d *disk) mkdir(n *node) error {
-	return d.in(n, func(dir int) error { return unix.Mkdirat(dir, n.name, 0o700) }) // its own mode comes last: finish
+	return d.in(n, func(dir int) error { return unix.Mkdirat(dir, d.t.name(n), 0o700) }) // its own mode comes last: finish
 }
 
-func (d *disk) symlink(n *node) error {
-	err := d.in(n, func(dir int) error { return unix.Symlinkat(n.target, dir, n.name) })
+func (d *disk) symlink(n *node, e *entry) error {
+	err := d.in(n, func(dir int) error { return unix.Symlinkat(e.target, dir, e.name()) })
 	if err == nil && d.o.Owner {
 		err = d.in(n, func(dir int) error {
-			return unix.Fchownat(dir, n.name, n.uid, n.gid, unix.AT_SYMLINK_NOFOLLOW)
+			return unix.Fchownat(dir, e.name(), e.uid, e.gid, unix.AT_SYMLINK_NOFOLLOW)
 		})
 	}
 	if err != nil {
 		return err
 	}
 	return d.in(n, func(dir int) error {
-		return unix.UtimesNanoAt(dir, n.name, times(n.mtime), unix.AT_SYMLINK_NOFOLLOW)
+		return unix.UtimesNanoAt(dir, e.name(), times(e.mtime), unix.AT_SYMLINK_NOFOLLOW)
 	})
 }
 
@@ -274,7 +278,7 @@ func (d *disk) link(n, to *node) error {
 		if err != nil {
 			return err
 		}
-		return unix.Linkat(from, to.name, dir, n.name, 0) // 0: a symlink itself
+		return unix.Linkat(from, d.t.name(to), dir, d.t.name(n), 0) // 0: a symlink itself
 	})
 }
 
@@ -284,28 +288,28 @@ func (d *disk) remove(n *node) error {
 	if err := d.settle(); err != nil {
 		return err
 	}
-	for _, c := range n.children {
-		if err := d.remove(c); err != nil {
-			return err
-		}
-	}
 	flags := 0
 	if n.kind == dir {
+		for i := range d.t.children(n.what) {
+			if err := d.remove(d.t.nodes.at(i)); err != nil {
+				return err
+			}
+		}
 		flags = unix.AT_REMOVEDIR
-		if fd, ok := d.dirs[n]; ok {
+		if fd, ok := d.dirs[n.what]; ok {
 			unix.Close(fd)
-			delete(d.dirs, n)
+			delete(d.dirs, n.what)
 		}
 	}
-	return d.in(n, func(dir int) error { return unix.Unlinkat(dir, n.name, flags) })
+	return d.in(n, func(dir int) error { return unix.Unlinkat(dir, d.t.name(n), flags) })
 }
 
-func (d *disk) file(n *node, e *entry, a *archive) error {
+func (d *disk) file(n *node, to *digest.Digest, e *entry, a *archive) error {
 	if err := d.fault(); err != nil {
 		return err
 	}
 	if e.size > batchBytes {
-		return d.large(n, e, a)
+		return d.large(n, to, e, a)
 	}
 	d.room()
 	dir, err := d.dirOf(n.parent)
@@ -321,32 +325,31 @@ func (d *disk) file(n *node, e *entry, a *archive) error {
 		return err
 	}
 	b.used += len(data)
-	b.jobs = append(b.jobs, job{n: n, e: e, dir: dir, data: data})
+	b.jobs = append(b.jobs, job{n: n, e: e, digest: to, dir: dir, data: data})
 	return nil
 }
 
-// finish waits for the files and then describes every directory, children
-// first: a directory may forbid to look into it.
-func (d *disk) finish(n *node) error {
-	if err := d.settle(); err != nil {
-		return err
-	}
-	for _, c := range n.children {
-		if c.kind == dir {
-			if err := d.finish(c); err != nil {
+// finish describes every directory below at, and at itself, children first: a
+// directory may forbid to look into it. The files have settled.
+func (d *disk) finish(at ref) error {
+	for i := range d.t.children(at) {
+		if n := d.t.nodes.at(i); n.kind == dir {
+			if err := d.finish(n.what); err != nil {
 				return err
 			}
 		}
 	}
 	d.room()
-	fd, err := d.dirOf(n)
+	fd, err := d.dirOf(at)
 	if err != nil {
 		return err
 	}
-	if n == d.top {
+	if at == top {
 		return unix.Fchmod(fd, 0o755)
 	}
-	return n.fault(d.describe(fd, n))
+	is := d.t.dirs.at(at)
+	e := &entry{kind: dir, mode: uint32(is.mode), uid: int(is.uid), gid: int(is.gid), mtime: is.mtime}
+	return d.t.fault(d.t.nodes.at(is.node), d.describe(fd, e))
 }
 
 // times leaves the access time alone. The kernel clamps what the file system

@@ -26,51 +26,51 @@ func (fd descriptor) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// create makes the file n in the directory at, which must not have the name,
+// create makes the file e in the directory at, which must not have the name,
 // lets fill write it, and describes it. Nobody else can get at it before that:
 // the directories above are 0700 until they are finished.
-func (d *disk) create(at int, n *node, fill func(descriptor) error) error {
+func (d *disk) create(at int, e *entry, fill func(descriptor) error) error {
 	var fd int
 	err := retry(func() (err error) {
-		fd, err = unix.Openat(at, n.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, n.mode&0o777)
+		fd, err = unix.Openat(at, e.name(), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, e.mode&0o777)
 		return err
 	})
 	if err != nil {
-		return n.fault(err)
+		return e.fault(err)
 	}
 	err = fill(descriptor(fd))
 	if err == nil {
-		err = n.fault(d.describe(fd, n))
+		err = e.fault(d.describe(fd, e))
 	}
 	// close(2) may tell that the bytes did not reach a remote disk. It is not
 	// repeated after EINTR: the descriptor is gone.
-	if e := unix.Close(fd); err == nil && e != unix.EINTR {
-		err = n.fault(e)
+	if fault := unix.Close(fd); err == nil && fault != unix.EINTR {
+		err = e.fault(fault)
 	}
 	return err
 }
 
 // small writes a file that is in memory.
 func (d *disk) small(j job) error {
-	return d.create(j.dir, j.n, func(fd descriptor) error {
-		j.n.content.digest = digest.Of(j.data)
+	return d.create(j.dir, j.e, func(fd descriptor) error {
+		*j.digest = digest.Of(j.data)
 		w := newFileWriter(fd, j.e.sparse)
 		_, err := w.Write(j.data)
 		if err == nil {
 			err = w.finish()
 		}
-		return j.n.fault(err)
+		return j.e.fault(err)
 	})
 }
 
 // large writes a file while it comes.
-func (d *disk) large(n *node, e *entry, a *archive) error {
+func (d *disk) large(n *node, to *digest.Digest, e *entry, a *archive) error {
 	d.room()
 	dir, err := d.dirOf(n.parent)
 	if err != nil {
 		return err
 	}
-	return d.create(dir, n, func(fd descriptor) error {
+	return d.create(dir, e, func(fd descriptor) error {
 		h := digest.NewWriter()
 		w := newFileWriter(fd, e.sparse)
 		buf := make([]byte, 256<<10)
@@ -78,7 +78,7 @@ func (d *disk) large(n *node, e *entry, a *archive) error {
 			k, err := a.Read(buf)
 			h.Write(buf[:k])
 			if _, err := w.Write(buf[:k]); err != nil {
-				return n.fault(err)
+				return e.fault(err)
 			}
 			if err == io.EOF {
 				break
@@ -87,36 +87,36 @@ func (d *disk) large(n *node, e *entry, a *archive) error {
 				return err
 			}
 		}
-		n.content.digest = h.Digest()
-		return n.fault(w.finish())
+		*to = h.Digest()
+		return e.fault(w.finish())
 	})
 }
 
 // describe sets owner, mode and time, in this order: chown(2) clears setuid
 // and capabilities, and writing has changed the time.
-func (d *disk) describe(fd int, n *node) error {
-	if d.o.Owner && (n.uid != d.uid || n.gid != d.gid) {
-		if err := unix.Fchown(fd, n.uid, n.gid); err != nil {
+func (d *disk) describe(fd int, e *entry) error {
+	if d.o.Owner && (e.uid != d.uid || e.gid != d.gid) {
+		if err := unix.Fchown(fd, e.uid, e.gid); err != nil {
 			return err
 		}
 	}
-	if n.kind == dir || n.mode&d.masked != 0 { // else it was made with its mode
-		if err := unix.Fchmod(fd, n.mode); err != nil {
+	if e.kind == dir || e.mode&d.masked != 0 { // else it was made with its mode
+		if err := unix.Fchmod(fd, e.mode); err != nil {
 			return err
 		}
 	}
-	if n.capability != "" {
-		if err := unix.Fsetxattr(fd, capability, []byte(n.capability), 0); err != nil {
+	if e.capability != "" {
+		if err := unix.Fsetxattr(fd, capability, []byte(e.capability), 0); err != nil {
 			return fmt.Errorf("%s: %w", capability, err)
 		}
 	}
-	if n.mtime.IsZero() {
+	if e.mtime.IsZero() {
 		return nil
 	}
-	ts := times(n.mtime)
+	ts := times(e.mtime)
 	// utimensat(2) with no path is futimens(3); x/sys has no call for it.
-	if _, _, e := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts[0])), 0, 0, 0); e != 0 {
-		return e
+	if _, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts[0])), 0, 0, 0); errno != 0 {
+		return errno
 	}
 	return nil
 }

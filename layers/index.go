@@ -2,6 +2,7 @@ package layers
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -27,16 +28,17 @@ import (
 // The indexes of a root follow each other in one text: Info.Index.
 
 // maxIndex bounds the lines of one layer's index, which is in memory: a layer
-// with more than some 100,000 files has none. That many take 20 MB while they are
-// noted and 14 MB as text, measured; with 400,000 it would be 80 MB and 56 MB,
-// besides the tree and its manifest, for what is only faster.
+// with more than some 100,000 files has none. That many take up to 20 MB while they
+// are noted and 14 MB as text, more than all else that is known of them, for what is
+// only faster.
 const maxIndex = 8 << 20
 
 // index is one being written.
 type index struct {
 	key   string
 	lines bytes.Buffer
-	files []*content // nil: not to be taken from anywhere but the archive
+	files []*digest.Digest // nil: not to be taken from anywhere but the archive
+	full  bool             // the lines were more than maxIndex, and are gone
 }
 
 // indexKey says for what an index holds.
@@ -44,9 +46,12 @@ func indexKey(d digest.Digest, o Options) string {
 	return fmt.Sprintf("deploy-index 1 %s %t %v", d, o.Privileged, o.Limits.withDefaults())
 }
 
-// add notes an entry, which has become n.
-func (x *index) add(e *entry, n *node) {
+// add notes an entry that t has taken.
+func (x *index) add(e *entry, t *tree) {
 	if x.lines.Len() > maxIndex {
+		*x = index{full: true}
+	}
+	if x.full {
 		return
 	}
 	what := strconv.FormatInt(e.size, 10)
@@ -56,40 +61,40 @@ func (x *index) add(e *entry, n *node) {
 	case hardLink:
 		what = manifest.Escape(strings.Join(e.linkTo, "/"))
 	case file:
-		var c *content
+		var d *digest.Digest
 		if e.capability == "" && e.mode&0o7000 == 0 {
-			c = n.content
+			d = &t.files.at(t.find(e.path).what).digest
 		}
-		x.files = append(x.files, c)
+		x.files = append(x.files, d)
 	}
 	fmt.Fprintf(&x.lines, "%c %04o %d %d %d %d %s %s\n", e.kind, e.mode, e.uid, e.gid,
 		e.mtime.Unix(), e.mtime.Nanosecond(), what, manifest.Escape(strings.Join(e.path, "/")))
 }
 
-// text returns the index as text. The files have settled.
-func (x *index) text() []byte {
-	if x.lines.Len() > maxIndex {
+// text returns the index as text, in parts; nil: it would be too long. The files
+// have settled.
+func (x *index) text() [][]byte {
+	if x.full {
 		return nil
 	}
-	body := x.lines.Bytes()
-	n := len(body)
-	for _, c := range x.files {
-		var d digest.Digest
-		if c != nil {
-			d = c.digest
+	digests := make([]byte, 0, len(x.files)*(2*digest.Size+1))
+	for _, d := range x.files {
+		if d == nil {
+			d = new(digest.Digest)
 		}
-		body = append(body, d.String()+"\n"...)
+		digests = append(hex.AppendEncode(digests, d[:]), '\n')
 	}
-	return append(fmt.Appendf(nil, "%s %d %d %s\n", x.key, n, len(body)-n, digest.Of(body)), body...)
+	of := digest.NewWriter()
+	of.Write(x.lines.Bytes())
+	of.Write(digests)
+	head := fmt.Appendf(nil, "%s %d %d %s\n", x.key, x.lines.Len(), len(digests), of.Digest())
+	return [][]byte{head, x.lines.Bytes(), digests}
 }
 
 // indexed is an index that was read: all of it, and its parts.
 type indexed struct {
-	whole          []byte
-	lines, digests string
+	whole, lines, digests []byte
 }
-
-func (x *indexed) text() []byte { return x.whole }
 
 var errIndex = errors.New("not a valid index")
 
@@ -116,7 +121,7 @@ func readIndex(text []byte) (map[string]*indexed, error) {
 			return all, errIndex
 		}
 		end := uint64(len(head)) + 1 + n + k
-		all[key] = &indexed{text[:end], string(rest[:n]), string(rest[n : n+k])}
+		all[key] = &indexed{text[:end], rest[:n], rest[n : n+k]}
 		text = text[end:]
 	}
 	return all, nil
@@ -126,13 +131,13 @@ func readIndex(text []byte) (map[string]*indexed, error) {
 func (x *indexed) entries() iter.Seq2[*entry, error] {
 	return func(yield func(*entry, error) bool) {
 		number, digests := 0, x.digests
-		for line := range strings.Lines(x.lines) {
+		for line := range bytes.Lines(x.lines) {
 			number++
-			e, err := parseEntry(strings.TrimSuffix(line, "\n"))
+			e, err := parseEntry(string(bytes.TrimSuffix(line, []byte("\n"))))
 			if err == nil && e.kind == file {
-				var d string
-				d, digests, _ = strings.Cut(digests, "\n")
-				e.digest, err = digest.Parse(d)
+				var d []byte
+				d, digests, _ = bytes.Cut(digests, []byte("\n"))
+				e.digest, err = digest.Parse(string(d))
 			}
 			if err != nil {
 				yield(nil, fmt.Errorf("line %d: %w: %w", number, errIndex, err))
@@ -172,7 +177,9 @@ func parseEntry(line string) (*entry, error) {
 	case file:
 		e.size, err = strconv.ParseInt(f[6], 10, 64)
 	case symlink:
-		e.target, err = manifest.Unescape(f[6])
+		if e.target, err = manifest.Unescape(f[6]); len(e.target) > maxPath {
+			err = errors.New("target too long")
+		}
 	case hardLink:
 		var to string
 		if to, err = manifest.Unescape(f[6]); err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strconv"
 
 	"deploytools/layers/digest"
@@ -129,11 +130,15 @@ type Layer struct {
 
 // Info is what reading archives found out.
 type Info struct {
-	Digest   digest.Digest     // of the archive (Check, Pack) or zero (Unpack)
-	Size     int64             // bytes of the archives that were read
-	Unpacked int64             // bytes of all files, sparse ones at full size
-	Entries  int64             // of the archives
-	Manifest manifest.Manifest // of the resulting tree
-	Warnings []string          // what was accepted but is not applied, of archives that were read
-	Index    []byte            // for the next Unpack's Options.Reuse; nil: there would be no use for it
+	Digest   digest.Digest // of the archive (Check, Pack) or zero (Unpack)
+	Size     int64         // bytes of the archives that were read
+	Unpacked int64         // bytes of all files, sparse ones at full size
+	Entries  int64         // of the archives
+	Warnings []string      // what was accepted but is not applied, of archives that were read
+	// Index is, one behind the other, for the next Unpack's Options.Reuse, of whose
+	// Index it may have parts. nil: there would be no use for it.
+	Index [][]byte
+	// Manifest yields the entries of the resulting tree, by path, as often as it is
+	// wanted; its errors are nil. It keeps the tree in memory. nil: refused.
+	Manifest iter.Seq2[manifest.Entry, error]
 }

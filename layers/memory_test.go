@@ -6,12 +6,20 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"unsafe"
+
+	"deploytools/layers/manifest"
 )
 
-// The tree, its index and its manifest were in memory at the same time: of a layer
-// with many small files that is most of what an agent needs.
-func TestTreeGoesAsItsManifestComes(t *testing.T) {
-	const files = 20000
+// What is known of each name is in memory until its manifest was written: of a
+// layer with many small files that is most of what an agent needs.
+func TestManyNamesTakeLittleMemory(t *testing.T) {
+	if name, file := unsafe.Sizeof(node{}), unsafe.Sizeof(regular{}); name > 28 || file > 56 {
+		t.Errorf("records of %d and %d bytes, want 28 and 56", name, file)
+	}
+	// Both records, a name with its length, and a place in a bucket; the rest is what
+	// the tables have in reserve.
+	const files, most = 20000, 28 + 56 + 30 + 4 + 10
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	for i := range files {
@@ -28,22 +36,25 @@ func TestTreeGoesAsItsManifestComes(t *testing.T) {
 	}
 
 	before := live()
-	tr := newTree(&hasher{unwanted: true})
-	a := openArchive(t.Context(), "many", bytes.NewReader(b.Bytes()), Options{})
-	if err := a.whole(tr.read(a, &Info{}, nil)); err != nil {
-		t.Fatal(err)
+	info, err := Check(t.Context(), "many", bytes.NewReader(b.Bytes()), Options{})
+	must(t, err)
+	each := (live() - before) / files
+	t.Logf("%d bytes a name", each)
+	if each > most {
+		t.Errorf("%d bytes a name, want %d at most", each, most)
 	}
-	tree := live() - before
-	m := tr.manifest()
-	both := live() - before
-	if len(m) != files+files/100 || cap(m) != len(m) {
-		t.Errorf("the manifest has %d entries, and room for %d", len(m), cap(m))
+	next, dirs := 0, 0
+	for e := range info.Manifest {
+		if e.Type == manifest.Dir {
+			dirs++
+			continue
+		}
+		if want := fmt.Sprintf("d%03d/a-name-of-some-length-%07d", next/100, next); e.Path != want {
+			t.Fatalf("path %d of the manifest is %s, want %s", next, e.Path, want)
+		}
+		next++
 	}
-	t.Logf("bytes an entry: %d as a tree, %d as a manifest", tree/files, both/files)
-	if both > tree {
-		t.Errorf("%d bytes an entry with the manifest, and %d before: the tree is still there", both/files, tree/files)
+	if next != files || dirs != files/100 {
+		t.Errorf("%d files and %d directories in the manifest, want %d and %d", next, dirs, files, files/100)
 	}
-	runtime.KeepAlive(m)
-	runtime.KeepAlive(tr)
-	runtime.KeepAlive(a)
 }

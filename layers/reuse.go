@@ -27,7 +27,7 @@ import (
 // the sticky bit or capabilities are never taken.
 type Reuse struct {
 	Dir   string // of the earlier root; empty: there is none, but a later one wants Info.Index
-	Index []byte // its Info.Index; what is damaged of it is not used
+	Index []byte // its Info.Index, joined; what is damaged of it is not used
 }
 
 // Shares returns the layers whose files a root in the directory dir, which is
@@ -64,12 +64,7 @@ type reuser struct {
 	body *opened // the archive; nil: not needed so far
 
 	mu     sync.Mutex
-	missed []missed
-}
-
-type missed struct {
-	n *node
-	e *entry
+	missed []job
 }
 
 // newReuser returns nil where the old root cannot be opened: then nothing is
@@ -136,33 +131,34 @@ func (t *tree) replay(ctx context.Context, l Layer, x *indexed, r *reuser, info 
 	return r.body.proved(l, err, info)
 }
 
-func (r *reuser) file(n *node, e *entry, _ *archive) error {
+func (r *reuser) file(n *node, to *digest.Digest, e *entry, _ *archive) error {
 	if err := r.fault(); err != nil {
 		return err
 	}
+	j := job{n: n, e: e, digest: to, take: r.take}
 	if e.digest.IsZero() {
-		r.miss(n, e)
+		r.miss(j)
 		return nil
 	}
 	r.room()
-	dir, err := r.dirOf(n.parent)
-	if err != nil {
+	var err error
+	if j.dir, err = r.dirOf(n.parent); err != nil {
 		return err
 	}
 	if len(r.batch.jobs) == batchFiles {
 		r.flush()
 	}
-	r.batch.jobs = append(r.batch.jobs, job{n: n, e: e, dir: dir, take: r.take})
+	r.batch.jobs = append(r.batch.jobs, j)
 	if e.size > batchBytes { // the next large one is for the other writer
 		r.flush()
 	}
 	return nil
 }
 
-func (r *reuser) miss(n *node, e *entry) {
+func (r *reuser) miss(j job) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.missed = append(r.missed, missed{n, e})
+	r.missed = append(r.missed, j)
 }
 
 func (r *reuser) remove(n *node) error {
@@ -177,9 +173,9 @@ func (r *reuser) settle() error {
 	if err := r.disk.settle(); err != nil {
 		return err
 	}
-	slices.SortFunc(r.missed, func(x, y missed) int { return cmp.Compare(x.e.number, y.e.number) })
-	for _, m := range r.missed {
-		if err := r.read(m); err != nil {
+	slices.SortFunc(r.missed, func(x, y job) int { return cmp.Compare(x.e.number, y.e.number) })
+	for _, j := range r.missed {
+		if err := r.read(j); err != nil {
 			return err
 		}
 	}
@@ -189,7 +185,7 @@ func (r *reuser) settle() error {
 }
 
 // read takes a file from the archive.
-func (r *reuser) read(m missed) (err error) {
+func (r *reuser) read(j job) (err error) {
 	if r.body == nil {
 		if r.body, err = openLayer(r.ctx, r.l, r.o); err != nil {
 			return err
@@ -198,12 +194,11 @@ func (r *reuser) read(m missed) (err error) {
 	a := r.body
 	for {
 		e, err := a.next()
-		if err == nil && e.number < m.e.number {
+		if err == nil && e.number < j.e.number {
 			continue
 		}
-		if err == nil && e.kind == file && slices.Equal(e.path, m.e.path) && e.size == m.e.size && e.mode == m.e.mode {
-			m.n.capability = e.capability
-			return r.disk.file(m.n, e, a.archive)
+		if err == nil && e.kind == file && slices.Equal(e.path, j.e.path) && e.size == j.e.size && e.mode == j.e.mode {
+			return r.disk.file(j.n, j.digest, e, a.archive)
 		}
 		other := err == nil || err == io.EOF
 		if other {
@@ -220,9 +215,9 @@ func (r *reuser) read(m missed) (err error) {
 func (r *reuser) take(j job) error {
 	took, err := r.taken(j)
 	if took {
-		j.n.content.digest = j.e.digest
+		*j.digest = j.e.digest
 	} else if err == nil {
-		r.miss(j.n, j.e)
+		r.miss(j)
 	}
 	return err
 }
@@ -267,7 +262,7 @@ func (r *reuser) cloned(j job, fd int, before *unix.Stat_t) (bool, error) {
 	if !r.clones {
 		return false, nil
 	}
-	err := r.create(j.dir, j.n, func(to descriptor) error {
+	err := r.create(j.dir, j.e, func(to descriptor) error {
 		var after unix.Stat_t
 		if unix.IoctlFileClone(int(to), fd) != nil || unix.Fstat(fd, &after) != nil || after.Ctim != before.Ctim {
 			return errChanged
@@ -275,7 +270,7 @@ func (r *reuser) cloned(j job, fd int, before *unix.Stat_t) (bool, error) {
 		return nil
 	})
 	if errors.Is(err, errChanged) {
-		return false, j.n.fault(unix.Unlinkat(j.dir, j.n.name, 0))
+		return false, j.e.fault(unix.Unlinkat(j.dir, j.e.name(), 0))
 	}
 	return err == nil, err
 }
@@ -289,17 +284,17 @@ func (r *reuser) linked(j job, fd int, path string, before *unix.Stat_t) (bool, 
 	var after unix.Stat_t
 	var err error
 	// What is open can be linked by root, and since Linux 6.10 by whoever opened it.
-	if unix.Linkat(fd, "", j.dir, j.n.name, unix.AT_EMPTY_PATH) == nil {
+	if unix.Linkat(fd, "", j.dir, j.e.name(), unix.AT_EMPTY_PATH) == nil {
 		err = unix.Fstat(fd, &after)
-	} else if unix.Linkat(r.old, path, j.dir, j.n.name, 0) == nil {
-		err = unix.Fstatat(j.dir, j.n.name, &after, unix.AT_SYMLINK_NOFOLLOW)
+	} else if unix.Linkat(r.old, path, j.dir, j.e.name(), 0) == nil {
+		err = unix.Fstatat(j.dir, j.e.name(), &after, unix.AT_SYMLINK_NOFOLLOW)
 	} else {
 		return false, nil
 	}
 	if err == nil && after.Ino == before.Ino && after.Dev == before.Dev && after.Mtim == before.Mtim && r.fit(&after, j.e) {
 		return true, nil
 	}
-	return false, j.n.fault(unix.Unlinkat(j.dir, j.n.name, 0)) // another file has taken its place
+	return false, j.e.fault(unix.Unlinkat(j.dir, j.e.name(), 0)) // another file has taken its place
 }
 
 // hasAttributes reports whether a file has extended attributes, but for the

@@ -24,8 +24,8 @@ func (r *room) need(bytes int64) error {
 
 // What Check takes at most, in bytes. The test measures both.
 const (
-	entryBytes = 512 // of an entry without its names, in the tree and in the manifest
-	nameCopies = 2   // of each name: one in the tree, one in a path of the manifest
+	entryBytes = 192 // of an entry without its names, in the tree
+	nameCopies = 1   // of each name
 )
 
 // known returns what is known of so many entries, with names of so many bytes.

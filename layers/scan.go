@@ -244,8 +244,8 @@ func padded(size int64) int64 {
 }
 
 func cString(b []byte) string {
-	s, _, _ := strings.Cut(string(b), "\x00")
-	return s
+	b, _, _ = bytes.Cut(b, []byte{0})
+	return string(b)
 }
 
 // number reads a numeric field: octal digits ended by spaces or NULs, or base

@@ -1,51 +1,73 @@
 package layers
 
 import (
-	"maps"
-	"slices"
+	"hash/maphash"
 	"strconv"
 	"strings"
 	"time"
 
 	"deploytools/layers/digest"
-	"deploytools/layers/manifest"
 )
 
 // node is one name in the tree that the layers so far make.
 type node struct {
-	name     string
-	parent   *node
-	children map[string]*node // directories only
+	name    ref // in tree.texts
+	parent  ref // in tree.dirs
+	sibling ref // the next of the directory's nodes; 0: none
+	next    ref // the next of the bucket's nodes; 0: none
+	what    ref // in the table of its kind; hard links to a file or symlink share it
 
-	layer      int  // that made it or, for a directory, last spoke of it
-	number     int  // of the entry; 0: a directory that no entry of the layer named
-	as         kind // of the entry
-	kind       kind // what it became: never hardLink
-	mode       uint32
-	uid        int
-	gid        int
-	mtime      time.Time
-	target     string // of a symlink
-	capability string // of a file, see entry
-
-	content *content // of a file or symlink; hard links share it
+	number uint32 // of the entry; 0: a directory that no entry of the layer named
+	layer  uint16 // that made it or, for a directory, last spoke of it
+	as     kind   // of the entry
+	kind   kind   // what it became: never hardLink
 }
 
-// content is an inode. The digest is there when writer.settle returned.
-type content struct {
-	size   int64 // of a file
-	digest digest.Digest
-	links  int
-	node   *node // whose mode, owner and time it has
+// attributes are what an inode has, whatever its kind.
+type attributes struct {
+	uid, gid uint32
+	mode     uint16
 }
 
-// tree holds the rules between entries: docs/layer-format.md, 4 to 7.
+type directory struct {
+	attributes
+	node  ref // its name
+	first ref // of its nodes; 0: none
+	mtime time.Time
+}
+
+type regular struct {
+	attributes
+	names  uint32 // hard links
+	size   int64
+	digest digest.Digest // there when writer.settle returned
+}
+
+type symbolic struct {
+	attributes
+	names  uint32 // hard links
+	target ref    // in tree.texts
+}
+
+// tree holds the rules between entries: docs/layer-format.md, 4 to 7. It forgets
+// nothing: what a later entry replaces stays in the tables. A name that is there
+// keeps its node; a directory that comes again is another one, so that nobody
+// finds what the earlier one held.
 type tree struct {
-	top *node
-	w   writer
+	nodes    table[node]      // 0: the top directory's, which is nobody's child
+	dirs     table[directory] // 0: the top
+	files    table[regular]
+	symlinks table[symbolic]
+	texts    texts
+
+	buckets []ref // the first node of each, by a hash of directory and name
+	seed    maphash.Seed
+
+	w    writer
+	self *attributes // who owns everything; nil: whom the archives name
 
 	a       *archive // the layer being read
-	layer   int      // its number
+	layer   uint16   // its number
 	implied int      // directories that it made without an entry of their own
 	names   int64    // bytes of its paths and targets
 }
@@ -54,10 +76,10 @@ type tree struct {
 // which each can be done at once: parents exist, names are free.
 type writer interface {
 	mkdir(n *node) error
-	// file makes n with the content that comes from the archive. It may
-	// finish, and set n.content.digest, after it returned.
-	file(n *node, e *entry, a *archive) error
-	symlink(n *node) error
+	// file makes n with the content that comes from the archive, and sets its digest.
+	// It may finish after it returned.
+	file(n *node, to *digest.Digest, e *entry, a *archive) error
+	symlink(n *node, e *entry) error
 	link(n, to *node) error
 	// remove deletes n and what is below it.
 	remove(n *node) error
@@ -65,9 +87,15 @@ type writer interface {
 	settle() error
 }
 
-func newTree(w writer) *tree {
-	top := &node{as: dir, kind: dir, mode: 0o755, children: map[string]*node{}}
-	return &tree{top: top, w: w}
+const top = ref(0)
+
+// newTree returns an empty tree. The caller gives it a writer.
+func newTree() *tree {
+	t := &tree{seed: maphash.MakeSeed(), buckets: make([]ref, recordsAtOnce)}
+	t.texts.add("") // the top's name
+	t.nodes.add(node{as: dir, kind: dir})
+	t.dirs.add(directory{attributes: attributes{mode: 0o755}})
+	return t
 }
 
 // begin starts the next layer.
@@ -88,49 +116,70 @@ func (t *tree) add(e *entry) error {
 	if err != nil {
 		return err
 	}
-	name := e.path[len(e.path)-1]
-	old := parent.children[name]
-	if old != nil && old.layer == t.layer && old.as != e.kind {
-		return t.a.refuse("is %s here, but already %s (%s)", kindNames[e.kind], kindNames[old.as], t.which(old))
+	i := t.child(parent, e.name())
+	var old *node
+	if i != top {
+		old = t.nodes.at(i)
+		if old.layer == t.layer && old.as != e.kind {
+			return t.a.refuse("is %s here, but already %s (%s)", kindNames[e.kind], kindNames[old.as], t.which(old))
+		}
+		if old.kind == dir && e.kind == dir {
+			old.layer, old.number = t.layer, uint32(e.number)
+			d := t.dirs.at(old.what)
+			d.attributes, d.mtime = t.attributes(e), e.mtime
+			return nil
+		}
 	}
-	if old != nil && old.kind == dir && e.kind == dir {
-		t.describe(old, e)
-		return nil
-	}
-	n := &node{name: strings.Clone(name), parent: parent, as: e.kind, kind: e.kind}
 	var to *node
 	if e.kind == hardLink {
-		// Before the old node goes, so that a link to itself is seen.
+		// Before the old content goes, so that a link to itself is seen.
 		if to, err = t.linkTarget(e, old); err != nil {
 			return err
 		}
 	}
 	if old != nil {
-		if err := t.w.remove(old); err != nil {
-			return err
-		}
+		err = t.w.remove(old)
+	} else {
+		i, err = t.enter(parent, e.name())
 	}
-	parent.children[n.name] = n
-	t.describe(n, e)
-	return t.make(n, e, to)
+	if err != nil {
+		return err
+	}
+	return t.make(i, e, to)
 }
 
-// make has the writer make n. to is what a hard link names.
-func (t *tree) make(n *node, e *entry, to *node) error {
+// make has the writer make the node i as e says. to is what a hard link names.
+func (t *tree) make(i ref, e *entry, to *node) (err error) {
+	n := t.nodes.at(i)
+	n.layer, n.number, n.as, n.kind = t.layer, uint32(e.number), e.kind, e.kind
 	switch e.kind {
 	case dir:
-		n.children = map[string]*node{}
+		n.what = t.dirs.add(directory{attributes: t.attributes(e), mtime: e.mtime, node: i})
 		return t.w.mkdir(n)
 	case hardLink:
 		return t.link(n, to)
+	case symlink:
+		target, err := t.texts.add(e.target)
+		if err != nil {
+			return err
+		}
+		n.what = t.symlinks.add(symbolic{attributes: t.attributes(e), names: 1, target: target})
+		return t.w.symlink(n, e)
 	}
-	n.content = &content{links: 1, size: e.size, node: n}
+	n.what = t.files.add(regular{attributes: t.attributes(e), names: 1, size: e.size})
+	return t.w.file(n, &t.files.at(n.what).digest, e, t.a)
+}
+
+// attributes returns what the manifest is to say of e.
+func (t *tree) attributes(e *entry) attributes {
+	a := attributes{uint32(e.uid), uint32(e.gid), uint16(e.mode)}
 	if e.kind == symlink {
-		n.target = strings.Clone(e.target) // it is a part of the extension header
-		return t.w.symlink(n)
+		a.mode = 0o777
 	}
-	n.capability = strings.Clone(e.capability)
-	return t.w.file(n, e, t.a)
+	if t.self != nil {
+		a.uid, a.gid = t.self.uid, t.self.gid
+	}
+	return a
 }
 
 // count counts what a path costs, whoever keeps the tree in memory.
@@ -148,49 +197,53 @@ func (t *tree) count(path []string, target string) error {
 	return t.a.room.need(known(t.a.number+t.implied, t.names))
 }
 
-func (t *tree) describe(n *node, e *entry) {
-	n.layer, n.number, n.mode, n.uid, n.gid, n.mtime = t.layer, e.number, e.mode, e.uid, e.gid, e.mtime
-}
-
 // parents walks down to the directory that holds an entry, and makes what is
 // missing on the way. Nothing is followed.
-func (t *tree) parents(path []string) (*node, error) {
-	at := t.top
+func (t *tree) parents(path []string) (ref, error) {
+	at := top
 	for i, name := range path {
-		n := at.children[name]
-		if n != nil && n.kind != dir {
+		child := t.child(at, name)
+		n := t.nodes.at(child)
+		if child != top && n.kind != dir {
 			if n.kind == symlink || n.layer == t.layer {
-				return nil, t.a.refuse("goes through %s %q (%s)", theKind[n.kind], strings.Join(path[:i+1], "/"), t.which(n))
+				return 0, t.a.refuse("goes through %s %q (%s)", theKind[n.kind], strings.Join(path[:i+1], "/"), t.which(n))
 			}
 			if err := t.w.remove(n); err != nil {
-				return nil, err
-			}
-			n = nil
-		}
-		if n == nil {
-			t.implied++
-			if err := t.count(path[:i+1], ""); err != nil {
-				return nil, err
-			}
-			n = &node{name: strings.Clone(name), parent: at, as: dir, kind: dir, mode: 0o755, layer: t.layer, children: map[string]*node{}}
-			at.children[n.name] = n
-			if err := t.w.mkdir(n); err != nil {
-				return nil, err
+				return 0, err
 			}
 		}
-		// A directory that this layer passes through is this layer's: a later
-		// entry of it cannot take its place.
-		n.layer, n.number = t.layer, t.numberIn(n)
-		at = n
+		if child == top || n.kind != dir {
+			var err error
+			if n, err = t.imply(at, child, path[:i+1]); err != nil {
+				return 0, err
+			}
+		}
+		if n.layer != t.layer {
+			// A directory that this layer passes through is this layer's: a later
+			// entry of it cannot take its place.
+			n.layer, n.number = t.layer, 0
+		}
+		at = n.what
 	}
 	return at, nil
 }
 
-func (t *tree) numberIn(n *node) int {
-	if n.layer == t.layer {
-		return n.number
+// imply makes a directory that has no entry of its own. child is the node that it
+// takes, or top.
+func (t *tree) imply(parent, child ref, path []string) (n *node, err error) {
+	t.implied++
+	if err := t.count(path, ""); err != nil {
+		return nil, err
 	}
-	return 0
+	if child == top {
+		if child, err = t.enter(parent, path[len(path)-1]); err != nil {
+			return nil, err
+		}
+	}
+	n = t.nodes.at(child)
+	n.layer, n.number, n.as, n.kind = t.layer, 0, dir, dir
+	n.what = t.dirs.add(directory{attributes: t.attributes(&entry{mode: 0o755}), node: child})
+	return n, t.w.mkdir(n)
 }
 
 var theKind = map[kind]string{file: "the file", symlink: "the symlink"}
@@ -203,89 +256,38 @@ func (t *tree) which(n *node) string {
 	case n.number == 0:
 		return "because an earlier entry lies in it"
 	}
-	return "entry " + strconv.Itoa(n.number)
+	return "entry " + strconv.Itoa(int(n.number))
 }
 
 // linkTarget finds what a hard link names: a file or symlink that this layer
-// made before. old is what the link replaces.
+// made before. old is what the link replaces; nil: nothing.
 func (t *tree) linkTarget(e *entry, old *node) (*node, error) {
-	n := t.top.find(e.linkTo)
+	n := t.find(e.linkTo)
 	switch {
 	case n == nil || n.layer != t.layer || n.kind == dir:
 		return nil, t.a.refuse("target %q of the hard link is no earlier file or symlink of this layer", strings.Join(e.linkTo, "/"))
 	case n == old:
 		return nil, t.a.refuse("hard link to itself")
-	case n.content.links >= t.a.o.Limits.Links:
+	case int64(*t.namesOf(n)) >= int64(t.a.o.Limits.Links):
 		return nil, t.a.refuse("more than %d links to one file (limit Links)", t.a.o.Limits.Links)
 	}
 	return n, nil
 }
 
-// find returns what lies below n; nil: nothing.
-func (n *node) find(path []string) *node {
-	for _, name := range path {
-		if n = n.children[name]; n == nil {
-			return nil
-		}
+// namesOf returns how many names the file or symlink n has.
+func (t *tree) namesOf(n *node) *uint32 {
+	if n.kind == symlink {
+		return &t.symlinks.at(n.what).names
 	}
-	return n
+	return &t.files.at(n.what).names
 }
 
 // link makes n one more name of to: of the symlink itself, where it is one.
 func (t *tree) link(n, to *node) error {
-	to.content.links++
-	n.kind, n.target, n.content = to.kind, to.target, to.content
+	*t.namesOf(to)++
+	n.kind, n.what = to.kind, to.what
 	if err := t.w.settle(); err != nil {
 		return err
 	}
 	return t.w.link(n, to)
-}
-
-// path returns the slash-separated path from the top.
-func (n *node) path() string {
-	if n.parent == nil || n.parent.parent == nil {
-		return n.name
-	}
-	return n.parent.path() + "/" + n.name
-}
-
-// count returns how many nodes are below n.
-func (n *node) count() int {
-	all := len(n.children)
-	for _, c := range n.children {
-		all += c.count()
-	}
-	return all
-}
-
-// drain calls fn for each node below n, parents first, and takes it out of the
-// tree.
-func (n *node) drain(path string, fn func(path string, n *node)) {
-	for _, name := range slices.Sorted(maps.Keys(n.children)) {
-		c := n.children[name]
-		p := path + name
-		fn(p, c)
-		c.drain(p+"/", fn)
-	}
-	n.children = nil
-}
-
-// manifest lists the tree, whose files must have settled. Nothing is left of the
-// tree: of a million files each of the two takes hundreds of megabytes.
-func (t *tree) manifest() manifest.Manifest {
-	m := make(manifest.Manifest, 0, t.top.count())
-	t.top.drain("", func(path string, n *node) {
-		e := manifest.Entry{Path: path, Type: manifest.Type(n.kind), Target: n.target}
-		from := n
-		if c := n.content; c != nil {
-			from, e.Size, e.Digest = c.node, c.size, c.digest
-		}
-		e.Mode, e.UID, e.GID = from.mode, from.uid, from.gid
-		if n.kind == symlink {
-			e.Mode = 0o777
-		}
-		m = append(m, e)
-	})
-	m.Sort()
-	return m
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"math"
 	"slices"
 	"sync"
 
@@ -21,14 +21,20 @@ import (
 // digest is not the layer's is digest.ErrMismatch, also where it would be
 // refused: an archive that was exchanged says nothing about the right one.
 func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, error) {
+	if len(layers) > math.MaxUint16 {
+		return nil, fmt.Errorf("%d layers; want %d at most", len(layers), math.MaxUint16)
+	}
 	o.Digests = AllDigests // the manifest of a root is complete, whoever asks
-	t := newTree(nil)
-	d, err := newDisk(dir, t.top, o)
+	t := newTree()
+	d, err := newDisk(dir, t, o)
 	if err != nil {
 		return nil, err
 	}
 	defer d.close()
 	t.w = d
+	if !o.Owner {
+		t.self = &attributes{uid: uint32(d.uid), gid: uint32(d.gid)}
+	}
 	info := &Info{}
 	again := newAgain(d, layers, o)
 	defer again.close()
@@ -37,16 +43,14 @@ func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, 
 			return nil, err
 		}
 	}
-	if err := d.finish(t.top); err != nil {
+	if err := d.settle(); err != nil {
 		return nil, err
 	}
-	info.Index = again.index()
-	info.Manifest = t.manifest()
-	if !o.Owner {
-		for i := range info.Manifest {
-			info.Manifest[i].UID, info.Manifest[i].GID = os.Geteuid(), os.Getegid()
-		}
+	if err := d.finish(top); err != nil {
+		return nil, err
 	}
+	info.Index = again.text
+	info.Manifest = t.manifest()
 	return info, nil
 }
 
@@ -57,6 +61,7 @@ func (t *tree) stack(ctx context.Context, l Layer, o Options, g *again, info *In
 		return context.Cause(ctx)
 	}
 	if x := g.knows(l); x != nil {
+		g.text = append(g.text, x.whole)
 		return t.replay(ctx, l, x, g.from, info)
 	}
 	a, err := openLayer(ctx, l, o)
@@ -64,7 +69,15 @@ func (t *tree) stack(ctx context.Context, l Layer, o Options, g *again, info *In
 		return err
 	}
 	defer a.shut()
-	return a.proved(l, t.read(a.archive, info, g.begin(l)), info)
+	x := g.begin(l)
+	if err := a.proved(l, t.read(a.archive, info, x), info); err != nil || x == nil {
+		return err
+	}
+	if err := t.w.settle(); err != nil { // then its files have digests
+		return err
+	}
+	g.text = append(g.text, x.text()...)
+	return nil
 }
 
 // opened is the archive of a layer that is being read.
@@ -104,7 +117,7 @@ type again struct {
 	clones bool
 	from   *reuser             // nil: nothing is known
 	known  map[string]*indexed // by indexKey
-	made   []interface{ text() []byte }
+	text   [][]byte            // the indexes of the layers so far
 }
 
 // newAgain looks whether files can be taken at all. The caller calls close.
@@ -113,7 +126,7 @@ func newAgain(d *disk, layers []Layer, o Options) *again {
 	if o.Reuse == nil {
 		return g
 	}
-	g.clones = canClone(d.dirs[d.top])
+	g.clones = canClone(d.dirs[top])
 	if r := o.Reuse; r.Dir != "" && len(r.Index) > 0 && (g.clones || slices.ContainsFunc(layers, linked)) {
 		g.known, _ = readIndex(r.Index) // what is damaged is not used
 		g.from = newReuser(d, r.Dir, g.clones)
@@ -139,11 +152,7 @@ func (g *again) knows(l Layer) *indexed {
 	if g.from == nil || !g.usable(l) {
 		return nil
 	}
-	x := g.known[indexKey(l.Digest, g.o)]
-	if x != nil {
-		g.made = append(g.made, x)
-	}
-	return x
+	return g.known[indexKey(l.Digest, g.o)]
 }
 
 // begin returns where the layer's entries are to be noted; nil: nowhere.
@@ -151,17 +160,5 @@ func (g *again) begin(l Layer) *index {
 	if !g.usable(l) {
 		return nil
 	}
-	x := &index{key: indexKey(l.Digest, g.o)}
-	g.made = append(g.made, x)
-	return x
-}
-
-// index returns the indexes of all layers, and lets go of them.
-func (g *again) index() []byte {
-	var b []byte
-	for _, x := range g.made {
-		b = append(b, x.text()...)
-	}
-	g.made = nil
-	return b
+	return &index{key: indexKey(l.Digest, g.o)}
 }

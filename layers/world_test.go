@@ -18,6 +18,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
 )
 
 // world is a directory with the place for a tree and, beside it, what nobody
@@ -131,7 +132,7 @@ func (w *world) refused(t *testing.T, o Options, want string, archives ...[]byte
 		t.Errorf("Check = %v\nwant the refusal %s", err, want)
 	}
 	if info.Digest != digest.Of(archives[0]) || info.Size != int64(len(archives[0])) || info.Manifest != nil {
-		t.Errorf("Check of a refused archive: digest %s, size %d, %d entries of a manifest", info.Digest, info.Size, len(info.Manifest))
+		t.Errorf("Check of a refused archive: digest %s, size %d, a manifest: %t", info.Digest, info.Size, info.Manifest != nil)
 	}
 }
 
@@ -149,16 +150,25 @@ func (w *world) accepted(t testing.TB, o Options, archives ...[]byte) *Info {
 		if err != nil {
 			t.Fatalf("Check = %v", err)
 		}
-		for i := range checked.Manifest { // who unpacks owns the files
+		want := listed(t, checked)
+		for i := range want { // who unpacks owns the files
 			if !o.Owner {
-				checked.Manifest[i].UID, checked.Manifest[i].GID = os.Geteuid(), os.Getegid()
+				want[i].UID, want[i].GID = os.Geteuid(), os.Getegid()
 			}
 		}
-		if diff := gocmp.Diff(checked.Manifest, info.Manifest); diff != "" {
+		if diff := gocmp.Diff(want, listed(t, info)); diff != "" {
 			t.Errorf("Check and Unpack see different trees: -check +unpack\n%s", diff)
 		}
 	}
 	return info
+}
+
+// listed returns the manifest of info.
+func listed(t testing.TB, info *Info) manifest.Manifest {
+	t.Helper()
+	m, err := manifest.Collect(info.Manifest)
+	must(t, err)
+	return m
 }
 
 // tree describes the root: "path: mode content", symlinks with their targets.

@@ -1,12 +1,15 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"io"
+	"iter"
+	"sync"
 	"time"
 
 	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
 )
 
 // A blob that nothing references is doomed: its mark is written in the Update
@@ -93,9 +96,9 @@ func (r *Registry) release(tx Tx, v Version) error {
 	return nil
 }
 
-// storeDoomed stores content that nothing references yet, or mends it.
-func (r *Registry) storeDoomed(ctx context.Context, content []byte) error {
-	d := digest.Of(content)
+// storeDoomed stores a manifest, whose digest is d, that nothing references yet,
+// or mends it.
+func (r *Registry) storeDoomed(ctx context.Context, d digest.Digest, m iter.Seq2[manifest.Entry, error]) error {
 	damaged := false
 	err := r.o.Meta.Update(ctx, func(tx Tx) error {
 		damaged = anyWith(tx, keyDamaged(d))
@@ -107,10 +110,22 @@ func (r *Registry) storeDoomed(ctx context.Context, content []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := r.o.Blobs.Put(ctx, d, bytes.NewReader(content)); err != nil || !damaged {
+	if err := putManifest(ctx, r.o.Blobs, d, m); err != nil || !damaged {
 		return err
 	}
 	return r.o.Meta.Update(ctx, func(tx Tx) error { return tx.Delete(keyDamaged(d)) })
+}
+
+// putManifest stores the text of m, whose digest is d, as it comes: of a million
+// files it has more bytes than all else that is known of them.
+func putManifest(ctx context.Context, b Blobs, d digest.Digest, m iter.Seq2[manifest.Entry, error]) error {
+	r, w := io.Pipe()
+	var encoding sync.WaitGroup
+	encoding.Go(func() { w.CloseWithError(manifest.Encode(w, m)) })
+	err := b.Put(ctx, d, r)
+	r.Close() // Put may have read only a part
+	encoding.Wait()
+	return err
 }
 
 // dueBlobs returns the blobs whose grace is over.

@@ -89,7 +89,7 @@ func check(ctx context.Context, r io.Reader, _ func(int64) error) (registry.Arch
 	b, err := io.ReadAll(r)
 	a := registry.Archive{
 		Size: int64(len(b)), Unpacked: int64(len(b)), Entries: 1,
-		Manifest: manifest.Manifest{{Path: "f", Type: manifest.File, Size: int64(len(b)), Digest: digest.Of(b)}},
+		Manifest: manifest.Manifest{{Path: "f", Type: manifest.File, Size: int64(len(b)), Digest: digest.Of(b)}}.All(),
 	}
 	if err == nil && bytes.HasPrefix(b, []byte("bad")) {
 		err = fmt.Errorf("begins with bad: %w", registry.ErrRefused)

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
 )
 
 // Inbox holds the uploads that are being received or checked by this process.
@@ -184,12 +184,14 @@ func (m *metered) Read(p []byte) (int, error) {
 // judge records the verdict on an upload. The manifest is stored first, doomed
 // unless a version comes to reference it.
 func (r *Registry) judge(ctx context.Context, id string, found Archive, refusal error) error {
-	var text bytes.Buffer
+	var of digest.Digest // the manifest
 	if refusal == nil {
-		if err := found.Manifest.Encode(&text); err != nil {
+		text := digest.NewWriter()
+		if err := manifest.Encode(text, found.Manifest); err != nil {
 			return err
 		}
-		if err := r.storeDoomed(ctx, text.Bytes()); err != nil {
+		of = text.Digest()
+		if err := r.storeDoomed(ctx, of, found.Manifest); err != nil {
 			return err
 		}
 	}
@@ -205,7 +207,7 @@ func (r *Registry) judge(ctx context.Context, id string, found Archive, refusal 
 		if refusal != nil {
 			u.Verdict, u.Reason = Refused, refusal.Error()
 		} else {
-			u.Manifest = digest.Of(text.Bytes())
+			u.Manifest = of
 		}
 		return put(tx, keyUpload(id), u)
 	})

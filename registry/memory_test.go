@@ -55,7 +55,7 @@ func (l *ledger) check(_ context.Context, r io.Reader, room func(int64) error) (
 	l.ended = append(l.ended, string(b))
 	l.mu.Unlock()
 	m := manifest.Manifest{{Path: "f", Type: manifest.File, Size: int64(len(b)), Digest: digest.Of(b)}}
-	return registry.Archive{Size: int64(len(b)), Manifest: m}, nil
+	return registry.Archive{Size: int64(len(b)), Manifest: m.All()}, nil
 }
 
 // scarce returns a registry whose checks have so little memory.

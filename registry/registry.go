@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"iter"
 	"sync"
 	syncatomic "sync/atomic"
 	"time"
@@ -49,11 +50,13 @@ type CheckFunc func(ctx context.Context, r io.Reader, room func(bytes int64) err
 
 // Archive is what checking found out about one.
 type Archive struct {
-	Size     int64             // bytes
-	Unpacked int64             // bytes of its files
-	Entries  int64             // files, directories and links
-	Manifest manifest.Manifest // of the tree that it makes
-	Warnings []string          // what is accepted but will not be applied
+	Size     int64    // bytes
+	Unpacked int64    // bytes of its files
+	Entries  int64    // files, directories and links
+	Warnings []string // what is accepted but will not be applied
+	// Manifest yields the entries of the tree that it makes, by path, as often as it
+	// is wanted; nil: none.
+	Manifest iter.Seq2[manifest.Entry, error]
 }
 
 // Registry is the domain: every rule about versions, configurations and

@@ -1,13 +1,13 @@
 package registry
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"time"
 
@@ -317,14 +317,14 @@ func (i *importing) put(key string, v any) error {
 }
 
 // manifest stores the text of m, unless this is a dry run.
-func (i *importing) manifest(ctx context.Context, m manifest.Manifest) (digest.Digest, error) {
-	var text bytes.Buffer
-	if err := m.Encode(&text); err != nil {
+func (i *importing) manifest(ctx context.Context, m iter.Seq2[manifest.Entry, error]) (digest.Digest, error) {
+	text := digest.NewWriter()
+	if err := manifest.Encode(text, m); err != nil {
 		return digest.Digest{}, err
 	}
-	d := digest.Of(text.Bytes())
+	d := text.Digest()
 	if i.o.DryRun {
 		return d, nil
 	}
-	return d, i.o.Blobs.Put(ctx, d, &text)
+	return d, putManifest(ctx, i.o.Blobs, d, m)
 }

@@ -21,6 +21,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -69,22 +70,38 @@ func (m Manifest) Sort() {
 	slices.SortFunc(m, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
 }
 
-// Encode writes the text form. The entries must be sorted.
-func (m Manifest) Encode(w io.Writer) error {
+// Encode writes the text form of entries that are sorted by path; nil: of none. The
+// first error among them ends it.
+func Encode(w io.Writer, entries iter.Seq2[Entry, error]) error {
+	if entries == nil {
+		entries = Manifest{}.All()
+	}
 	b := bufio.NewWriter(w)
 	fmt.Fprintln(b, Header)
-	for _, e := range m {
-		what := "-"
-		switch e.Type {
-		case File:
-			what = e.Digest.String()
-		case Symlink:
-			what = Escape(e.Target)
+	for e, err := range entries {
+		if err != nil {
+			return err
 		}
-		fmt.Fprintf(b, "%c %04o %d %d %d %s %s\n", e.Type, e.Mode, e.UID, e.GID, e.Size, what, Escape(e.Path))
+		b.Write(appendLine(b.AvailableBuffer(), e))
 	}
 	return b.Flush()
 }
+
+func appendLine(b []byte, e Entry) []byte {
+	b = fmt.Appendf(b, "%c %04o %d %d %d ", e.Type, e.Mode, e.UID, e.GID, e.Size)
+	switch e.Type {
+	case File:
+		b = hex.AppendEncode(b, e.Digest[:])
+	case Symlink:
+		b = appendEscaped(b, e.Target)
+	default:
+		b = append(b, '-')
+	}
+	return append(appendEscaped(append(b, ' '), e.Path), '\n')
+}
+
+// Encode writes the text form. The entries must be sorted.
+func (m Manifest) Encode(w io.Writer) error { return Encode(w, m.All()) }
 
 // Digest returns the digest of the text form.
 func (m Manifest) Digest() digest.Digest {
@@ -127,9 +144,12 @@ func Read(r io.Reader) iter.Seq2[Entry, error] {
 }
 
 // Decode is Read of all entries.
-func Decode(r io.Reader) (Manifest, error) {
+func Decode(r io.Reader) (Manifest, error) { return Collect(Read(r)) }
+
+// Collect returns the entries, or the first error among them.
+func Collect(entries iter.Seq2[Entry, error]) (Manifest, error) {
 	var m Manifest
-	for e, err := range Read(r) {
+	for e, err := range entries {
 		if err != nil {
 			return nil, err
 		}
@@ -177,19 +197,20 @@ func parse(line string) (Entry, error) {
 
 // Escape writes space, percent, control characters and all bytes outside ASCII
 // as %XX, so that any name is one safe word. The empty text becomes "%".
-func Escape(s string) string {
+func Escape(s string) string { return string(appendEscaped(nil, s)) }
+
+func appendEscaped(b []byte, s string) []byte {
 	if s == "" {
-		return "%"
+		return append(b, '%')
 	}
-	var b strings.Builder
 	for i := range len(s) {
 		if c := s[i]; c > ' ' && c < 0x7f && c != '%' {
-			b.WriteByte(c)
+			b = append(b, c)
 			continue
 		}
-		fmt.Fprintf(&b, "%%%02X", s[i])
+		b = fmt.Appendf(b, "%%%02X", s[i])
 	}
-	return b.String()
+	return b
 }
 
 // Unescape reads what Escape wrote, and nothing else.

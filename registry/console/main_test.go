@@ -61,10 +61,11 @@ func check(_ context.Context, r io.Reader, _ func(int64) error) (registry.Archiv
 	if bytes.HasPrefix(content, []byte("bad")) {
 		return a, fmt.Errorf("entry \"../x\": outside the root: %w", registry.ErrRefused)
 	}
-	if a.Manifest, err = manifest.Decode(bytes.NewReader(content)); err == nil {
-		return a, nil
+	m, err := manifest.Decode(bytes.NewReader(content))
+	if err != nil {
+		m = manifest.Manifest{{Path: "file", Type: manifest.File, Mode: 0o644, Size: a.Size, Digest: digest.Of(content)}}
 	}
-	a.Manifest = manifest.Manifest{{Path: "file", Type: manifest.File, Mode: 0o644, Size: a.Size, Digest: digest.Of(content)}}
+	a.Manifest = m.All()
 	return a, nil
 }
 

@@ -31,7 +31,7 @@ var moment = time.Date(2026, 11, 21, 20, 0, 0, 0, time.UTC)
 func check(_ context.Context, r io.Reader, _ func(int64) error) (registry.Archive, error) {
 	h := digest.NewWriter()
 	_, err := io.Copy(h, r)
-	return registry.Archive{Size: h.Len(), Manifest: manifest.Manifest{}}, err
+	return registry.Archive{Size: h.Len(), Manifest: manifest.Manifest{}.All()}, err
 }
 
 func options() registry.Options {

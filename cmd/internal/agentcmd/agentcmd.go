@@ -25,7 +25,7 @@ import (
 )
 
 // memoryAim is how much memory the collector works hardest to stay in, in bytes. A root
-// of more than some 100,000 files needs more, and gets it.
+// of more than some 200,000 files needs more, and gets it.
 const memoryAim = 48 << 20
 
 // Main runs deploy-agent with the words after its name and returns its exit

@@ -15,6 +15,7 @@ import (
 	"deploytools/cmd/internal/layerflags"
 	"deploytools/layers"
 	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
 	"deploytools/registry/console"
 	"deploytools/registry/wire"
 )
@@ -77,11 +78,18 @@ func (u *unpack) Run(ctx context.Context, o *cli.IO, args []string) error {
 		return err
 	}
 	warn(o, info.Warnings)
+	paths, text := 0, digest.NewWriter()
+	for range info.Manifest {
+		paths++
+	}
 	if u.json {
-		return json.NewEncoder(o.Stdout).Encode(unpacked{console.Schema{}, u.into, info.Manifest.Digest(), info.Size, info.Unpacked, len(info.Manifest)})
+		if err := manifest.Encode(text, info.Manifest); err != nil {
+			return err
+		}
+		return json.NewEncoder(o.Stdout).Encode(unpacked{console.Schema{}, u.into, text.Digest(), info.Size, info.Unpacked, paths})
 	}
 	_, err = fmt.Fprintf(o.Stdout, "%s: %s from %s, %s unpacked\n", cli.Clean(u.into),
-		entries(int64(len(info.Manifest))), plural(int64(len(args)), "layer"), plural(info.Unpacked, "byte"))
+		entries(int64(paths)), plural(int64(len(args)), "layer"), plural(info.Unpacked, "byte"))
 	return err
 }
 
