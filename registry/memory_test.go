@@ -129,6 +129,22 @@ func TestNobodyHoldsUpOthersBySendingNothing(t *testing.T) {
 	})
 }
 
+func TestWhatACheckHadIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := scarce(t, newWorld(), 20)
+		for i := range 10 {
+			verdict(t, r, finish(t, begin(t, r, fmt.Sprintf("a%d small", i))))
+		}
+		for _, content := range []string{"a arrives", "b arrives"} { // and must have room for that
+			defer begin(t, r, content).Abort(t.Context())
+		}
+		synctest.Wait()
+		if running, waiting := r.Checks(); running != 2 || waiting != 0 {
+			t.Errorf("Checks() = %d, %d, want 2, 0", running, waiting)
+		}
+	})
+}
+
 func TestKeysTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, l := scarce(t, newWorld(), 1)
