@@ -30,7 +30,6 @@ func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, 
 	if err != nil {
 		return nil, err
 	}
-	defer d.close()
 	t.w = d
 	if !o.Owner {
 		t.self = &attributes{uid: uint32(d.uid), gid: uint32(d.gid)}
@@ -38,6 +37,7 @@ func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, 
 	info := &Info{}
 	again := newAgain(d, layers, o)
 	defer again.close()
+	defer d.close() // first: its workers take files from the earlier root
 	for _, l := range layers {
 		if err := t.stack(ctx, l, o, again, info); err != nil {
 			return nil, err

@@ -148,7 +148,7 @@ func (b *Inbox) start(id, owner string, data *arriving) (*checking, error) {
 }
 
 func (b *Inbox) check(ctx context.Context, id string, c *checking) error {
-	found, err := b.look(ctx, c)
+	found, of, err := b.look(ctx, c)
 	if failed := c.data.settled(); failed != nil {
 		return failed // the file is the Incoming's
 	}
@@ -156,17 +156,24 @@ func (b *Inbox) check(ctx context.Context, id string, c *checking) error {
 	if err != nil && !errors.Is(err, ErrRefused) {
 		return err
 	}
-	return b.r.judge(b.ctx, id, found, err)
+	return b.r.judge(b.ctx, id, found, of, err)
 }
 
-// look runs Options.Check. What an archive makes it do ends no daemon.
-func (b *Inbox) look(ctx context.Context, c *checking) (found Archive, err error) {
+// look runs Options.Check, and returns the digest of the manifest as well. What an
+// archive makes them do ends no daemon.
+func (b *Inbox) look(ctx context.Context, c *checking) (found Archive, of digest.Digest, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("internal error: checking an archive panicked: %v", v)
 		}
 	}()
-	return b.r.o.Check(ctx, &metered{c.data.reader(), &c.at}, func(bytes int64) error { return c.share.grow(ctx, c.data, bytes) })
+	found, err = b.r.o.Check(ctx, &metered{c.data.reader(), &c.at}, func(bytes int64) error { return c.share.grow(ctx, c.data, bytes) })
+	if err != nil {
+		return found, of, err
+	}
+	text := digest.NewWriter()
+	err = manifest.Encode(text, found.Manifest)
+	return found, text.Digest(), err
 }
 
 // metered counts what is read.
@@ -183,14 +190,8 @@ func (m *metered) Read(p []byte) (int, error) {
 
 // judge records the verdict on an upload. The manifest is stored first, doomed
 // unless a version comes to reference it.
-func (r *Registry) judge(ctx context.Context, id string, found Archive, refusal error) error {
-	var of digest.Digest // the manifest
+func (r *Registry) judge(ctx context.Context, id string, found Archive, of digest.Digest, refusal error) error {
 	if refusal == nil {
-		text := digest.NewWriter()
-		if err := manifest.Encode(text, found.Manifest); err != nil {
-			return err
-		}
-		of = text.Digest()
 		if err := r.storeDoomed(ctx, of, found.Manifest); err != nil {
 			return err
 		}

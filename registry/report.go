@@ -139,14 +139,29 @@ func unnamed(tx Tx, p reporter, fingerprint string) error {
 	if was == p || fingerprint == "" {
 		return nil
 	}
-	known, _, err := get[sightings](tx, keySeen(was.host))
-	if _, seen := known[was.String()]; err == nil && seen {
-		err = unsee(tx, was.host, []reporter{was})
-	}
+	rep, told, err := get[reported](tx, was.key(prefixReport))
 	if err != nil {
 		return err
 	}
-	if b, err := tx.Get(was.key(prefixReport)); err != nil || b == nil {
+	known, _, err := get[sightings](tx, keySeen(was.host))
+	if err != nil {
+		return err
+	}
+	at, seen := known[was.String()]
+	var gone []reporter
+	if seen {
+		gone = append(gone, was)
+	}
+	// When it had not yet said which one it is: what it said later stands for both,
+	// as in fleet.list.
+	anonymous := reporter{was.host, was.configuration, ""}
+	if first, seen := known[anonymous.String()]; seen && anonymous != was && first <= max(at, rep.Received.Unix()) {
+		gone = append(gone, anonymous)
+	}
+	if len(gone) > 0 {
+		err = unsee(tx, was.host, gone)
+	}
+	if err != nil || !told {
 		return err
 	}
 	return eraseReport(tx, was.key(""))

@@ -224,7 +224,7 @@ func TestAHostMovesToItsName(t *testing.T) {
 	tell(t, r, unnamed, told)
 	tell(t, r, unnamed, w.told(t, r, "db", "t1"))
 	var seen []registry.Sighting
-	for _, instance := range []string{"i1", "i10"} {
+	for _, instance := range []string{"", "i1", "i10"} { // at first it did not say which one it is
 		seen = append(seen, registry.Sighting{Host: unnamed.Fingerprint, Configuration: "web", Instance: instance, At: w.now})
 	}
 	if err := r.Seen(t.Context(), seen); err != nil {

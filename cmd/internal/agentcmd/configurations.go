@@ -135,6 +135,21 @@ func (s *settings) part(text string) (*settings, error) {
 	return &part, nil
 }
 
+// named returns the one value of -name whose directory this is; "": there is none, or
+// several share it.
+func (s *settings) named(dir string) string {
+	var found []string
+	for _, text := range splitLines(s.names) {
+		if part, err := s.part(text); err == nil && real(part.dir) == real(dir) {
+			found = append(found, text)
+		}
+	}
+	if len(found) != 1 {
+		return ""
+	}
+	return found[0]
+}
+
 // envPrefix begins the names of our variables.
 const envPrefix = "DEPLOY_AGENT"
 

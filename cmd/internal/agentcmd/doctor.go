@@ -163,6 +163,9 @@ func (v *doctorOp) narrow(s *settings) error {
 	if err != nil {
 		return err
 	}
+	if text == "" {
+		text = s.named(p.at.dir)
+	}
 	if text == "" { // then it is the one that was deployed there
 		if a, err := agent.Look(agent.Options{Dir: p.at.dir}); err == nil {
 			text = a.Record().Name
