@@ -224,9 +224,11 @@ func TestAHostMovesToItsName(t *testing.T) {
 	tell(t, r, unnamed, told)
 	tell(t, r, unnamed, w.told(t, r, "db", "t1"))
 	var seen []registry.Sighting
-	for _, instance := range []string{"", "i1", "i10"} { // at first it did not say which one it is
+	for _, instance := range []string{"i1", "i10"} {
 		seen = append(seen, registry.Sighting{Host: unnamed.Fingerprint, Configuration: "web", Instance: instance, At: w.now})
 	}
+	// At first it did not say which one it is.
+	seen = append(seen, registry.Sighting{Host: unnamed.Fingerprint, Configuration: "db", At: w.now})
 	if err := r.Seen(t.Context(), seen); err != nil {
 		t.Fatal(err)
 	}
@@ -240,6 +242,10 @@ func TestAHostMovesToItsName(t *testing.T) {
 	const want = "SHA256:a/b+c/db/i1:same SHA256:a/b+c/web/i10:same web1/web/i1:same web2/web/i1:same"
 	if got := stand(hosts(t, r, "", "")); got != want {
 		t.Errorf("named: %s, want %s", got, want)
+	}
+	tell(t, r, named, w.told(t, r, "db", "t1"))
+	if got := stand(hosts(t, r, "", "db")); got != "web1/db/i1:same" {
+		t.Errorf("named: %s of db", got)
 	}
 	if _, err := r.Forget(t.Context(), act, "web1", "", ""); err != nil {
 		t.Fatal(err)
