@@ -234,7 +234,8 @@ func newSFTPStream(s *session) *sftpStream {
 const fxOpen, fxOpendir = 3, 11
 
 // Read gives what opens a file only after the answers to all before it, and what
-// follows only after its answer. The library's data races are reached by naming a
+// follows only after its answer. The end comes behind all answers: the library drops
+// those that it has not written by then. The library's data races are reached by naming a
 // handle before, which clients cannot know yet; but they can guess it.
 func (f *sftpStream) Read(p []byte) (int, error) {
 	if f.in.left > 0 && !f.in.begun && len(p) > 1 {
@@ -247,6 +248,9 @@ func (f *sftpStream) Read(p []byte) (int, error) {
 	n, err := f.ahead.Read(p)
 	f.s.c.active.now()
 	f.count(int64(f.in.see(p[:n])))
+	if n == 0 && err != nil { // with bytes there may be a request that nobody has yet
+		f.awaitAnswers()
+	}
 	return n, err
 }
 
