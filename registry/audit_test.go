@@ -159,7 +159,7 @@ func everyActIsOnRecordOnce(t *testing.T, w *world) {
 		}
 		e.Result, e.Prev, e.Name = "", digest.Digest{}, ""
 		want := registry.Entry{
-			Seq: uint64(len(after)), Time: w.now, User: "bob", Key: "SHA256:bob", Comment: "bob@desk", Label: "robert", Authority: "SHA256:ca", Serial: 7,
+			Seq: uint64(len(after)), Time: w.clock.now(), User: "bob", Key: "SHA256:bob", Comment: "bob@desk", Label: "robert", Authority: "SHA256:ca", Serial: 7,
 			Remote: "192.0.2.7", Role: "operator",
 			Command: a.Command, Note: "because", Nothing: test.name == "add it again" || test.name == "change nothing",
 		}
@@ -290,14 +290,14 @@ func TestConcurrentActsMakeOneChain(t *testing.T) {
 func TestAuditFilters(t *testing.T) {
 	w := newWorld()
 	r := w.open(t)
-	began := w.now
+	began := w.clock.now()
 	const n = 350 // several pages
 	for i := range n {
 		a := registry.Act{Caller: registry.Caller{User: "bob", Fingerprint: "SHA256:bob", Comment: "bob@desk", Label: "robert"}, Command: []string{"addconf", "x"}}
 		if i%7 == 0 {
 			a = registry.Act{Caller: caller, Command: []string{"delconf"}}
 		}
-		w.now = w.now.Add(2 * time.Second) // so that no refusal is left out
+		w.clock.advance(2 * time.Second) // so that no refusal is left out
 		if err := r.Refused(t.Context(), a, []string{"web", "db"}[i%2], wire.Denied, "no"); err != nil {
 			t.Fatal(err)
 		}
@@ -473,7 +473,7 @@ func TestWhatAnAgentIsRefusedAgainAndAgainIsOnRecordOnceAnHour(t *testing.T) {
 	}
 	for range 2 * 119 {
 		refuse(poll, "web")
-		w.now = w.now.Add(15 * time.Second)
+		w.clock.advance(15 * time.Second)
 	}
 	if n := len(audit(t, r, registry.AuditFilter{})); n != 1 {
 		t.Errorf("%d entries of the same refusal in an hour, want 1", n)
@@ -490,7 +490,7 @@ func TestWhatAnAgentIsRefusedAgainAndAgainIsOnRecordOnceAnHour(t *testing.T) {
 	if n := len(audit(t, r, registry.AuditFilter{})); n != 6 {
 		t.Errorf("%d entries after five other refusals, want 6", n)
 	}
-	w.now = w.now.Add(30 * time.Second)
+	w.clock.advance(30 * time.Second)
 	refuse(poll, "web")
 	if n := len(audit(t, r, registry.AuditFilter{Name: "web"})); n != 6 {
 		t.Errorf("%d entries about web after an hour, want 6", n)
@@ -521,7 +521,7 @@ func TestRefusalsOfOneKeyAreBounded(t *testing.T) {
 	if count("eve") != 60 || count("ann") != 2 {
 		t.Errorf("%d refusals of eve and %d of ann are on record, want 60 and 2", count("eve"), count("ann"))
 	}
-	w.now = w.now.Add(time.Minute)
+	w.clock.advance(time.Minute)
 	refuse(eve, 1)
 	if count("eve") != 61 {
 		t.Errorf("a minute later %d refusals of eve are on record, want 61", count("eve"))

@@ -20,11 +20,11 @@ func TestCollectionWaitsForTheGrace(t *testing.T) {
 	if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 		t.Fatal(err)
 	}
-	w.now = w.now.Add(24*time.Hour - time.Second)
+	w.clock.advance(24*time.Hour - time.Second)
 	if got, err := r.Sweep(t.Context()); got.Blobs != 0 || err != nil {
 		t.Errorf("Sweep within the grace = %+v, %v", got, err)
 	}
-	w.now = w.now.Add(time.Second)
+	w.clock.advance(time.Second)
 	if got, err := r.Sweep(t.Context()); got.Blobs != 2 || err != nil {
 		t.Errorf("Sweep = %+v, %v, want the layer and its manifest", got, err)
 	}
@@ -126,7 +126,7 @@ func TestALayerAndItsManifestAreDoomedTogether(t *testing.T) {
 		w := newWorld()
 		r := w.open(t)
 		verdict(t, r, upload(t, r, "content"))
-		w.now = w.now.Add(23 * time.Hour)
+		w.clock.advance(23 * time.Hour)
 		o, _ := w.crashing(n)
 		if _, err := addVersion(t.Context(), start(t, o), "code", "v1", d); err == nil {
 			t.Fatal("AddVersion never stops between the layer and the version")
@@ -134,7 +134,7 @@ func TestALayerAndItsManifestAreDoomedTogether(t *testing.T) {
 		if stored, err := r.HasLayer(t.Context(), d); err != nil || !stored {
 			continue
 		}
-		w.now = w.now.Add(2 * time.Hour)
+		w.clock.advance(2 * time.Hour)
 		if _, err := r.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func TestWhatIsBeingDeletedIsNotTakenBack(t *testing.T) {
 		if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 			t.Fatal(err)
 		}
-		w.now = w.now.Add(48 * time.Hour)
+		w.clock.advance(48 * time.Hour)
 		swept := make(chan error)
 		go func() {
 			_, err := r.Sweep(t.Context())
@@ -205,7 +205,7 @@ func TestABlobDoomedAnewHasItsWholeGrace(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.now = w.now.Add(48 * time.Hour)
+		w.clock.advance(48 * time.Hour)
 		swept := make(chan error)
 		go func() {
 			_, err := r.Sweep(t.Context())

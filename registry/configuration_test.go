@@ -97,7 +97,7 @@ func TestLayersKeepTheirOrder(t *testing.T) { // U-08
 	w, r := stocked(t)
 	add(t, r, "code", "v:1", "colon")
 	c := configure(t, r, "web", "data:v2", "code:v:1", "base:v3")
-	if c.Old != nil || !c.Changed() || c.New.Revision != 1 || c.New.By != "ann@desk" || !c.New.Mtime.Equal(w.now) {
+	if c.Old != nil || !c.Changed() || c.New.Revision != 1 || c.New.By != "ann@desk" || !c.New.Mtime.Equal(w.clock.now()) {
 		t.Errorf("AddConfiguration = %+v", c)
 	}
 	wantLayers(t, r, "web", "data:v2 code:v:1 base:v3")
@@ -183,7 +183,7 @@ func TestWhatChangeConfigurationRefuses(t *testing.T) {
 func TestAChangeToWhatIsThereIsNoRevision(t *testing.T) {
 	w, r := stocked(t)
 	configure(t, r, "web", "code:v1")
-	w.now = w.now.Add(1)
+	w.clock.advance(1)
 	if c := change(t, r, "web", "code:v1"); c.Changed() || c.New.Revision != 1 {
 		t.Errorf("ChangeConfiguration = %+v, want no change", c)
 	}

@@ -199,7 +199,7 @@ func eachCrash(t *testing.T, prepare func(*testing.T, *registry.Registry), act f
 func wantCollected(t *testing.T, w *world, r *registry.Registry, want int) {
 	t.Helper()
 	for range 2 { // the first sweep may doom, the second collects
-		w.now = w.now.Add(1000 * time.Hour)
+		w.clock.advance(1000 * time.Hour)
 		if _, err := r.Sweep(t.Context()); err != nil {
 			t.Fatalf("Sweep = %v", err)
 		}

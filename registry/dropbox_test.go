@@ -236,7 +236,7 @@ func TestManyDirectoriesExpire(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.now = w.now.Add(25 * time.Hour)
+		w.clock.advance(25 * time.Hour)
 		if err := r.MakeDir(t.Context(), caller, "/new"); err != nil {
 			t.Fatal(err)
 		}

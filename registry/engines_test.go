@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,14 +50,34 @@ type world struct {
 	blobs registry.Blobs
 	spool registry.Spool
 	files *atomic.Int64 // uploads that are open
-	now   time.Time
+	clock *clock
 }
+
+// clock is the time of a world. Checks of uploads may read it at any time.
+type clock struct {
+	mu sync.Mutex // guards t
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) set(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = t
+}
+
+func (c *clock) advance(d time.Duration) { c.set(c.now().Add(d)) }
 
 func newWorld() *world {
 	blobs, spool := enginetest.NewBlobs()
 	w := &world{meta: enginetest.NewMeta(enginetest.MetaOptions{Rerun: 2}), blobs: blobs, files: new(atomic.Int64)}
 	w.spool = counting{spool, w.files}
-	w.now = time.Date(2026, 11, 21, 20, 0, 0, 0, time.UTC)
+	w.clock = &clock{t: time.Date(2026, 11, 21, 20, 0, 0, 0, time.UTC)}
 	return w
 }
 
@@ -70,7 +91,7 @@ func copying() *world {
 
 // options are those of a registry over the engines of w.
 func (w *world) options() registry.Options {
-	return registry.Options{Meta: w.meta, Blobs: w.blobs, Spool: w.spool, Check: check, Now: func() time.Time { return w.now }}
+	return registry.Options{Meta: w.meta, Blobs: w.blobs, Spool: w.spool, Check: check, Now: w.clock.now}
 }
 
 // open starts a registry, which ends with the test.

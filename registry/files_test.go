@@ -40,7 +40,7 @@ func TestFilesLiveAsLongAsTheLayer(t *testing.T) {
 		if err := deleteVersion(t.Context(), r, "code", version); err != nil {
 			t.Fatal(err)
 		}
-		w.now = w.now.Add(25 * time.Hour)
+		w.clock.advance(25 * time.Hour)
 		if _, err := r.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}

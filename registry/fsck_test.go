@@ -189,7 +189,7 @@ func TestFsckFindsWhatNothingRefersTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wantSound(t)
-	w.now = w.now.Add(24*time.Hour + 1)
+	w.clock.advance(24*time.Hour + 1)
 	if got, err := r.Collect(t.Context(), registry.CollectOptions{}); err != nil || !slices.ContainsFunc(got.Gone, func(i registry.Item) bool { return i.Name == d.String() }) {
 		t.Errorf("Collect after the grace = %+v, %v, want %s gone", got.Gone, err, d)
 	}
@@ -225,7 +225,7 @@ func TestFsckIsNotFooledByWhatGoesOn(t *testing.T) {
 		if err := deleteVersion(t.Context(), r, "code", "v1"); err != nil {
 			t.Error(err)
 		}
-		w.now = w.now.Add(48 * time.Hour)
+		w.clock.advance(48 * time.Hour)
 		if _, err := r.Sweep(t.Context()); err != nil {
 			t.Error(err)
 		}

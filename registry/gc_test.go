@@ -38,7 +38,7 @@ func aDryRunSaysWhatACollectionThenDoes(t *testing.T) {
 	if err := deleteVersion(t.Context(), r, "copy", "v1"); err != nil {
 		t.Fatal(err)
 	}
-	w.now = w.now.Add(25 * time.Hour)
+	w.clock.advance(25 * time.Hour)
 	before := w.records(t)
 	dry := collect(t, r, registry.CollectOptions{DryRun: true, Explain: true})
 	if after := w.records(t); !maps.Equal(before, after) {

@@ -38,7 +38,7 @@ func TestAHoldIsToldUntilItEnds(t *testing.T) {
 	if h := held(t, r, "web"); h != nil {
 		t.Errorf("held without a reason: %+v", h)
 	}
-	until := w.now.Add(time.Hour)
+	until := w.clock.now().Add(time.Hour)
 	if what, err := r.Hold(t.Context(), act, "web", "sale", until); err != nil || what != "held: sale, until 2026-11-21T21:00:00Z" {
 		t.Errorf("Hold = %q, %v", what, err)
 	}
@@ -46,11 +46,11 @@ func TestAHoldIsToldUntilItEnds(t *testing.T) {
 	if h := held(t, r, "web"); h == nil || h.Reason != "sale" || !h.Until.Equal(until) {
 		t.Errorf("the hold is %+v", h)
 	}
-	w.now = until.Add(-1)
+	w.clock.set(until.Add(-1))
 	if held(t, r, "web") == nil {
 		t.Error("it ended early")
 	}
-	w.now = until
+	w.clock.set(until)
 	if h := held(t, r, "web"); h != nil {
 		t.Errorf("it has not ended: %+v", h)
 	}
@@ -64,7 +64,7 @@ func TestAHoldIsToldUntilItEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.now = w.now.Add(10000 * time.Hour)
+	w.clock.advance(10000 * time.Hour)
 	if h := held(t, r, "web"); h == nil || h.Reason != "second" || !h.Until.IsZero() {
 		t.Errorf("the hold is %+v", h)
 	}
@@ -113,7 +113,7 @@ func TestWhatHoldRefuses(t *testing.T) {
 		"no reason":        {"web", "", time.Time{}, registry.ErrUsage},
 		"a long reason":    {"web", string(make([]byte, wire.MaxReason+1)), time.Time{}, registry.ErrUsage},
 		"two lines":        {"web", "a\nb", time.Time{}, registry.ErrUsage},
-		"over already":     {"web", "sale", w.now, registry.ErrUsage},
+		"over already":     {"web", "sale", w.clock.now(), registry.ErrUsage},
 		"no configuration": {"nope", "sale", time.Time{}, registry.ErrNotFound},
 	} {
 		_, err := r.Hold(t.Context(), act, test.name, test.reason, test.until)

@@ -51,7 +51,7 @@ func (w *world) old(t *testing.T) registry.Upstream {
 
 func (w *world) importOld(t *testing.T, up registry.Upstream) registry.Imported {
 	t.Helper()
-	got, err := registry.Import(t.Context(), up, registry.ImportOptions{Blobs: w.blobs, Check: check, Now: func() time.Time { return w.now }})
+	got, err := registry.Import(t.Context(), up, registry.ImportOptions{Blobs: w.blobs, Check: check, Now: w.clock.now})
 	if err != nil {
 		t.Fatalf("Import = %v", err)
 	}
@@ -124,7 +124,7 @@ func TestWhatAnImportLackedIsMended(t *testing.T) {
 	}
 	collect(t, r, registry.CollectOptions{})
 	w.fsck(t)
-	w.now = w.now.Add(48 * time.Hour)
+	w.clock.advance(48 * time.Hour)
 	collect(t, r, registry.CollectOptions{})
 	versions, _ := r.Versions(t.Context(), "code")
 	for _, v := range versions {

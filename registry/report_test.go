@@ -28,9 +28,9 @@ func (w *world) told(t *testing.T, r *registry.Registry, name, tag string) wire.
 	}
 	now := wire.ReportedRevision{Revision: rev.Revision, Digest: rev.Digest}
 	return wire.Report{
-		Tag: tag, Configuration: name, Instance: "i1", State: "Idle", Sent: w.now, PollSeconds: 30, Wanted: &now,
-		Running:    &wire.ReportedRoot{ReportedRevision: now, Root: "roots/1", Since: w.now.Add(-time.Hour), Verification: "verified"},
-		Deployment: &wire.ReportedDeployment{ID: "000001-0", ReportedRevision: now, Started: w.now, Ended: w.now},
+		Tag: tag, Configuration: name, Instance: "i1", State: "Idle", Sent: w.clock.now(), PollSeconds: 30, Wanted: &now,
+		Running:    &wire.ReportedRoot{ReportedRevision: now, Root: "roots/1", Since: w.clock.now().Add(-time.Hour), Verification: "verified"},
+		Deployment: &wire.ReportedDeployment{ID: "000001-0", ReportedRevision: now, Started: w.clock.now(), Ended: w.clock.now()},
 		Output:     "hello\n",
 	}
 }
@@ -103,16 +103,16 @@ func TestTheNewestReportCounts(t *testing.T) {
 	if h := hosts(t, r, "", "")[0]; h.Standing() != registry.Behind || !h.Differs() || h.Wanted.Revision != 2 || h.Report.Running.Revision != 1 {
 		t.Errorf("after a change it stands as %s: %+v", h.Standing(), h)
 	}
-	w.now = w.now.Add(time.Hour)
+	w.clock.advance(time.Hour)
 	second := w.told(t, r, "web", "t2")
 	second.Sent = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC) // a host that lost its clock
 	second.Running.Since = second.Sent.Add(-time.Minute)
 	tell(t, r, web1, second)
 	h := hosts(t, r, "", "")[0]
-	if h.Standing() != registry.Same || !h.Received.Equal(w.now) || !h.Seen.Equal(w.now) || !h.Told(h.Report.Running.Since).Equal(w.now.Add(-time.Minute)) {
+	if h.Standing() != registry.Same || !h.Received.Equal(w.clock.now()) || !h.Seen.Equal(w.clock.now()) || !h.Told(h.Report.Running.Since).Equal(w.clock.now().Add(-time.Minute)) {
 		t.Errorf("%s, received %s, since %s", h.Standing(), h.Received, h.Told(h.Report.Running.Since))
 	}
-	if late := h.Told(h.Report.Sent.Add(time.Hour)); late.After(w.now) {
+	if late := h.Told(h.Report.Sent.Add(time.Hour)); late.After(w.clock.now()) {
 		t.Errorf("a time of the future is told as %s", late)
 	}
 	if h.Fingerprint != web1.Fingerprint || h.Comment != "agent" || h.Report.Output != "" {
@@ -137,7 +137,7 @@ func TestTheSameReportCostsNoWrite(t *testing.T) {
 	}
 	var all []registry.Sighting
 	for i := range 5000 {
-		all = append(all, registry.Sighting{Host: fmt.Sprintf("host%d", i), Configuration: "web", Instance: "i", At: w.now})
+		all = append(all, registry.Sighting{Host: fmt.Sprintf("host%d", i), Configuration: "web", Instance: "i", At: w.clock.now()})
 	}
 	n = 0
 	if err := r.Seen(t.Context(), all); err != nil || n != 1 {
@@ -225,10 +225,10 @@ func TestAHostMovesToItsName(t *testing.T) {
 	tell(t, r, unnamed, w.told(t, r, "db", "t1"))
 	var seen []registry.Sighting
 	for _, instance := range []string{"i1", "i10"} {
-		seen = append(seen, registry.Sighting{Host: unnamed.Fingerprint, Configuration: "web", Instance: instance, At: w.now})
+		seen = append(seen, registry.Sighting{Host: unnamed.Fingerprint, Configuration: "web", Instance: instance, At: w.clock.now()})
 	}
 	// At first it did not say which one it is.
-	seen = append(seen, registry.Sighting{Host: unnamed.Fingerprint, Configuration: "db", At: w.now})
+	seen = append(seen, registry.Sighting{Host: unnamed.Fingerprint, Configuration: "db", At: w.clock.now()})
 	if err := r.Seen(t.Context(), seen); err != nil {
 		t.Fatal(err)
 	}
@@ -267,10 +267,10 @@ func TestOneKeyCannotFillTheRegistry(t *testing.T) {
 	tell(t, r, agentOf("web2"), told)
 	var seen []registry.Sighting
 	for i := range 260 {
-		w.now = w.now.Add(time.Second)
+		w.clock.advance(time.Second)
 		told.Instance = fmt.Sprintf("i%d", i)
 		tell(t, r, agentOf("web1"), told)
-		seen = append(seen, registry.Sighting{Host: "web1", Configuration: "web", Instance: told.Instance, At: w.now})
+		seen = append(seen, registry.Sighting{Host: "web1", Configuration: "web", Instance: told.Instance, At: w.clock.now()})
 	}
 	if err := r.Seen(t.Context(), seen); err != nil {
 		t.Fatal(err)
@@ -289,19 +289,19 @@ func TestSightings(t *testing.T) {
 	see := func(host, instance string, at time.Time) registry.Sighting {
 		return registry.Sighting{Host: host, Configuration: "web", Instance: instance, At: at}
 	}
-	old := w.now.Add(-time.Hour)
-	if err := r.Seen(t.Context(), []registry.Sighting{see("a", "", w.now), see("b", "i", old), see("gone", "", w.now.Add(-91*24*time.Hour))}); err != nil {
+	old := w.clock.now().Add(-time.Hour)
+	if err := r.Seen(t.Context(), []registry.Sighting{see("a", "", w.clock.now()), see("b", "i", old), see("gone", "", w.clock.now().Add(-91*24*time.Hour))}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Seen(t.Context(), []registry.Sighting{see("a", "", old)}); err != nil {
 		t.Fatal(err)
 	}
-	all := hosts(t, r, "", "", see("b", "i", w.now.Add(-time.Minute)), see("c", "", w.now))
-	if stand(all) != "a/web/:unknown b/web/i:unknown c/web/:unknown" || !all[0].Seen.Equal(w.now) || !all[1].Seen.Equal(w.now.Add(-time.Minute)) {
+	all := hosts(t, r, "", "", see("b", "i", w.clock.now().Add(-time.Minute)), see("c", "", w.clock.now()))
+	if stand(all) != "a/web/:unknown b/web/i:unknown c/web/:unknown" || !all[0].Seen.Equal(w.clock.now()) || !all[1].Seen.Equal(w.clock.now().Add(-time.Minute)) {
 		t.Errorf("%s: %+v", stand(all), all)
 	}
 	// An agent of before, which was replaced by one that says which it is.
-	all = hosts(t, r, "", "", see("a", "i", w.now.Add(time.Second)))
+	all = hosts(t, r, "", "", see("a", "i", w.clock.now().Add(time.Second)))
 	if stand(all) != "a/web/i:unknown b/web/i:unknown" {
 		t.Errorf("%s", stand(all))
 	}
@@ -332,7 +332,7 @@ func TestForgetIsOnRecord(t *testing.T) {
 	}
 	tell(t, r, agentOf("web1"), db)
 	tell(t, r, agentOf("web10"), db)
-	if err := r.Seen(t.Context(), []registry.Sighting{{Host: "web1", Configuration: "web", Instance: "seen", At: w.now}, {Host: "web1", Configuration: "db", At: w.now}}); err != nil {
+	if err := r.Seen(t.Context(), []registry.Sighting{{Host: "web1", Configuration: "web", Instance: "seen", At: w.clock.now()}, {Host: "web1", Configuration: "db", At: w.clock.now()}}); err != nil {
 		t.Fatal(err)
 	}
 	dry := act
@@ -373,14 +373,14 @@ func TestBackupKnowsTheHosts(t *testing.T) {
 	w, r := stocked(t)
 	configure(t, r, "web", "code:v1")
 	tell(t, r, agentOf("web1"), w.told(t, r, "web", "t1"))
-	if err := r.Seen(t.Context(), []registry.Sighting{{Host: "web2", Configuration: "web", At: w.now}}); err != nil {
+	if err := r.Seen(t.Context(), []registry.Sighting{{Host: "web2", Configuration: "web", At: w.clock.now()}}); err != nil {
 		t.Fatal(err)
 	}
 	restored, got, err := restore(t.Context(), bytes.NewReader(w.backup(t)))
 	if err != nil || len(got.Faults) > 0 {
 		t.Fatalf("Restore: %+v, %v", got.Faults, err)
 	}
-	restored.now = w.now
+	restored.clock.set(w.clock.now())
 	r = restored.open(t)
 	if got := stand(hosts(t, r, "", "")); got != "web1/web/i1:same web2/web/:unknown" {
 		t.Errorf("after Restore: %s", got)
@@ -398,7 +398,7 @@ func TestFsckOfReports(t *testing.T) {
 	w, r := stocked(t)
 	configure(t, r, "web", "code:v1")
 	tell(t, r, agentOf("web1"), w.told(t, r, "web", "t1"))
-	if err := r.Seen(t.Context(), []registry.Sighting{{Host: "web1", Configuration: "web", Instance: "i1", At: w.now}}); err != nil {
+	if err := r.Seen(t.Context(), []registry.Sighting{{Host: "web1", Configuration: "web", Instance: "i1", At: w.clock.now()}}); err != nil {
 		t.Fatal(err)
 	}
 	w.wantSound(t)

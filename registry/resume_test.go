@@ -156,7 +156,7 @@ func TestAStalledUploadIsTakenOver(t *testing.T) {
 		old := receive(t, r, "/x", "half of")
 		_, err := r.Resume(t.Context(), caller, old.ID())
 		wantKind(t, "Resume of what is being written", err, registry.ErrConflict)
-		w.now = w.now.Add(11 * time.Second)
+		w.clock.advance(11 * time.Second)
 		in := resume(t, r, old.ID())
 		if _, err := old.WriteAt([]byte("late"), 7); err == nil {
 			t.Error("the old session still writes")
@@ -320,18 +320,18 @@ func TestSizeFirstThenContent(t *testing.T) {
 func TestWhatIsLeftExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.now = time.Now() // the spool has the bubble's time
+		w.clock.set(time.Now()) // the spool has the bubble's time
 		r := w.open(t)
 		suspend(t, receive(t, r, "/x", "half of"))
 		if err := r.MakeDir(t.Context(), caller, "/dir"); err != nil {
 			t.Fatal(err)
 		}
-		w.now = w.now.Add(23 * time.Hour)
+		w.clock.advance(23 * time.Hour)
 		if _, err := r.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		only(t, r)
-		w.now = w.now.Add(2 * time.Hour)
+		w.clock.advance(2 * time.Hour)
 		if _, err := r.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -36,7 +36,7 @@ func TestAVersionOfAnUpload(t *testing.T) {
 	want := registry.Version{
 		Component: "code", Version: "v:1~rc", Digest: digest.Of([]byte("content")), Size: 7, Unpacked: 7, Entries: 1,
 		Manifest: got.Manifest, Seq: 2, // the upload had 1
-		Added: w.now, By: "ann@desk",
+		Added: w.clock.now(), By: "ann@desk",
 	}
 	if !reflect.DeepEqual(got, want) || got.Manifest.IsZero() {
 		t.Errorf("AddVersion = %+v, want %+v", got, want)
@@ -47,7 +47,7 @@ func TestAVersionOfAnUpload(t *testing.T) {
 	}
 	defer blob.Close()
 	b, err := io.ReadAll(io.NewSectionReader(blob, 0, blob.Size()))
-	if string(b) != "content" || err != nil || info.Size != 7 || !info.Time.Equal(w.now) {
+	if string(b) != "content" || err != nil || info.Size != 7 || !info.Time.Equal(w.clock.now()) {
 		t.Errorf("OpenLayer has %q, %v, %+v", b, err, info)
 	}
 	if _, _, err := r.OpenLayer(t.Context(), "", got.Manifest); err == nil {
