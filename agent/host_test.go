@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	syncatomic "sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,30 @@ import (
 	"deploytools/verify"
 	"deploytools/verify/spec"
 )
+
+// logbook is a log that may be read while an agent writes it.
+type logbook struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logbook) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
+}
 
 // host is a directory with what runs on it. The agents on it are killed by
 // looking at copies of the directory, made while they run.
@@ -32,7 +57,7 @@ type host struct {
 	notAfter syncatomic.Pointer[time.Time] // what checks see of certificates
 	patience time.Duration                 // with checks that fail, after the hook
 	calls    []map[string]string
-	logged   *bytes.Buffer
+	logged   *logbook
 	users    map[string]string // of roots, by their names
 	seam     func(point string)
 	agent    *Agent
@@ -50,7 +75,7 @@ func memoryDir(t *testing.T) string {
 }
 
 func newHost(t *testing.T, src *fakeRegistry) *host {
-	h := &host{T: t, dir: memoryDir(t), src: src, logged: new(bytes.Buffer)}
+	h := &host{T: t, dir: memoryDir(t), src: src, logged: new(logbook)}
 	h.seam = func(string) {}
 	h.hooks = &fakeHooks{h: h}
 	h.o = Options{Name: "web", Dir: h.dir, Source: src, Mode: Mode{Once: true},
