@@ -110,6 +110,7 @@ func (a *Agent) dropAhead() {
 	h.cancel(errDropped)
 	h.end()
 	if h.err == nil {
+		h.info.Close()
 		h.err = h.staged.Abort()
 	}
 	a.log().Debug("root unpacked ahead dropped", "root", h.dir, "error", h.err)

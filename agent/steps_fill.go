@@ -171,7 +171,9 @@ func (a *Agent) finish(staged *atomic.Dir, info *layers.Info) error {
 		a.log().Warn("layer not applied as it is", "configuration", a.o.Name, "error", w)
 	}
 	d := a.rec.Deployment
-	if err := a.sealRoot(&d.New, info.Manifest); err != nil {
+	err := a.sealRoot(&d.New, info.Manifest)
+	info.Close() // what it has on disk need not be synced with the root
+	if err != nil {
 		return err
 	}
 	if err := a.writeIndex(&d.New, info.Index); err != nil {

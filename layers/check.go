@@ -21,7 +21,7 @@ func Check(ctx context.Context, name string, r io.Reader, o Options) (*Info, err
 			return &Info{}, err
 		}
 	}
-	t := newTree()
+	t := newTree(nil)
 	t.w = &hasher{unwanted: o.Digests == NoDigests, hash: digest.NewWriter()}
 	info := &Info{}
 	a := openArchive(ctx, name, r, o)
@@ -33,8 +33,8 @@ func Check(ctx context.Context, name string, r io.Reader, o Options) (*Info, err
 	if err != nil {
 		return info, err
 	}
-	info.Manifest = t.manifest()
-	return info, nil
+	info.Manifest, err = t.manifest()
+	return info, err
 }
 
 // whole ends the reading of a, whose result was err. A refused archive is read

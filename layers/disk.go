@@ -2,6 +2,7 @@ package layers
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -72,8 +73,8 @@ type batch struct {
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// newDisk writes the tree t into the directory dir. The caller calls close.
-func newDisk(dir string, t *tree, o Options) (*disk, error) {
+// newDisk writes a new tree into the directory dir. The caller calls close.
+func newDisk(dir string, o Options) (*disk, error) {
 	fd, err := openDir(unix.AT_FDCWD, dir, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", dir, err)
@@ -83,16 +84,16 @@ func newDisk(dir string, t *tree, o Options) (*disk, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("cannot change the mode of %s: %w", dir, err)
 	}
+	t := newTree(newScratch(fd))
 	d := &disk{
 		o: o, masked: maskedBits(fd), uid: os.Geteuid(), gid: os.Getegid(), t: t, dirs: map[ref]int{top: fd}, maxDirs: maxDirs(),
 		batches: make(chan *batch, queued), batch: batches.Get().(*batch),
 	}
+	t.w = d
 	for range writers {
 		d.workers.Go(func() {
 			for b := range d.batches {
-				for _, j := range b.jobs {
-					d.run(j)
-				}
+				d.failed(t.scratch.guard(func() error { return d.write(b) }))
 				b.recycle()
 				d.pending.Done()
 			}
@@ -136,20 +137,28 @@ func (d *disk) close() {
 	}
 }
 
-// run writes one small file, unless another has failed before.
-func (d *disk) run(j job) {
-	if d.fault() != nil {
-		return
+// write writes the files of b, unless one has failed before.
+func (d *disk) write(b *batch) error {
+	for _, j := range b.jobs {
+		if d.fault() != nil {
+			return nil
+		}
+		do := j.take
+		if do == nil {
+			do = d.small
+		}
+		if err := do(j); err != nil {
+			return err
+		}
 	}
-	do := j.take
-	if do == nil {
-		do = d.small
-	}
-	if err := do(j); err != nil {
-		d.mu.Lock()
-		d.err = err
-		d.mu.Unlock()
-	}
+	return nil
+}
+
+// failed remembers the first error of the writers.
+func (d *disk) failed(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = cmp.Or(d.err, err)
 }
 
 func (d *disk) fault() error {
@@ -348,7 +357,7 @@ func (d *disk) finish(at ref) error {
 		return unix.Fchmod(fd, 0o755)
 	}
 	is := d.t.dirs.at(at)
-	e := &entry{kind: dir, mode: uint32(is.mode), uid: int(is.uid), gid: int(is.gid), mtime: is.mtime}
+	e := &entry{kind: dir, mode: uint32(is.mode), uid: int(is.uid), gid: int(is.gid), mtime: is.mtime.time()}
 	return d.t.fault(d.t.nodes.at(is.node), d.describe(fd, e))
 }
 

@@ -52,8 +52,8 @@ func (d *disk) create(at int, e *entry, fill func(descriptor) error) error {
 
 // small writes a file that is in memory.
 func (d *disk) small(j job) error {
+	*j.digest = digest.Of(j.data)
 	return d.create(j.dir, j.e, func(fd descriptor) error {
-		*j.digest = digest.Of(j.data)
 		w := newFileWriter(fd, j.e.sparse)
 		_, err := w.Write(j.data)
 		if err == nil {
@@ -70,8 +70,8 @@ func (d *disk) large(n *node, to *digest.Digest, e *entry, a *archive) error {
 	if err != nil {
 		return err
 	}
-	return d.create(dir, e, func(fd descriptor) error {
-		h := digest.NewWriter()
+	h := digest.NewWriter()
+	err = d.create(dir, e, func(fd descriptor) error {
 		w := newFileWriter(fd, e.sparse)
 		buf := make([]byte, 256<<10)
 		for {
@@ -87,9 +87,10 @@ func (d *disk) large(n *node, to *digest.Digest, e *entry, a *archive) error {
 				return err
 			}
 		}
-		*to = h.Digest()
 		return e.fault(w.finish())
 	})
+	*to = h.Digest()
+	return err
 }
 
 // describe sets owner, mode and time, in this order: chown(2) clears setuid

@@ -139,6 +139,13 @@ type Info struct {
 	// Index it may have parts. nil: there would be no use for it.
 	Index [][]byte
 	// Manifest yields the entries of the resulting tree, by path, as often as it is
-	// wanted; its errors are nil. It keeps the tree in memory. nil: refused.
+	// wanted until Close, one at a time. It keeps the tree: in memory, and then its errors are nil,
+	// or as Unpack says. nil: refused.
 	Manifest iter.Seq2[manifest.Entry, error]
+
+	scratch *scratch
 }
+
+// Close gives back what Unpack has on disk for Manifest, which ends with it. The
+// collector would do it, too, at some time. Of all else there is nothing to close.
+func (i *Info) Close() { i.scratch.close() }

@@ -4,30 +4,43 @@ import (
 	"bytes"
 	"hash/maphash"
 	"iter"
+	"runtime"
 	"slices"
+	"unsafe"
 
 	"deploytools/layers/manifest"
 )
 
-// bucket returns the bucket of a name in a directory.
-func (t *tree) bucket(dir ref, name string) *ref {
+// lookup is what finding a node by its name needs of it. It is always in memory: the
+// names that follow each other in an archive are anywhere.
+type lookup struct {
+	next ref    // the next of the bucket's nodes; 0: none
+	hash uint32 // of directory and name
+}
+
+func (t *tree) hash(dir ref, name string) uint32 {
 	type within struct {
 		dir  ref
 		name string
 	}
-	h := maphash.Comparable(t.seed, within{dir, name})
-	return &t.buckets[h%uint64(len(t.buckets))]
+	return uint32(maphash.Comparable(t.seed, within{dir, name}))
 }
+
+// bucket returns where the nodes whose hash is h begin.
+func (t *tree) bucket(h uint32) *ref { return &t.buckets[int(h)%len(t.buckets)] }
 
 // child returns the node of a name in a directory; top: it has none.
 func (t *tree) child(dir ref, name string) ref {
-	i := *t.bucket(dir, name)
+	h := t.hash(dir, name)
+	i := *t.bucket(h)
 	for i != top {
-		n := t.nodes.at(i)
-		if n.parent == dir && string(t.texts.at(n.name)) == name {
-			break
+		l := t.lookups.at(i)
+		if l.hash == h {
+			if n := t.nodes.at(i); n.parent == dir && string(t.texts.at(n.name)) == name {
+				break
+			}
 		}
-		i = n.next
+		i = l.next
 	}
 	return i
 }
@@ -41,8 +54,10 @@ func (t *tree) enter(dir ref, name string) (ref, error) {
 	if t.nodes.used == 2*len(t.buckets) {
 		t.spread()
 	}
-	d, b := t.dirs.at(dir), t.bucket(dir, name)
-	i := t.nodes.add(node{name: at, parent: dir, sibling: d.first, next: *b})
+	h := t.hash(dir, name)
+	d, b := t.dirs.at(dir), t.bucket(h)
+	i := t.nodes.add(node{name: at, parent: dir, sibling: d.first})
+	t.lookups.add(lookup{next: *b, hash: h})
 	d.first, *b = i, i
 	return i, nil
 }
@@ -50,10 +65,10 @@ func (t *tree) enter(dir ref, name string) (ref, error) {
 // spread doubles the buckets.
 func (t *tree) spread() {
 	t.buckets = make([]ref, 2*len(t.buckets))
-	for i := ref(1); int(i) < t.nodes.used; i++ {
-		n := t.nodes.at(i)
-		b := t.bucket(n.parent, t.name(n))
-		n.next, *b = *b, i
+	for i := ref(1); int(i) < t.lookups.used; i++ {
+		l := t.lookups.at(i)
+		b := t.bucket(l.hash)
+		l.next, *b = *b, i
 	}
 }
 
@@ -61,6 +76,7 @@ func (t *tree) spread() {
 func (t *tree) children(dir ref) iter.Seq[ref] {
 	return func(yield func(ref) bool) {
 		for i := t.dirs.at(dir).first; i != top && yield(i); {
+			t.scratch.step()
 			i = t.nodes.at(i).sibling
 		}
 	}
@@ -93,56 +109,139 @@ func (t *tree) path(n *node) string {
 }
 
 // manifest yields the entries of the tree, by path, as often as it is wanted.
-// The files must have settled, and nothing can be added any more.
-func (t *tree) manifest() iter.Seq2[manifest.Entry, error] {
-	t.buckets, t.a, t.w = nil, nil, nil
+// The files must have settled, and nothing can be added any more. Only what a
+// scratch file holds can be an error.
+func (t *tree) manifest() (iter.Seq2[manifest.Entry, error], error) {
+	t.buckets, t.lookups, t.a, t.w = nil, table[lookup]{}, nil, nil
+	err := t.scratch.guard(func() error {
+		s := &sorter{t: t}
+		for i := range t.dirs.used {
+			d := t.dirs.at(ref(i))
+			d.first = s.sort(d.first)
+		}
+		return t.scratch.lost()
+	})
 	return func(yield func(manifest.Entry, error) bool) {
-		t.list(top, "", yield)
-	}
-}
-
-// place is where something of a node stands in the order of paths: itself or, for
-// a directory, what it holds, since "a-b" lies between "a" and "a/x".
-type place struct {
-	node    ref
-	content bool
+		more := true
+		err := t.scratch.guard(func() error {
+			more = t.list(top, "", yield)
+			return t.scratch.lost()
+		})
+		if err != nil && more {
+			yield(manifest.Entry{}, err)
+		}
+		runtime.KeepAlive(t) // and with it the scratch file
+	}, err
 }
 
 // list yields what lies in a directory whose path ends with a slash, and returns
-// whether more is wanted.
+// whether more is wanted. What a directory holds comes where its name with a slash
+// stands in the order, since "a-b" lies between "a" and "a/x".
 func (t *tree) list(at ref, path string, yield func(manifest.Entry, error) bool) bool {
-	var all []place
+	var open []*node // directories whose content is to come: each name begins with the one before
+	content := func() bool {
+		n := open[len(open)-1]
+		open = open[:len(open)-1]
+		return t.list(n.what, path+t.name(n)+"/", yield)
+	}
 	for i := range t.children(at) {
-		all = append(all, place{i, false})
-		if t.nodes.at(i).kind == dir {
-			all = append(all, place{i, true})
+		n := t.nodes.at(i)
+		name := t.name(n)
+		for len(open) > 0 && t.name(open[len(open)-1])+"/" < name {
+			if !content() {
+				return false
+			}
+		}
+		if !yield(t.entry(path+name, n), nil) {
+			return false
+		}
+		if n.kind == dir {
+			open = append(open, n)
 		}
 	}
-	var x, y [maxComponent + 1]byte
-	slices.SortFunc(all, func(a, b place) int { return bytes.Compare(t.key(a, x[:0]), t.key(b, y[:0])) })
-	for _, p := range all {
-		n := t.nodes.at(p.node)
-		below := path + t.name(n)
-		more := false
-		if p.content {
-			more = t.list(n.what, below+"/", yield)
-		} else {
-			more = yield(t.entry(below, n), nil)
-		}
-		if !more {
+	for len(open) > 0 {
+		if !content() {
 			return false
 		}
 	}
 	return true
 }
 
-// key returns what p is sorted by; buf is room for it.
-func (t *tree) key(p place, buf []byte) []byte {
-	name := t.texts.at(t.nodes.at(p.node).name)
-	if !p.content {
-		return name
+// sorter puts the nodes of directories in the order of their names. They stay
+// where they are, and little else is needed: names are sorted as many at a time as
+// fit into names, and then those lists are merged.
+type sorter struct {
+	t     *tree
+	all   []named
+	names []byte
+}
+
+// named is a node, and where its name lies in sorter.names.
+type named struct {
+	node     ref
+	from, to int32
+}
+
+// sortBytes is how much a sorter takes, at least.
+const sortBytes = 1 << 20
+
+// sort returns the first of the sorted nodes, given the first.
+func (s *sorter) sort(rest ref) ref {
+	var lists [32]ref // lists[i] is of 1<<i parts, or empty
+	for rest != top {
+		var list ref
+		list, rest = s.part(rest)
+		i := 0
+		for ; lists[i] != top; i++ {
+			list, lists[i] = s.t.merge(lists[i], list), top
+		}
+		lists[i] = list
 	}
-	return append(append(buf, name...), '/')
+	all := top
+	for _, list := range lists {
+		all = s.t.merge(list, all)
+	}
+	return all
+}
+
+// part sorts as many of the nodes as it can.
+func (s *sorter) part(rest ref) (list, left ref) {
+	s.all, s.names = s.all[:0], s.names[:0]
+	for rest != top && len(s.all)*int(unsafe.Sizeof(named{}))+len(s.names) < sortBytes {
+		s.t.scratch.step()
+		n := s.t.nodes.at(rest)
+		from := len(s.names)
+		s.names = append(s.names, s.t.texts.at(n.name)...)
+		s.all = append(s.all, named{rest, int32(from), int32(len(s.names))})
+		rest = n.sibling
+	}
+	slices.SortFunc(s.all, func(a, b named) int { return bytes.Compare(s.names[a.from:a.to], s.names[b.from:b.to]) })
+	for _, n := range slices.Backward(s.all) {
+		s.t.nodes.at(n.node).sibling = list
+		list = n.node
+	}
+	return list, rest
+}
+
+// merge makes two sorted lists one.
+func (t *tree) merge(a, b ref) (all ref) {
+	end := &all
+	for a != top && b != top {
+		if t.less(b, a) {
+			a, b = b, a
+		}
+		*end = a
+		end = &t.nodes.at(a).sibling
+		a = *end
+	}
+	*end = max(a, b) // the other is top
+	return all
+}
+
+// less compares the names of two nodes.
+func (t *tree) less(a, b ref) bool {
+	t.scratch.step()
+	return bytes.Compare(t.texts.at(t.nodes.at(a).name), t.texts.at(t.nodes.at(b).name)) < 0
 }
 
 // entry says what the manifest has of n.

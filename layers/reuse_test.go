@@ -21,8 +21,14 @@ import (
 // onImage mounts a new file system and returns its directory.
 func onImage(t testing.TB, kind, size string) string {
 	t.Helper()
+	return onImageIn(t, t.TempDir(), kind, size)
+}
+
+// onImageIn is onImage with the image in a directory.
+func onImageIn(t testing.TB, place, kind, size string) string {
+	t.Helper()
 	needsRoot(t)
-	dir, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
+	dir, image := t.TempDir(), filepath.Join(place, "image")
 	for _, argv := range [][]string{{"truncate", "-s", size, image}, {"mkfs." + kind, "-q", image}, {"mount", "-o", "loop", image, dir}} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%q: %v: %s", argv, err, out)

@@ -4,12 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"unsafe"
 )
 
 // A layer may have a million names. So what is known of them lies in tables, as
 // records without pointers that name each other by number: they are half as large
-// as they would be with pointers, there is no allocation for each of them, and the
-// collector has nothing to follow.
+// as they would be with pointers, there is no allocation for each of them, the
+// collector has nothing to follow, and most of them can lie in a file: scratch.
 
 // ref is the number of a record in its table, or the place of a text.
 type ref uint32
@@ -20,14 +21,15 @@ const recordsAtOnce = 1024
 // table is records that stay where they are: a pointer to one holds as long as
 // the table. Nothing is ever taken out.
 type table[T any] struct {
-	parts []*[recordsAtOnce]T
-	used  int
+	scratch *scratch
+	parts   []*[recordsAtOnce]T
+	used    int
 }
 
 // add returns the number of a new record.
 func (t *table[T]) add(v T) ref {
 	if t.used == len(t.parts)*recordsAtOnce {
-		t.parts = append(t.parts, new([recordsAtOnce]T))
+		t.parts = append(t.parts, part[[recordsAtOnce]T](t.scratch))
 	}
 	i := ref(t.used)
 	t.used++
@@ -37,14 +39,24 @@ func (t *table[T]) add(v T) ref {
 
 func (t *table[T]) at(i ref) *T { return &t.parts[i/recordsAtOnce][i%recordsAtOnce] }
 
+// part returns a new part of a table, which is all zeros.
+func part[P any](s *scratch) *P {
+	var p *P
+	if b := s.get(int(unsafe.Sizeof(*p))); b != nil {
+		return (*P)(unsafe.Pointer(&b[0]))
+	}
+	return new(P)
+}
+
 // textBytes is how much room for texts there is at a time: more than the longest
 // needs.
 const textBytes = 1 << 16
 
 // texts keeps texts one behind the other, each after its length.
 type texts struct {
-	parts []*[textBytes]byte
-	used  int // of the last part
+	scratch *scratch
+	parts   []*[textBytes]byte
+	used    int // of the last part
 }
 
 var errTexts = errors.New("cannot keep names and targets of more than 4 GiB")
@@ -56,7 +68,7 @@ func (t *texts) add(s string) (ref, error) {
 		if len(t.parts) > math.MaxUint32/textBytes {
 			return 0, errTexts
 		}
-		t.parts, t.used = append(t.parts, new([textBytes]byte)), 0
+		t.parts, t.used = append(t.parts, part[[textBytes]byte](t.scratch)), 0
 	}
 	part, last := t.parts[len(t.parts)-1], len(t.parts)-1
 	at := t.used

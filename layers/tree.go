@@ -14,7 +14,6 @@ type node struct {
 	name    ref // in tree.texts
 	parent  ref // in tree.dirs
 	sibling ref // the next of the directory's nodes; 0: none
-	next    ref // the next of the bucket's nodes; 0: none
 	what    ref // in the table of its kind; hard links to a file or symlink share it
 
 	number uint32 // of the entry; 0: a directory that no entry of the layer named
@@ -33,8 +32,18 @@ type directory struct {
 	attributes
 	node  ref // its name
 	first ref // of its nodes; 0: none
-	mtime time.Time
+	mtime instant
 }
+
+// instant is a time.Time without a pointer.
+type instant struct {
+	sec  int64
+	nsec int32
+}
+
+func instantOf(t time.Time) instant { return instant{t.Unix(), int32(t.Nanosecond())} }
+
+func (i instant) time() time.Time { return time.Unix(i.sec, int64(i.nsec)) }
 
 type regular struct {
 	attributes
@@ -59,8 +68,10 @@ type tree struct {
 	files    table[regular]
 	symlinks table[symbolic]
 	texts    texts
+	scratch  *scratch // where they lie; nil: in memory
 
-	buckets []ref // the first node of each, by a hash of directory and name
+	buckets []ref         // the first node of each, by a hash of directory and name
+	lookups table[lookup] // of nodes, under their numbers
 	seed    maphash.Seed
 
 	w    writer
@@ -89,11 +100,17 @@ type writer interface {
 
 const top = ref(0)
 
-// newTree returns an empty tree. The caller gives it a writer.
-func newTree() *tree {
-	t := &tree{seed: maphash.MakeSeed(), buckets: make([]ref, recordsAtOnce)}
+// newTree returns an empty tree, whose tables lie in s. The caller gives it a
+// writer.
+func newTree(s *scratch) *tree {
+	t := &tree{
+		nodes: table[node]{scratch: s}, dirs: table[directory]{scratch: s}, files: table[regular]{scratch: s},
+		symlinks: table[symbolic]{scratch: s}, texts: texts{scratch: s}, scratch: s,
+		seed: maphash.MakeSeed(), buckets: make([]ref, recordsAtOnce),
+	}
 	t.texts.add("") // the top's name
 	t.nodes.add(node{as: dir, kind: dir})
+	t.lookups.add(lookup{})
 	t.dirs.add(directory{attributes: attributes{mode: 0o755}})
 	return t
 }
@@ -106,6 +123,7 @@ func (t *tree) begin(a *archive) {
 
 // add puts e of the current layer into the tree.
 func (t *tree) add(e *entry) error {
+	t.scratch.step()
 	if err := t.count(e.path, e.target); err != nil {
 		return err
 	}
@@ -126,7 +144,7 @@ func (t *tree) add(e *entry) error {
 		if old.kind == dir && e.kind == dir {
 			old.layer, old.number = t.layer, uint32(e.number)
 			d := t.dirs.at(old.what)
-			d.attributes, d.mtime = t.attributes(e), e.mtime
+			d.attributes, d.mtime = t.attributes(e), instantOf(e.mtime)
 			return nil
 		}
 	}
@@ -154,7 +172,7 @@ func (t *tree) make(i ref, e *entry, to *node) (err error) {
 	n.layer, n.number, n.as, n.kind = t.layer, uint32(e.number), e.kind, e.kind
 	switch e.kind {
 	case dir:
-		n.what = t.dirs.add(directory{attributes: t.attributes(e), mtime: e.mtime, node: i})
+		n.what = t.dirs.add(directory{attributes: t.attributes(e), mtime: instantOf(e.mtime), node: i})
 		return t.w.mkdir(n)
 	case hardLink:
 		return t.link(n, to)
@@ -242,7 +260,7 @@ func (t *tree) imply(parent, child ref, path []string) (n *node, err error) {
 	}
 	n = t.nodes.at(child)
 	n.layer, n.number, n.as, n.kind = t.layer, 0, dir, dir
-	n.what = t.dirs.add(directory{attributes: t.attributes(&entry{mode: 0o755}), node: child})
+	n.what = t.dirs.add(directory{attributes: t.attributes(&entry{mode: 0o755}), mtime: instantOf(time.Time{}), node: child})
 	return n, t.w.mkdir(n)
 }
 

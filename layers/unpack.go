@@ -20,38 +20,50 @@ import (
 // Nothing is written outside dir, whatever the archives hold. An archive whose
 // digest is not the layer's is digest.ErrMismatch, also where it would be
 // refused: an archive that was exchanged says nothing about the right one.
-func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (*Info, error) {
+//
+// Of the first hundred thousand names or so, what is known is in memory; of all
+// others in a file without a name on the file system of dir, if it can have one.
+// The caller calls Info.Close.
+func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (info *Info, err error) {
 	if len(layers) > math.MaxUint16 {
 		return nil, fmt.Errorf("%d layers; want %d at most", len(layers), math.MaxUint16)
 	}
 	o.Digests = AllDigests // the manifest of a root is complete, whoever asks
-	t := newTree()
-	d, err := newDisk(dir, t, o)
+	d, err := newDisk(dir, o)
 	if err != nil {
 		return nil, err
 	}
-	t.w = d
+	t := d.t
 	if !o.Owner {
 		t.self = &attributes{uid: uint32(d.uid), gid: uint32(d.gid)}
 	}
-	info := &Info{}
+	info = &Info{scratch: t.scratch}
 	again := newAgain(d, layers, o)
+	defer func() {
+		if err != nil {
+			info.Close()
+			info = nil
+		}
+	}()
 	defer again.close()
 	defer d.close() // first: its workers take files from the earlier root
-	for _, l := range layers {
-		if err := t.stack(ctx, l, o, again, info); err != nil {
-			return nil, err
+	err = t.scratch.guard(func() error {
+		for _, l := range layers {
+			if err := t.stack(ctx, l, o, again, info); err != nil {
+				return err
+			}
 		}
-	}
-	if err := d.settle(); err != nil {
-		return nil, err
-	}
-	if err := d.finish(top); err != nil {
-		return nil, err
+		if err := d.settle(); err != nil {
+			return err
+		}
+		return d.finish(top)
+	})
+	if err != nil {
+		return info, err
 	}
 	info.Index = again.text
-	info.Manifest = t.manifest()
-	return info, nil
+	info.Manifest, err = t.manifest()
+	return info, err
 }
 
 // stack puts one layer on disk: with what an earlier root has of it, if that is
@@ -94,7 +106,8 @@ func openLayer(ctx context.Context, l Layer, o Options) (*opened, error) {
 	}
 	closed := sync.OnceValue(r.Close)
 	stop := context.AfterFunc(ctx, func() { closed() }) // ends a Read that waits
-	return &opened{openArchive(ctx, l.Name, r, o), func() { stop(); closed() }}, nil
+	a := openArchive(ctx, l.Name, r, o)
+	return &opened{a, func() { stop(); closed(); a.close() }}, nil
 }
 
 // proved ends the reading of a, whose result was err, and compares its digest.

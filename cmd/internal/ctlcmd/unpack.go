@@ -77,9 +77,13 @@ func (u *unpack) Run(ctx context.Context, o *cli.IO, args []string) error {
 	if err != nil {
 		return err
 	}
+	defer info.Close()
 	warn(o, info.Warnings)
 	paths, text := 0, digest.NewWriter()
-	for range info.Manifest {
+	for _, err := range info.Manifest {
+		if err != nil {
+			return err
+		}
 		paths++
 	}
 	if u.json {
