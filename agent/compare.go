@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -140,15 +142,16 @@ func (c *comparison) missing() error {
 // directory's name is sorted twice: as itself, and with a slash where its content
 // comes, since "a-b" lies between "a" and "a/x".
 func (c *comparison) dir(root *os.Root, prefix string) error {
-	names, err := readNames(root)
+	all, err := readNames(root)
 	if err != nil {
 		return err
 	}
 	known := map[string]bool{} // directories that the manifest has, too
-	for _, name := range names {
+	for i := range all.at {
 		if err := context.Cause(c.ctx); err != nil {
 			return err
 		}
+		name := all.name(i)
 		if name, content := strings.CutSuffix(name, "/"); content {
 			if !known[name] {
 				continue
@@ -169,19 +172,58 @@ func (c *comparison) dir(root *os.Root, prefix string) error {
 	return nil
 }
 
-func readNames(root *os.Root) ([]string, error) {
+// names are those of one directory, which may have a million. They lie one behind
+// the other, as far as they fit into a part of them.
+type names struct {
+	parts [][]byte
+	at    []place
+}
+
+// place is where a name begins. It ends with a NUL.
+type place struct{ part, from uint16 }
+
+var errNames = errors.New("more than 4 GiB of names")
+
+// add takes a name, with end behind it.
+func (n *names) add(name, end string) error {
+	last := len(n.parts) - 1
+	if last < 0 || len(n.parts[last])+len(name)+len(end) >= cap(n.parts[last]) {
+		if last++; last > math.MaxUint16 {
+			return errNames
+		}
+		n.parts = append(n.parts, make([]byte, 0, 1<<min(10+last, 16))) // most directories are small
+	}
+	part := n.parts[last]
+	n.at = append(n.at, place{uint16(last), uint16(len(part))})
+	n.parts[last] = append(append(append(part, name...), end...), 0)
+	return nil
+}
+
+func (n *names) bytes(at place) []byte {
+	b := n.parts[at.part][at.from:]
+	return b[:bytes.IndexByte(b, 0)]
+}
+
+func (n *names) name(i int) string { return string(n.bytes(n.at[i])) }
+
+// readNames returns the sorted names of a directory's entries, those of directories
+// also with a slash.
+func readNames(root *os.Root) (*names, error) {
 	f, err := root.Open(".")
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var names []string
+	var all names
 	for {
 		entries, err := f.ReadDir(1000) // what more is known of each need not be kept
 		for _, e := range entries {
-			names = append(names, e.Name())
-			if e.IsDir() {
-				names = append(names, e.Name()+"/")
+			err := all.add(e.Name(), "")
+			if err == nil && e.IsDir() {
+				err = all.add(e.Name(), "/")
+			}
+			if err != nil {
+				return nil, err
 			}
 		}
 		if err == io.EOF {
@@ -191,8 +233,8 @@ func readNames(root *os.Root) ([]string, error) {
 			return nil, err
 		}
 	}
-	slices.Sort(names)
-	return names, nil
+	slices.SortFunc(all.at, func(a, b place) int { return bytes.Compare(all.bytes(a), all.bytes(b)) })
+	return &all, nil
 }
 
 // below goes into a directory. One that cannot be read is modified, and

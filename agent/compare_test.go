@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,6 +93,33 @@ func TestCompareNamesWhatDiffers(t *testing.T) {
 		if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(test.want))) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
+	}
+}
+
+// Names of one directory lie in several parts.
+func TestCompareADirectoryOfManyNames(t *testing.T) {
+	dir := memoryDir(t)
+	var m manifest.Manifest
+	for i := range 4000 {
+		name := fmt.Sprintf("%04d-%s", i, strings.Repeat("n", i*37%250))
+		e := manifest.Entry{Path: name, Type: manifest.Dir, Mode: 0o755}
+		if i%2 == 0 {
+			e.Type, e.Mode, e.Digest = manifest.File, 0o644, digest.Of(nil)
+			must(os.WriteFile(dir+"/"+name, nil, 0o644))
+		} else {
+			must(os.Mkdir(dir+"/"+name, 0o755))
+		}
+		m = append(m, e)
+	}
+	var text bytes.Buffer
+	must(m.Encode(&text))
+	if got := compared(t, dir, text.String(), How{}); len(got) > 0 {
+		t.Errorf("%d differences, the first is %s", len(got), got[0])
+	}
+	must(os.Remove(dir + "/" + m[1999].Path))
+	must(os.Mkdir(dir+"/1999-other", 0o755))
+	if got := compared(t, dir, text.String(), How{}); len(got) != 2 || got[0] != "missing "+m[1999].Path || got[1] != "extra 1999-other" {
+		t.Errorf("%q", got)
 	}
 }
 

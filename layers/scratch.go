@@ -13,12 +13,12 @@ import (
 )
 
 // scratchAfter is how many bytes of tables are in memory before there is a file.
-var scratchAfter = 6 << 20
+var scratchAfter = 4 << 20
 
 const (
 	scratchPiece = 4 << 20 // bytes by which the file grows
-	restAfter    = 8 << 20 // bytes that may be resident
-	lookAfter    = 64      // steps between two looks at how many are
+	restAfter    = 4 << 20 // bytes that may be resident
+	lookAfter    = 32      // steps between two looks at how many are
 )
 
 // scratch is where a tree's tables lie: the first bytes in memory, all others in

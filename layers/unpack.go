@@ -21,7 +21,7 @@ import (
 // digest is not the layer's is digest.ErrMismatch, also where it would be
 // refused: an archive that was exchanged says nothing about the right one.
 //
-// Of the first hundred thousand names or so, what is known is in memory; of all
+// Of the first 45,000 names or so, what is known is in memory; of all
 // others in a file without a name on the file system of dir, if it can have one.
 // The caller calls Info.Close.
 func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (info *Info, err error) {
