@@ -38,16 +38,11 @@ const registryAddr = "127.0.0.1:2022"
 // install does what docs/systemd.md says about the registry and about an agent,
 // up to the agent's settings, which are each test's own.
 func install() error {
-	doc, err := os.ReadFile("docs/systemd.md")
+	all, err := installation(".")
 	if err != nil {
 		return err
 	}
-	registry := blocks(string(doc), "## The registry")
-	agent := blocks(string(doc), "## An agent")
-	several := blocks(string(doc), "### Several configurations on one host")
-	if len(registry) != 3 || len(agent) != 3 || len(several) == 0 {
-		return fmt.Errorf("docs/systemd.md: %d and %d blocks, want 3 and 3", len(registry), len(agent))
-	}
+	registry, agent, several := all[0], all[1], all[2]
 	steps := []string{
 		strings.Replace(registry[0], "make\n", "", 1),
 		agent[0], several[0],
@@ -55,7 +50,7 @@ func install() error {
 			"cp /root/operator.pub /etc/deploy-registry/operator.keys && cp /etc/deploy-agent/key.pub /etc/deploy-registry/service.keys\n" +
 			"chgrp deploy-registry /etc/deploy-registry/*.keys && chmod 0640 /etc/deploy-registry/*.keys\n" +
 			"echo DEPLOY_REGISTRY_ADDR=" + registryAddr + " >/etc/deploy-registry/environment",
-		registry[2],
+		registry[3],
 	}
 	var said string
 	for _, step := range steps {
@@ -77,27 +72,6 @@ func install() error {
 	}
 	settings := fmt.Sprintf("DEPLOY_AGENT_ADDR=%s\nDEPLOY_AGENT_FP=%s\nDEPLOY_AGENT_KEY=/etc/deploy-agent/key\nDEPLOY_AGENT_POLL=500ms\n", registryAddr, fingerprint)
 	return os.WriteFile("/etc/deploy-agent/environment", []byte(settings), 0o644)
-}
-
-// blocks returns the fenced blocks of a section of a document, up to the next
-// heading.
-func blocks(doc, heading string) []string {
-	_, section, _ := strings.Cut(doc, "\n"+heading+"\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	section, _, _ = strings.Cut(section, "\n### ")
-	var all []string
-	for i, part := range strings.Split(section, "```") {
-		if i%2 == 1 {
-			_, text, _ := strings.Cut(part, "\n") // behind the language
-			all = append(all, text)
-		}
-	}
-	return all
-}
-
-// outdent takes the indentation of a list off a block.
-func outdent(block, indent string) string {
-	return strings.ReplaceAll("\n"+block, "\n"+indent, "\n")[1:]
 }
 
 // run runs a command and returns what it has printed.

@@ -55,7 +55,7 @@ func TestAgentDeploysItself(t *testing.T) {
 	bads := []struct {
 		version, start string
 		alone          bool // its supervisor is killed
-	}{{"ends", "exit 1", false}, {"silent", "exec sleep 1000", false}, {"ends-alone", "exit 1", true}}
+	}{{"ends", "exit 1", false}, {"silent", "exec sleep 1000", false}, {"ends-alone", "exit 1", true}, {"silent-alone", "exec sleep 1000", true}}
 	for i, bad := range bads {
 		publish(t, name, bad.version, map[string]string{"bin/deploy-agent": "#!/bin/sh\n[ \"$1\" != -version ] || exit 0\n" + bad.start + "\n"})
 		change(t, name, bad.version)
