@@ -16,9 +16,10 @@ import (
 var scratchAfter = 4 << 20
 
 const (
-	scratchPiece = 4 << 20 // bytes by which the file grows
-	restAfter    = 4 << 20 // bytes that may be resident
-	lookAfter    = 32      // steps between two looks at how many are
+	scratchPiece = 4 << 20   // bytes by which the file grows
+	scratchSpare = 256 << 20 // bytes that it leaves free: files need them more
+	restAfter    = 4 << 20   // bytes that may be resident
+	lookAfter    = 32        // steps between two looks at how many are
 )
 
 // scratch is where a tree's tables lie: the first bytes in memory, all others in
@@ -90,6 +91,13 @@ func (m *mapped) grow(dir int) (piece []byte, err error) {
 		if m.statm, err = unix.Open("/proc/self/statm", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
 			m.before, _ = m.resident()
 		}
+	}
+	var on unix.Statfs_t
+	if err := unix.Fstatfs(m.fd, &on); err != nil {
+		return nil, err
+	}
+	if int64(on.Bavail)*int64(on.Bsize) < scratchSpare+scratchPiece {
+		return nil, unix.ENOSPC
 	}
 	at := int64(len(m.pieces)) * scratchPiece
 	if err := retry(func() error { return unix.Fallocate(m.fd, 0, at, scratchPiece) }); err != nil {

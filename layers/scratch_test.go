@@ -189,6 +189,13 @@ func TestATreeWithoutAFile(t *testing.T) {
 			t.Errorf("%s: %d entries are others, or have a file", dir, len(got))
 		}
 	}
+	if os.Getuid() == 0 {
+		s := fileOnly(t, onImage(t, "ext4", "200M")) // files need that
+		if got := entriesOf(t, readInto(t, s, archive)); !slices.Equal(got, want) || len(s.file.pieces) > 0 {
+			t.Errorf("a small file system: %d entries are others, or have a file", len(got))
+		}
+		s.close()
+	}
 	s := fileOnly(t, t.TempDir())
 	_, err := s.file.grow(s.dir)
 	must(t, err)
@@ -253,7 +260,7 @@ func TestATreeWhoseFileIsNotWritten(t *testing.T) {
 	must(t, unix.Mount("none", small, "tmpfs", 0, "size=12M"))
 	t.Cleanup(func() { must(t, unix.Unmount(small, 0)) })
 	t.Run("on a disk that is smaller than it says", func(t *testing.T) {
-		s := fileOnly(t, onImageIn(t, small, "ext4", "200M"))
+		s := fileOnly(t, onImageIn(t, small, "ext4", "600M"))
 		tr := newTree(s)
 		tr.w = &hasher{hash: digest.NewWriter()}
 		tr.begin(&archive{o: Options{Limits: Limits{}.withDefaults()}})
