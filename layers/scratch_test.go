@@ -122,6 +122,21 @@ func TestATreeInAFileIsTheSame(t *testing.T) {
 	}
 }
 
+// Names of one directory that are more than is sorted at a time.
+func TestNamesOfALargeDirectoryAreSorted(t *testing.T) {
+	tr := newTree(nil)
+	tr.w = &hasher{hash: digest.NewWriter()}
+	tr.begin(&archive{o: Options{Limits: Limits{}.withDefaults()}})
+	const names = 30_000
+	for i, k := range rand.New(rand.NewPCG(1, 2)).Perm(names) {
+		must(t, tr.add(&entry{kind: dir, path: []string{fmt.Sprintf("%0*d", 5+k%200, k)}, number: i + 1}))
+	}
+	all := entriesOf(t, tr)
+	if !slices.IsSortedFunc(all, func(a, b manifest.Entry) int { return strings.Compare(a.Path, b.Path) }) || len(all) != names {
+		t.Errorf("%d entries, want %d that are sorted", len(all), names)
+	}
+}
+
 func TestOnlyTheFirstTablesAreInMemory(t *testing.T) {
 	s := fileOnly(t, t.TempDir())
 	s.memory = 0
