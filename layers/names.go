@@ -217,6 +217,7 @@ func (s *sorter) part(rest ref) (list, left ref) {
 	}
 	slices.SortFunc(s.all, func(a, b named) int { return bytes.Compare(s.names[a.from:a.to], s.names[b.from:b.to]) })
 	for _, n := range slices.Backward(s.all) {
+		s.t.scratch.step()
 		s.t.nodes.at(n.node).sibling = list
 		list = n.node
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -162,16 +163,29 @@ func TestATreeInAFileRests(t *testing.T) {
 		_, now := resident(t, s)
 		most[when] = max(most[when], now)
 	}
-	const links, dirs = 80_000, 200
+	const links, dirs = 80_000, 8_000
 	for i, k := range rand.New(rand.NewPCG(1, 2)).Perm(links) {
 		must(t, tr.add(&entry{kind: symlink, path: []string{fmt.Sprintf("%04d", k%dirs), fmt.Sprintf("%0200d", k)}, target: strings.Repeat("x", 100), number: i + 1}))
 		if i%5000 == 4999 {
 			look("adding")
 		}
 	}
+	sorted := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-sorted:
+				return
+			default:
+				look("sorting")
+			}
+		}
+	})
 	m, err := tr.manifest()
+	close(sorted)
+	looking.Wait()
 	must(t, err)
-	look("sorting")
 	i := 0
 	for _, err := range m {
 		must(t, err)
