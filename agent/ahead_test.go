@@ -2,6 +2,8 @@ package agent
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	mathrand "math/rand/v2"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
 	"deploytools/registry/wire"
 )
 
@@ -253,5 +256,33 @@ func inParts(layer []byte, step int64) func(digest.Digest, int64, io.Writer) err
 			return err
 		}
 		return wire.ErrUnreachable
+	}
+}
+
+// Sealing a root of a million names takes a while, in which the agent is to end, or
+// to be seen alive.
+func TestSealingIsAliveAndEnds(t *testing.T) {
+	a := &Agent{}
+	a.pulse.since = time.Now().Add(-time.Hour)
+	a.pulse.within(-pulseSlack - time.Minute) // long gone
+	if a.Alive() {
+		t.Fatal("alive without a sign of life")
+	}
+	all := manifest.Manifest{{Path: "a"}, {Path: "b"}}
+	if got, err := manifest.Collect(a.paced(t.Context(), all.All())); err != nil || len(got) != 2 || !a.Alive() {
+		t.Errorf("%v, %v, alive: %t", got, err, a.Alive())
+	}
+	errStop := errors.New("stop")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	n := 0
+	for _, err := range a.paced(ctx, all.All()) {
+		if n++; n == 2 && err != errStop {
+			t.Errorf("the second is %v", err)
+		}
+		cancel(errStop)
+	}
+	if n != 2 {
+		t.Errorf("%d entries, want one and an error", n)
 	}
 }

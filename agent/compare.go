@@ -156,6 +156,7 @@ func (c *comparison) dir(root *os.Root, prefix string) error {
 			if !known[name] {
 				continue
 			}
+			delete(known, name)
 			if err := c.below(root, name, prefix); err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"deploytools/layers"
 	"deploytools/layers/digest"
 	"deploytools/registry/wire"
 )
@@ -31,6 +32,7 @@ func (a *Agent) fits(c *wire.Configuration) error {
 			entries += l.Entries
 		}
 	}
+	bytes += layers.ScratchBytes(entries)
 	note := a.unshared(c, shared)
 	needs := fmt.Sprintf("no room in %s: revision %d of %s needs ", a.o.Dir, c.Revision, c.Name)
 	switch {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"deploytools/atomic"
 	"deploytools/layers"
 	"deploytools/layers/digest"
+	"deploytools/layers/manifest"
 	"deploytools/registry/wire"
 )
 
@@ -81,9 +83,12 @@ func (a *Agent) unpack(ctx context.Context) error {
 	if staged == nil {
 		return err
 	}
+	if info != nil {
+		defer info.Close()
+	}
 	a.crash("filled")
 	if err == nil {
-		err = a.finish(staged, info)
+		err = a.finish(ctx, staged, info)
 	}
 	if err == nil {
 		return nil
@@ -164,14 +169,30 @@ func (a *Agent) numberRoot() error {
 	return a.save()
 }
 
+// paced is m with a sign of life for each entry, until ctx is done: where a million
+// names lie on disk, it takes a minute.
+func (a *Agent) paced(ctx context.Context, m iter.Seq2[manifest.Entry, error]) iter.Seq2[manifest.Entry, error] {
+	return func(yield func(manifest.Entry, error) bool) {
+		for e, err := range m {
+			a.pulse.beat()
+			if err == nil && ctx.Err() != nil {
+				e, err = manifest.Entry{}, context.Cause(ctx)
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // finish completes the root: the documents beside it first, so that a root
 // that has its name has them too.
-func (a *Agent) finish(staged *atomic.Dir, info *layers.Info) error {
+func (a *Agent) finish(ctx context.Context, staged *atomic.Dir, info *layers.Info) error {
 	for _, w := range info.Warnings {
 		a.log().Warn("layer not applied as it is", "configuration", a.o.Name, "error", w)
 	}
 	d := a.rec.Deployment
-	err := a.sealRoot(&d.New, info.Manifest)
+	err := a.sealRoot(&d.New, a.paced(ctx, info.Manifest))
 	info.Close() // what it has on disk need not be synced with the root
 	if err != nil {
 		return err

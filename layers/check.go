@@ -33,7 +33,7 @@ func Check(ctx context.Context, name string, r io.Reader, o Options) (*Info, err
 	if err != nil {
 		return info, err
 	}
-	info.Manifest, err = t.manifest()
+	info.Manifest, err = t.manifest(ctx)
 	return info, err
 }
 

@@ -2,6 +2,9 @@ package layers
 
 import (
 	"bytes"
+	"cmp"
+	"context"
+	"errors"
 	"hash/maphash"
 	"iter"
 	"runtime"
@@ -27,7 +30,7 @@ func (t *tree) hash(dir ref, name string) uint32 {
 }
 
 // bucket returns where the nodes whose hash is h begin.
-func (t *tree) bucket(h uint32) *ref { return &t.buckets[int(h)%len(t.buckets)] }
+func (t *tree) bucket(h uint32) *ref { return &t.buckets[h%uint32(len(t.buckets))] }
 
 // child returns the node of a name in a directory; top: it has none.
 func (t *tree) child(dir ref, name string) ref {
@@ -75,7 +78,8 @@ func (t *tree) spread() {
 // children yields the nodes of a directory, in no order.
 func (t *tree) children(dir ref) iter.Seq[ref] {
 	return func(yield func(ref) bool) {
-		for i := t.dirs.at(dir).first; i != top && yield(i); {
+		i := t.dirs.at(dir).first
+		for n := 0; i != top && n < t.nodes.used && yield(i); n++ { // what a disk has lost may end nowhere
 			t.scratch.step()
 			i = t.nodes.at(i).sibling
 		}
@@ -109,24 +113,30 @@ func (t *tree) path(n *node) string {
 }
 
 // manifest yields the entries of the tree, by path, as often as it is wanted.
-// The files must have settled, and nothing can be added any more. Only what a
-// scratch file holds can be an error.
-func (t *tree) manifest() (iter.Seq2[manifest.Entry, error], error) {
+// The files must have settled, and nothing can be added any more. An error that is
+// not ctx's is of the scratch file.
+func (t *tree) manifest(ctx context.Context) (iter.Seq2[manifest.Entry, error], error) {
 	t.buckets, t.lookups, t.a, t.w = nil, table[lookup]{}, nil, nil
 	err := t.scratch.guard(func() error {
 		s := &sorter{t: t}
 		for i := range t.dirs.used {
 			d := t.dirs.at(ref(i))
-			d.first = s.sort(d.first)
+			var err error
+			if d.first, err = s.sort(ctx, d.first); err != nil {
+				return cmp.Or(t.scratch.lost(), err)
+			}
 		}
 		return t.scratch.lost()
 	})
 	return func(yield func(manifest.Entry, error) bool) {
 		more := true
-		err := t.scratch.guard(func() error {
-			more = t.list(top, "", yield)
-			return t.scratch.lost()
-		})
+		err := t.scratch.lost()
+		if err == nil {
+			err = t.scratch.guard(func() error {
+				more = t.list(top, "", yield)
+				return t.scratch.lost()
+			})
+		}
 		if err != nil && more {
 			yield(manifest.Entry{}, err)
 		}
@@ -185,10 +195,18 @@ type named struct {
 // sortBytes is how much a sorter takes, at least.
 const sortBytes = 1 << 20
 
+var errLost = errors.New("internal error: a name is in a directory twice")
+
 // sort returns the first of the sorted nodes, given the first.
-func (s *sorter) sort(rest ref) ref {
+func (s *sorter) sort(ctx context.Context, rest ref) (ref, error) {
 	var lists [32]ref // lists[i] is of 1<<i parts, or empty
-	for rest != top {
+	for n := 0; rest != top; n += len(s.all) {
+		if n > s.t.nodes.used {
+			return top, errLost
+		}
+		if ctx.Err() != nil {
+			return top, context.Cause(ctx)
+		}
 		var list ref
 		list, rest = s.part(rest)
 		i := 0
@@ -201,7 +219,7 @@ func (s *sorter) sort(rest ref) ref {
 	for _, list := range lists {
 		all = s.t.merge(list, all)
 	}
-	return all
+	return all, nil
 }
 
 // part sorts as many of the nodes as it can.
@@ -227,7 +245,7 @@ func (s *sorter) part(rest ref) (list, left ref) {
 // merge makes two sorted lists one.
 func (t *tree) merge(a, b ref) (all ref) {
 	end := &all
-	for a != top && b != top {
+	for n := 0; a != top && b != top && n < t.nodes.used; n++ {
 		if t.less(b, a) {
 			a, b = b, a
 		}

@@ -2,12 +2,16 @@ package layers
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,11 +43,17 @@ type scratch struct {
 // mapped is what has to be given back.
 type mapped struct {
 	fd     int
-	pieces [][]byte
 	statm  int   // /proc/self/statm; -1: cannot be read
-	before int64 // resident before the first piece
-	err    error // sticky: something was lost
+	before int64 // resident before the first piece, with all that the process maps: it only makes tables rest more often
+	err    error // sticky: something was lost, or is closed
+
+	mu     sync.Mutex // guards pieces against the writers' guards
+	pieces [][]byte
 }
+
+// ScratchBytes returns what Unpack needs on disk besides, until Info.Close, for so
+// many entries with names of usual length.
+func ScratchBytes(entries int64) int64 { return max(0, entries*150-int64(scratchAfter)) }
 
 // newScratch returns a scratch whose file lies in the open directory dir, which is
 // needed as long as the tree grows.
@@ -81,7 +91,7 @@ func (s *scratch) get(n int) []byte {
 func (m *mapped) grow(dir int) (piece []byte, err error) {
 	if m.fd < 0 {
 		err := retry(func() (err error) {
-			m.fd, err = unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+			m.fd, err = unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, 0o600) // O_EXCL: nobody gives it a name
 			return err
 		})
 		if err != nil {
@@ -107,6 +117,8 @@ func (m *mapped) grow(dir int) (piece []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.pieces = append(m.pieces, piece)
 	return piece, nil
 }
@@ -159,8 +171,11 @@ func (s *scratch) guard(do func() error) (err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
-		case interface{ Addr() uintptr }: // nothing else is mapped here
-			err = fmt.Errorf("scratch file cannot be read: %w", unix.EIO)
+		case interface{ Addr() uintptr }:
+			if !s.file.has(p.Addr()) {
+				panic(p)
+			}
+			err = fmt.Errorf("scratch file cannot be used: %w", unix.EIO)
 		default:
 			panic(p)
 		}
@@ -168,23 +183,37 @@ func (s *scratch) guard(do func() error) (err error) {
 	return do()
 }
 
-// lost is the error of what the kernel could not write to the file, if there was
-// any: it may have forgotten that since. Nothing is written for the answer.
-func (s *scratch) lost() error {
-	if s == nil || s.file.fd < 0 {
-		return nil
-	}
-	if err := unix.SyncFileRange(s.file.fd, 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE); err != nil && s.file.err == nil {
-		s.file.err = fmt.Errorf("scratch file was not written: %w", err) // which is told once only
-	}
-	return s.file.err
+func (m *mapped) has(addr uintptr) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.pieces, func(p []byte) bool { return addr-uintptr(unsafe.Pointer(&p[0])) < scratchPiece })
 }
 
+// lost is the error of what the kernel could not write to the file, if there was
+// any: it may have forgotten that since, and what was found in the tables means
+// nothing. Nothing is written for the answer.
+func (s *scratch) lost() error {
+	if s == nil {
+		return nil
+	}
+	m := s.file
+	if m.err == nil && m.fd >= 0 {
+		if err := unix.SyncFileRange(m.fd, 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE); err != nil {
+			m.err = fmt.Errorf("scratch file was not written: %w", err) // which is told once only
+		}
+	}
+	return m.err
+}
+
+var errClosed = errors.New("internal error: manifest after Close")
+
 func (m *mapped) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, p := range m.pieces {
 		unix.Munmap(p)
 	}
-	m.pieces = nil
+	m.pieces, m.err = nil, errClosed
 	for _, fd := range []*int{&m.fd, &m.statm} {
 		if *fd >= 0 {
 			unix.Close(*fd)

@@ -2,11 +2,14 @@ package layers
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,7 +63,7 @@ func readInto(t *testing.T, s *scratch, archive []byte) *tree {
 
 func entriesOf(t *testing.T, tr *tree) manifest.Manifest {
 	t.Helper()
-	m, err := tr.manifest()
+	m, err := tr.manifest(t.Context())
 	must(t, err)
 	all, err := manifest.Collect(m)
 	must(t, err)
@@ -116,8 +119,13 @@ func TestATreeInAFileIsTheSame(t *testing.T) {
 			t.Errorf("%d entries from the file are others than %d from memory", len(got), len(want))
 		}
 	}
+	m, err := tr.manifest(t.Context())
+	must(t, err)
 	s.close()
 	s.close()
+	if all, err := manifest.Collect(m); !errors.Is(err, errClosed) {
+		t.Errorf("%d entries after close, %v", len(all), err)
+	}
 	if s.file.fd >= 0 || s.file.statm >= 0 {
 		t.Errorf("descriptors are left: %d, %d", s.file.fd, s.file.statm)
 	}
@@ -182,7 +190,7 @@ func TestATreeInAFileRests(t *testing.T) {
 			}
 		}
 	})
-	m, err := tr.manifest()
+	m, err := tr.manifest(t.Context())
 	close(sorted)
 	looking.Wait()
 	must(t, err)
@@ -243,7 +251,7 @@ func TestATreeWhoseFileIsLost(t *testing.T) {
 	archive := manyNames(60000)
 	s := fileOnly(t, t.TempDir())
 	tr := readInto(t, s, archive)
-	m, err := tr.manifest()
+	m, err := tr.manifest(t.Context())
 	must(t, err)
 	must(t, unix.Ftruncate(s.file.fd, 0)) // what was there faults now
 	seen := 0
@@ -257,7 +265,7 @@ func TestATreeWhoseFileIsLost(t *testing.T) {
 	if !errors.Is(err, unix.EIO) || seen != 1 {
 		t.Errorf("%v after %d entries", err, seen)
 	}
-	if _, err := tr.manifest(); !errors.Is(err, unix.EIO) {
+	if _, err := tr.manifest(t.Context()); !errors.Is(err, unix.EIO) {
 		t.Errorf("sorting: %v", err)
 	}
 
@@ -296,7 +304,7 @@ func TestATreeWhoseFileIsNotWritten(t *testing.T) {
 		for i := range 60_000 {
 			must(t, tr.add(&entry{kind: symlink, path: []string{fmt.Sprintf("%0200d", i)}, target: strings.Repeat("x", 100), number: i + 1}))
 		}
-		m, err := tr.manifest()
+		m, err := tr.manifest(t.Context())
 		must(t, err)
 		unix.Syncfs(s.dir) // as the kernel does at some time
 		for range 2 {
@@ -305,10 +313,122 @@ func TestATreeWhoseFileIsNotWritten(t *testing.T) {
 				t.Errorf("%d names, %v", len(got), err)
 			}
 		}
-		if _, err := tr.manifest(); err == nil {
+		if _, err := tr.manifest(t.Context()); err == nil {
 			t.Error("sorting: no error")
 		}
 	})
+}
+
+func TestSortingEnds(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	errEnough := errors.New("enough")
+	cancel(errEnough)
+	if _, err := readInto(t, nil, manyNames(10)).manifest(ctx); err != errEnough {
+		t.Errorf("manifest = %v", err)
+	}
+}
+
+// midway is an archive whose reader does something when so many bytes are left.
+type midway struct {
+	r    *bytes.Reader
+	left int
+	do   func()
+}
+
+func (m *midway) Read(p []byte) (int, error) {
+	if m.r.Len() <= m.left && m.do != nil {
+		m.do()
+		m.do = nil
+	}
+	return m.r.Read(p[:min(len(p), 1<<10)])
+}
+
+func (*midway) Close() error { return nil }
+
+// scratchOf returns the descriptor of the scratch file below dir.
+func scratchOf(dir string) int {
+	all, _ := os.ReadDir("/proc/self/fd") // none: -1
+	for _, e := range all {
+		to, _ := os.Readlink("/proc/self/fd/" + e.Name()) // the directory's own is gone
+		if fd, err := strconv.Atoi(e.Name()); err == nil && strings.HasPrefix(to, dir+"/") && strings.HasSuffix(to, "(deleted)") {
+			return fd
+		}
+	}
+	return -1
+}
+
+// open returns how many descriptors, mapped files without a name, and goroutines
+// there are.
+func open() string {
+	fds, _ := os.ReadDir("/proc/self/fd")
+	maps, _ := os.ReadFile("/proc/self/maps")
+	return fmt.Sprintf("%d descriptors, %d mappings, %d goroutines", len(fds), bytes.Count(maps, []byte("(deleted)")), runtime.NumGoroutine())
+}
+
+// Wherever the file is lost, in whichever goroutine that shows, unpacking ends with
+// an error, and nothing is left.
+func TestUnpackWhoseFileIsLost(t *testing.T) {
+	defer func(n int) { scratchAfter = n }(scratchAfter)
+	scratchAfter = 0
+	archive := manyNames(1200)
+	before := open()
+	for left := 0; left < len(archive); left += len(archive) / 10 {
+		dir := t.TempDir()
+		lost := 0
+		in := &midway{bytes.NewReader(archive), left, func() {
+			if fd := scratchOf(dir); fd >= 0 {
+				lost++
+				must(t, unix.Ftruncate(fd, 0))
+			}
+		}}
+		info, err := Unpack(t.Context(), dir, []Layer{{Name: "many", Open: func() (io.ReadCloser, error) { return in, nil }}}, Options{})
+		if lost != 1 || info != nil || !errors.Is(err, unix.EIO) {
+			t.Errorf("lost when %d bytes are left: %v, %v; %d files lost", left, info, err, lost)
+		}
+	}
+	if after := open(); after != before {
+		t.Errorf("%s, before %s", after, before)
+	}
+
+	d, err := newDisk(t.TempDir(), Options{})
+	must(t, err)
+	defer d.t.scratch.close()
+	defer d.close()
+	a := openArchive(t.Context(), "few", bytes.NewReader(tarball(reg("a", "a"), reg("b", "b"))), Options{})
+	must(t, a.whole(d.t.read(a, &Info{}, nil)))
+	must(t, unix.Ftruncate(d.t.scratch.file.fd, 0))
+	if err := d.settle(); !errors.Is(err, unix.EIO) { // the writers have the digests
+		t.Errorf("settle = %v", err)
+	}
+}
+
+// Names that the disk has lost are no fault of the archive.
+func TestWhatTheDiskLostIsNoRefusal(t *testing.T) {
+	defer func(n int) { scratchAfter = n }(scratchAfter)
+	scratchAfter = 0
+	var b bytes.Buffer
+	for i := range 500 {
+		b.Write(sym(fmt.Sprintf("%0100d", i), "x"))
+	}
+	half := b.Len()
+	for i := range 500 {
+		b.Write(hard(fmt.Sprintf("%0101d", i), fmt.Sprintf("%0100d", i)))
+	}
+	archive := stored(join(b.Bytes(), make([]byte, 1024)))
+	var pipe [2]int
+	must(t, unix.Pipe2(pipe[:], unix.O_CLOEXEC))
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	dir := t.TempDir()
+	in := &midway{bytes.NewReader(archive), len(archive) - half, func() {
+		fd := scratchOf(dir)
+		must(t, unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, scratchPiece)) // the names
+		must(t, unix.Dup3(pipe[0], fd, unix.O_CLOEXEC))                                                  // cannot be asked without an error
+	}}
+	_, err := Unpack(t.Context(), dir, []Layer{{Name: "links", Open: func() (io.ReadCloser, error) { return in, nil }}}, Options{})
+	if errors.Is(err, ErrRefused) || !errors.Is(err, unix.ESPIPE) {
+		t.Errorf("Unpack = %v", err)
+	}
 }
 
 func TestUnpackInAFile(t *testing.T) {

@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,10 +60,10 @@ func Unpack(ctx context.Context, dir string, layers []Layer, o Options) (info *I
 		return d.finish(top)
 	})
 	if err != nil {
-		return info, err
+		return info, cmp.Or(t.scratch.lost(), err) // a rule that seems to be broken says nothing then
 	}
 	info.Index = again.text
-	info.Manifest, err = t.manifest()
+	info.Manifest, err = t.manifest(ctx)
 	return info, err
 }
 
