@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	syncatomic "sync/atomic"
 	"testing"
@@ -36,7 +37,7 @@ func newDesk(t testing.TB) *desk {
 	blobs, spool := enginetest.NewBlobs()
 	d.blobs = blobs
 	r := registry.New(registry.Options{
-		Meta: d.meta, Blobs: blobs, Spool: spool, Check: check,
+		Meta: d.meta, Blobs: blobs, Spool: datedSpool{spool, start}, Check: check,
 		Now: func() time.Time { return start.Add(time.Duration(d.minutes.Load()) * time.Minute) },
 	})
 	t.Cleanup(r.Close)
@@ -47,6 +48,23 @@ func newDesk(t testing.TB) *desk {
 		Build:  wire.Build{Version: "v1.2.3", Commit: "0123456789ab", Go: "go1.26.5", Format: wire.FormatVersion},
 	}
 	return d
+}
+
+// datedSpool has uploads of one time: the engine's is not the desk's.
+type datedSpool struct {
+	registry.Spool
+	written time.Time
+}
+
+func (s datedSpool) List(ctx context.Context) iter.Seq2[registry.UploadInfo, error] {
+	return func(yield func(registry.UploadInfo, error) bool) {
+		for u, err := range s.Spool.List(ctx) {
+			u.ModTime = s.written
+			if !yield(u, err) {
+				return
+			}
+		}
+	}
 }
 
 // check takes any content for an archive with one file of this content, but
