@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,6 +106,12 @@ func (s *Server) handshake(nc *gate, v *visitor) (c *conn, channels <-chan ssh.N
 		queue = backlogOf(pre)
 		nc.accept()
 	}
+	// Before the client knows: from then on it may send as much as it likes.
+	config.AuthLogCallback = func(_ ssh.ConnMetadata, _ string, err error) {
+		if err == nil {
+			nc.passed.Store(true)
+		}
+	}
 	m := &meter{Conn: sshio.NewAheadConn(nc), stall: s.o.Stall, count: s.count}
 	m.heard.now()
 	late := time.AfterFunc(s.o.Handshake, func() { nc.Close() })
@@ -126,7 +133,6 @@ func (s *Server) handshake(nc *gate, v *visitor) (c *conn, channels <-chan ssh.N
 	if err := s.door.admit(v, id.caller.Role == registry.Agent); err != nil {
 		return nil, channels, requests, err
 	}
-	nc.passed.Store(true)
 	c = &conn{
 		number: s.lastID.Add(1), since: time.Now(), s: s, net: m, ssh: sc, queue: queue, id: id, barrier: make(chan chan struct{}),
 		files: quota{limit: int64(s.o.Limits.Files)},
@@ -175,16 +181,30 @@ func (c *conn) serve(ctx context.Context, channels <-chan ssh.NewChannel, reques
 	c.open(ctx, channels)
 	end()
 	c.wg.Wait()
-	var reason error
+	reason := c.ended()
 	if c.net.gaveUp.Load() {
 		reason = errStalled
 	}
 	c.cut(reason)
 	attrs := []any{"duration_ms", time.Since(c.since).Milliseconds()}
 	if c.reason != nil {
-		attrs = append(attrs, "error", c.reason.Error())
+		attrs = append(attrs, "error", clean(c.reason.Error(), maxLogged))
 	}
 	c.log.Info("connection closed", attrs...)
+}
+
+// ended returns why the library has ended the connection; nil: one of both sides
+// closed it.
+func (c *conn) ended() error {
+	c.net.Close()
+	c.queue.drain() // for which the library waits
+	err := c.ssh.Wait()
+	// What clients send that have nothing more to say (RFC 4253 section 11.1).
+	const byApplication = "ssh: disconnect, reason 11:"
+	if err == io.EOF || errors.Is(err, net.ErrClosed) || strings.HasPrefix(err.Error(), byApplication) {
+		return nil
+	}
+	return err
 }
 
 // spawn runs f in a goroutine of the connection.

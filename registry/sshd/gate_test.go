@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -161,6 +162,69 @@ func TestEagerClientGetsIn(t *testing.T) {
 		r.Close()
 		d.end(t)
 	})
+}
+
+// slow is a connection whose peer may have answered what is written to it before
+// the write ends.
+type slow struct{ net.Conn }
+
+func (s slow) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	time.Sleep(5 * time.Millisecond) // in a bubble it would not end: a lock is held
+	return n, err
+}
+
+// A client that has just got in may send as much as it likes: an agent's outbox
+// does.
+func TestMuchAtOnceFromAMember(t *testing.T) {
+	d, p := newDaemon(t), newPipes()
+	d.serve(t, p)
+	end, server := pipe(64<<10, addr("192.0.2.2:1"), addr("192.0.2.1:22"))
+	p.conns <- slow{server}
+	c := d.member(t, end, AgentUser, d.agent)
+	for range 10 {
+		if _, _, err := c.SendRequest("x", false, make([]byte, maxStranger/4)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := c.SendRequest("x", true, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// A client that breaks the rules is cut, and the log says why. Of one that leaves it
+// has nothing to say.
+func TestTheLogTellsWhyAConnectionEnded(t *testing.T) {
+	for name, test := range map[string]struct {
+		last []byte
+		want string
+	}{
+		"nothing a server takes":   {packet(msgUserauthSuccess), "ssh: parse error in message type 52"},
+		"an end for a reason":      {packet(msgDisconnect, 2, "no\ncookies", ""), `ssh: disconnect, reason 2: "no\ncookies"`},
+		"an end by its user":       {packet(msgDisconnect, 11, "bye", ""), ""},
+		"an end without a message": {nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDaemon(t)
+				p := d.serveInMemory()
+				r := stranger(t, p)
+				authenticateAtOnce(t, r, AgentUser, d.agent)
+				synctest.Wait()
+				if test.last == nil {
+					r.Close()
+				} else {
+					r.send(test.last)
+				}
+				got, _ := d.log.wait(t, "connection closed")["error"].(string)
+				if got != test.want {
+					t.Errorf("the log has the error %q, want %q", got, test.want)
+				}
+				r.Close()
+				d.end(t)
+			})
+		})
+	}
 }
 
 // What backlog relies on is where it was.
