@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	syncatomic "sync/atomic"
 	"time"
 
 	"deploytools/atomic"
@@ -29,6 +30,15 @@ type collector struct {
 	done   chan struct{}
 	seq    uint64 // Record.Seq at the last start
 	at     time.Time
+	ended  time.Time // when Run's goroutine found the last one ended
+
+	removed syncatomic.Int64 // roots, finished or not, since the process began
+}
+
+// rests reports whether a collection has ended since the deployment seq, so long ago
+// that a proof that begins now is of what it has changed, too.
+func (c *collector) rests(seq uint64) bool {
+	return c.cancel == nil && c.seq == seq && time.Since(c.ended) > proofMargin
 }
 
 // start begins a collection after delay, if there may be something to collect.
@@ -37,7 +47,7 @@ func (c *collector) start(a *Agent, delay time.Duration) {
 	if c.cancel != nil {
 		select {
 		case <-c.done:
-			c.cancel = nil
+			c.cancel, c.ended = nil, time.Now()
 		default:
 			return
 		}
@@ -105,6 +115,7 @@ func (a *Agent) collectThings(p *pace, t *Retention) error {
 				all = append(all, os.Remove(a.path(d.Name)))
 			}
 		case strings.HasPrefix(name, "."):
+			a.collect.removed.Add(1)
 			all = append(all, p.removeTree(a.path("roots"), name))
 		default:
 			all = append(all, a.collectRoot(p, name, d.Rule))
@@ -124,6 +135,7 @@ func (a *Agent) collectRoot(p *pace, id, rule string) error {
 		return err
 	}
 	p.point("root hidden")
+	a.collect.removed.Add(1)
 	a.log().Info("root collected", "root", id, "reason", rule)
 	err := errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")))
 	p.point("documents removed")

@@ -50,13 +50,23 @@ func (d Difference) String() string {
 type How struct {
 	Owner bool // compare user and group as well
 	// Since makes the comparison quick: files whose inode has not changed since
-	// then, and whose size is right, are not read. The time is one of the file
+	// then, nor that of a directory above but the top, and whose size is right, are not read. The time is one of the file
 	// system's own, no clock's. So nobody's writing can hide, but for one that
 	// happened while the clock was set back; a disk that loses bits can.
 	Since time.Time
 	// Gentle makes the comparison rest three times as long as it reads, for what
 	// nobody waits for.
 	Gentle bool
+
+	proof *proof // of a comparison of all bytes; nil: none is wanted
+	twin  twin   // of a quick one
+}
+
+// twin is a root that has files of the compared one as hard links. Each was looked at
+// when it was linked, which has changed its inode.
+type twin struct {
+	dir   string    // empty: there is none
+	since time.Time // How.Since of this one
 }
 
 // Compare yields in what the tree below dir differs from the manifest text m, by
@@ -100,10 +110,15 @@ func (c *comparison) all(dir string) error {
 		return err
 	}
 	defer root.Close()
+	at := level{Root: root}
+	if c.how.twin.dir != "" {
+		at.openTwin(os.OpenRoot(c.how.twin.dir))
+	}
+	defer at.closeTwin()
 	if err := c.advance(); err != nil {
 		return err
 	}
-	if err := c.dir(root, ""); err != nil {
+	if err := c.dir(at, ""); err != nil {
 		return err
 	}
 	for c.next != nil {
@@ -112,6 +127,40 @@ func (c *comparison) all(dir string) error {
 		}
 	}
 	return nil
+}
+
+// level is an open directory of the tree, and the twin's of the same path.
+type level struct {
+	*os.Root
+	twin *os.Root // nil: there is none
+	// The directory, or one above but the top, has changed since How.Since: whatever
+	// has another name now is as old as before.
+	changed bool
+}
+
+func (l *level) openTwin(twin *os.Root, err error) {
+	if err == nil {
+		l.twin = twin
+	}
+}
+
+func (l *level) closeTwin() {
+	if l.twin != nil {
+		l.twin.Close()
+	}
+}
+
+// shares reports whether the twin has the file as well.
+func (l *level) shares(name string, st *syscall.Stat_t) bool {
+	if l.twin == nil {
+		return false
+	}
+	info, err := l.twin.Lstat(name)
+	if err != nil {
+		return false
+	}
+	is := info.Sys().(*syscall.Stat_t)
+	return is.Ino == st.Ino && is.Dev == st.Dev
 }
 
 func (c *comparison) advance() error {
@@ -141,8 +190,8 @@ func (c *comparison) missing() error {
 // dir compares what lies in the open directory, whose path ends with a slash. A
 // directory's name is sorted twice: as itself, and with a slash where its content
 // comes, since "a-b" lies between "a" and "a/x".
-func (c *comparison) dir(root *os.Root, prefix string) error {
-	all, err := readNames(root)
+func (c *comparison) dir(at level, prefix string) error {
+	all, err := readNames(at.Root)
 	if err != nil {
 		return err
 	}
@@ -157,12 +206,12 @@ func (c *comparison) dir(root *os.Root, prefix string) error {
 				continue
 			}
 			delete(known, name)
-			if err := c.below(root, name, prefix); err != nil {
+			if err := c.below(at, name, prefix); err != nil {
 				return err
 			}
 			continue
 		}
-		both, err := c.path(root, name, prefix+name)
+		both, err := c.path(at, name, prefix+name)
 		if err != nil {
 			return err
 		}
@@ -240,12 +289,17 @@ func readNames(root *os.Root) (*names, error) {
 
 // below goes into a directory. One that cannot be read is modified, and
 // everything in it missing.
-func (c *comparison) below(root *os.Root, name, prefix string) error {
-	sub, err := root.OpenRoot(name)
+func (c *comparison) below(at level, name, prefix string) error {
+	root, err := at.OpenRoot(name)
 	if err != nil {
 		return c.tell(Modified, prefix+name, "cannot be read: "+reason(err))
 	}
-	defer sub.Close()
+	defer root.Close()
+	sub := level{Root: root, changed: at.changed || c.changed(root)}
+	if at.twin != nil {
+		sub.openTwin(at.twin.OpenRoot(name))
+	}
+	defer sub.closeTwin()
 	if err := c.dir(sub, prefix+name+"/"); err != nil {
 		if disk, ok := errors.AsType[*fs.PathError](err); ok {
 			return c.tell(Modified, prefix+name, "cannot be read: "+reason(disk))
@@ -255,14 +309,24 @@ func (c *comparison) below(root *os.Root, name, prefix string) error {
 	return nil
 }
 
+// changed reports whether a directory is another one than at How.Since, or has other
+// names in it.
+func (c *comparison) changed(dir *os.Root) bool {
+	if c.how.Since.IsZero() {
+		return false
+	}
+	info, err := dir.Stat(".")
+	return err != nil || !time.Unix(info.Sys().(*syscall.Stat_t).Ctim.Unix()).Before(c.how.Since)
+}
+
 // path compares one path, and reports whether it is a directory in both.
-func (c *comparison) path(root *os.Root, name, p string) (dir bool, err error) {
+func (c *comparison) path(at level, name, p string) (dir bool, err error) {
 	for c.next != nil && c.next.Path < p {
 		if err := c.missing(); err != nil {
 			return false, err
 		}
 	}
-	info, err := root.Lstat(name)
+	info, err := at.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) { // gone since its directory was read
 		return false, nil
 	}
@@ -276,7 +340,7 @@ func (c *comparison) path(root *os.Root, name, p string) (dir bool, err error) {
 	detail := ""
 	if err != nil {
 		detail = "cannot be read: " + reason(err)
-	} else if detail, err = c.differs(root, name, info, e); err != nil {
+	} else if detail, err = c.differs(at, name, info, e); err != nil {
 		return false, err
 	}
 	if detail != "" {
@@ -289,7 +353,7 @@ func (c *comparison) path(root *os.Root, name, p string) (dir bool, err error) {
 
 // differs says how the path differs from its entry; "": not. The error is of
 // ctx.
-func (c *comparison) differs(root *os.Root, name string, info fs.FileInfo, e manifest.Entry) (string, error) {
+func (c *comparison) differs(at level, name string, info fs.FileInfo, e manifest.Entry) (string, error) {
 	st := info.Sys().(*syscall.Stat_t)
 	if is := typeOf(st.Mode); is != typeNames[e.Type] {
 		return fmt.Sprintf("is a %s, want a %s", is, typeNames[e.Type]), nil
@@ -297,11 +361,11 @@ func (c *comparison) differs(root *os.Root, name string, info fs.FileInfo, e man
 	var all []string
 	switch e.Type {
 	case manifest.Symlink:
-		if target, err := root.Readlink(name); err != nil || target != e.Target {
+		if target, err := at.Readlink(name); err != nil || target != e.Target {
 			all = append(all, fmt.Sprintf("target %s, want %s", manifest.Escape(target), manifest.Escape(e.Target)))
 		}
 	case manifest.File:
-		content, err := c.content(root, name, st, e)
+		content, err := c.content(at, name, st, e)
 		if err != nil {
 			return "", err
 		}
@@ -319,20 +383,24 @@ func (c *comparison) differs(root *os.Root, name string, info fs.FileInfo, e man
 }
 
 // content compares a file's bytes.
-func (c *comparison) content(root *os.Root, name string, st *syscall.Stat_t, e manifest.Entry) (string, error) {
+func (c *comparison) content(at level, name string, st *syscall.Stat_t, e manifest.Entry) (string, error) {
 	if st.Size != e.Size {
 		return fmt.Sprintf("size %d, want %d", st.Size, e.Size), nil
 	}
 	// Equal is not before: the file system's clock ticks slowly.
-	if time.Unix(st.Ctim.Unix()).Before(c.how.Since) {
+	since := time.Unix(st.Ctim.Unix())
+	if !at.changed && (since.Before(c.how.Since) || since.Before(c.how.twin.since) && at.shares(name, st)) {
 		return "", nil
 	}
 	// Nothing that has taken the file's place by now makes Open wait.
-	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := at.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "cannot be read: " + reason(err), nil
 	}
 	defer f.Close()
+	if c.how.proof != nil {
+		c.how.proof.file(f)
+	}
 	w := digest.NewWriter()
 	for {
 		began := time.Now()

@@ -96,6 +96,47 @@ func TestCompareNamesWhatDiffers(t *testing.T) {
 	}
 }
 
+// What a twin shares is not read; the rest is, also below a directory that came from
+// elsewhere.
+func TestQuickComparisonReadsWhatMayDiffer(t *testing.T) {
+	const tick = 20 * time.Millisecond
+	for name, test := range map[string]struct {
+		do   func(dir, twin, other string) // between what is compared and its twin were filled
+		want []string
+	}{
+		"linked, whatever is in it": {func(dir, twin, _ string) { flip(dir + "/a/x"); must(os.Link(dir+"/a/x", twin+"/a/x")) }, nil},
+		"not linked":                {func(dir, _, other string) { flip(dir + "/a/x") }, []string{"modified a/x: content"}},
+		"another in the twin": {func(dir, twin, _ string) { flip(dir + "/a/x"); must(os.WriteFile(twin+"/a/x", []byte("a/x"), 0o644)) },
+			[]string{"modified a/x: content"}},
+		"no such directory in the twin": {func(dir, twin, _ string) { flip(dir + "/a/deep/y") }, []string{"modified a/deep/y: content"}},
+		"another directory": {func(dir, _, other string) {
+			must(os.Rename(dir+"/a", dir+"/old"))
+			must(os.Rename(other+"/a", dir+"/a"))
+		}, []string{"modified a/deep/y: content", "modified a/x: content", "extra old"}},
+	} {
+		dir, m := tree(t)
+		twinOf := t.TempDir()
+		must(os.Mkdir(twinOf+"/a", 0o755))
+		other, _ := tree(t)
+		flip(other + "/a/x")
+		flip(other + "/a/deep/y")
+		time.Sleep(tick)
+		how := How{Since: time.Now(), twin: twin{dir: twinOf}}
+		time.Sleep(tick)
+		test.do(dir, twinOf, other)
+		time.Sleep(tick)
+		how.twin.since = time.Now()
+		if got := compared(t, dir, m, how); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+		time.Sleep(tick)
+		must(os.WriteFile(dir+"/a/x", []byte("A-X"), 0o644)) // when both were filled
+		if got, want := compared(t, dir, m, how), "modified a/x: content"; !slices.Contains(got, want) {
+			t.Errorf("%s: modified later: %q, want also %q", name, got, want)
+		}
+	}
+}
+
 // Names of one directory lie in several parts.
 func TestCompareADirectoryOfManyNames(t *testing.T) {
 	dir := memoryDir(t)

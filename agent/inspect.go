@@ -27,6 +27,8 @@ type Inspection struct {
 	Owner  bool // compare user and group as well
 	Idle   bool // give way to whoever else needs the processor or the disk
 	Gentle bool // read a quarter of the time only, and rest else
+
+	prove bool // set Condition.proven
 }
 
 // Damage is a stored thing, other than a root, that is not as it was written.
@@ -237,9 +239,15 @@ func (i *inspector) root(dir string, live bool) error {
 	if i.what.Quick {
 		how.Since = r.Filled
 	}
+	if i.what.prove {
+		how.proof = newProof(filepath.Join(i.dir, "roots"))
+	}
 	c, err := examine(i.ctx, i.dir, r, how)
 	if err != nil {
 		return err
+	}
+	if p := how.proof; p != nil && !p.void && c.rank() < 2 {
+		c.proven = p.at
 	}
 	if !c.Whole() && !live && !there() { // collected meanwhile
 		return nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"deploytools/layers/digest"
 	"deploytools/layers/manifest"
@@ -23,6 +24,8 @@ type Condition struct {
 	Missing     int          `json:"missing,omitzero"`
 	Extra       int          `json:"extra,omitzero"`
 	Differences []Difference `json:"differences,omitempty"` // the first of them
+
+	proven time.Time // as layers.Reuse has it; zero: not
 }
 
 // maxDifferences are listed; all are counted.

@@ -12,12 +12,16 @@ type patrol struct {
 	cancel context.CancelFunc // of the one that runs; nil: none does
 	found  chan *Condition    // has room for one; nil is none: it was stopped, or could not look
 	tried  time.Time          // when the last one began
+	this   proven             // what the one that runs may prove
+	proven proven             // what the last one did
 }
 
 // onPatrol takes what was found, and begins another comparison when it is time.
 func (a *Agent) onPatrol() {
 	if c, ended := a.patrol.take(); ended && c != nil {
 		a.inspected(c)
+		a.patrol.proven = a.patrol.this
+		a.patrol.proven.at = c.proven
 	}
 	live := a.rec.Live
 	if live == nil || live.Manifest.IsZero() || a.o.Checks.Inspect == 0 || a.patrol.cancel != nil || a.rec.Removing != nil {
@@ -30,10 +34,19 @@ func (a *Agent) onPatrol() {
 	if at := a.rec.Seen().Inspected; at.After(last) {
 		last = at
 	}
-	if age := now().Sub(last); age < a.o.Checks.Inspect && age >= 0 { // else the clock was set
+	if age := now().Sub(last); age < a.o.Checks.Inspect && age >= 0 && !a.unproven(live) { // else the clock was set
 		return
 	}
+	a.patrol.this = proven{root: live.Dir, began: time.Now(), clock: now(), collected: a.collect.removed.Load()}
 	a.patrol.start(a.o.Dir, live)
+}
+
+// unproven reports whether files of the live root are linked, and have to be read
+// again before the next root can take them unread: since it was deployed, or since
+// another root went that had them too.
+func (a *Agent) unproven(live *Root) bool {
+	p := a.patrol.proven
+	return len(a.o.Link) > 0 && a.collect.rests(a.rec.Seq) && (p.root != live.Dir || p.collected != a.collect.removed.Load())
 }
 
 // patrolAgain is the least time between two beginnings.
@@ -46,7 +59,7 @@ func (p *patrol) start(dir string, live *Root) {
 	p.cancel, p.found = cancel, found
 	go func() { // ends with stop
 		defer cancel()
-		i, err := Inspect(ctx, dir, Inspection{Idle: true, Gentle: true})
+		i, err := Inspect(ctx, dir, Inspection{Idle: true, Gentle: true, prove: true})
 		if err != nil || len(i.Roots) != 1 || i.Roots[0].Root != live.Dir {
 			found <- nil
 			return

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,7 +27,11 @@ func (a *Agent) reuse() *layers.Reuse {
 	if err != nil {
 		return &layers.Reuse{}
 	}
-	return &layers.Reuse{Dir: a.path(live.Dir), Index: b}
+	return &layers.Reuse{
+		Dir: a.path(live.Dir), Index: b,
+		Proven:   a.patrol.proven.of(live.Dir, 2*a.o.Checks.Inspect),
+		Manifest: func() (io.ReadCloser, error) { return os.Open(a.rootFile(live, ".manifest")) },
+	}
 }
 
 // writeIndex keeps the index beside the root, if there is one.

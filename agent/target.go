@@ -19,7 +19,11 @@ func (a *Agent) chooseBack(ctx context.Context, d *Deployment) error {
 	if d.Back == nil {
 		return nil
 	}
-	best, c, err := a.best(ctx, d.Back, d.New.Dir, a.examineBeside)
+	look := func(ctx context.Context, r *Root, how How) (*Condition, error) {
+		how.twin = twin{dir: a.path(d.New.Dir), since: d.New.Filled}
+		return a.examineBeside(ctx, r, how)
+	}
+	best, c, err := a.best(ctx, d.Back, d.New.Dir, look)
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,7 @@ type job struct {
 	e      *entry
 	digest *digest.Digest // to be told
 	dir    int
+	from   oldDir // for take
 	data   []byte
 	take   func(job) error // nil: data is written
 }
@@ -117,8 +118,8 @@ func maskedBits(dir int) uint32 {
 	return 0o7000 | uint32(umask)
 }
 
-// maxDirs leaves three quarters of the descriptors that the process may have to
-// others.
+// maxDirs leaves half of the descriptors that the process may have to others: an
+// earlier root may have as many directories open.
 func maxDirs() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -23,11 +23,18 @@ import (
 // else is needed comes from its archive.
 //
 // A file is taken only if it has the bytes, the mode and the owner that it is to
-// have: it is read and hashed, whatever its times say. Files with setuid, setgid,
-// the sticky bit or capabilities are never taken.
+// have. It is read and hashed, whatever its times say, unless somebody has done so
+// before: see Proven. Files with setuid, setgid, the sticky bit or capabilities are
+// never taken.
 type Reuse struct {
 	Dir   string // of the earlier root; empty: there is none, but a later one wants Info.Index
 	Index []byte // its Info.Index, joined; what is damaged of it is not used
+	// Proven is a time of the file system's. All files of the earlier root were read
+	// after it, and had the bytes that Manifest says, and no attributes or ACLs.
+	// Those whose inode has not changed since it, nor that of a directory above,
+	// are not read again. Zero: all are.
+	Proven   time.Time
+	Manifest func() (io.ReadCloser, error) // the text of the earlier root's; for Proven only
 }
 
 // Shares returns the layers whose files a root in the directory dir, which is
@@ -56,7 +63,7 @@ func (r *Reuse) Shares(dir string, all []Layer, o Options) map[digest.Digest]boo
 // from the archive, which is opened for the first of them and read forward only.
 type reuser struct {
 	*disk
-	old    int // descriptor of the old root
+	old    *earlier
 	clones bool
 
 	ctx  context.Context // of the one call of Unpack
@@ -69,12 +76,22 @@ type reuser struct {
 
 // newReuser returns nil where the old root cannot be opened: then nothing is
 // taken from it.
-func newReuser(d *disk, dir string, clones bool) *reuser {
-	fd, err := openDir(unix.AT_FDCWD, dir, unix.O_NOFOLLOW)
+func newReuser(d *disk, from *Reuse, clones bool) *reuser {
+	fd, err := openDir(unix.AT_FDCWD, from.Dir, unix.O_NOFOLLOW)
 	if err != nil {
 		return nil
 	}
-	return &reuser{disk: d, old: fd, clones: clones}
+	return &reuser{disk: d, old: newEarlier(fd, from), clones: clones}
+}
+
+// room closes the earlier root's directories if there are many. See disk.room.
+func (r *reuser) room() {
+	if len(r.old.dirs) >= r.maxDirs {
+		r.flush()
+		r.pending.Wait()
+		r.old.closeDirs()
+	}
+	r.disk.room()
 }
 
 // canClone reports whether files in the open directory can be clones.
@@ -145,6 +162,7 @@ func (r *reuser) file(n *node, to *digest.Digest, e *entry, _ *archive) error {
 	if j.dir, err = r.dirOf(n.parent); err != nil {
 		return err
 	}
+	j.from = r.old.dir(r.t, n.parent)
 	if len(r.batch.jobs) == batchFiles {
 		r.flush()
 	}
@@ -223,22 +241,33 @@ func (r *reuser) take(j job) error {
 }
 
 func (r *reuser) taken(j job) (bool, error) {
-	path := strings.Join(j.e.path, "/")
+	if j.from.fd < 0 {
+		return false, nil
+	}
+	known := j.from.unchanged && r.old.had(j.e)
+	var before unix.Stat_t
+	if known && r.l.Link && unix.Fstatat(j.from.fd, j.e.name(), &before, unix.AT_SYMLINK_NOFOLLOW) == nil && r.old.unchanged(&before) && r.fit(&before, j.e) {
+		if took, err := r.linked(j, -1, &before); took || err != nil {
+			return took, err
+		}
+	}
 	// Nothing that has taken the file's place makes openat2 wait or go elsewhere.
-	fd, err := unix.Openat2(r.old, path, &unix.OpenHow{
+	fd, err := unix.Openat2(j.from.fd, j.e.name(), &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+		Resolve: inside,
 	})
 	if err != nil {
 		return false, nil
 	}
 	defer unix.Close(fd)
-	var before unix.Stat_t
-	if unix.Fstat(fd, &before) != nil || !r.fit(&before, j.e) || hashOf(fd, j.e.size) != j.e.digest {
+	if unix.Fstat(fd, &before) != nil || !r.fit(&before, j.e) {
+		return false, nil
+	}
+	if !(known && r.old.unchanged(&before)) && hashOf(fd, j.e.size) != j.e.digest {
 		return false, nil
 	}
 	if r.l.Link {
-		if took, err := r.linked(j, fd, path, &before); took || err != nil {
+		if took, err := r.linked(j, fd, &before); took || err != nil {
 			return took, err
 		}
 	}
@@ -276,17 +305,18 @@ func (r *reuser) cloned(j job, fd int, before *unix.Stat_t) (bool, error) {
 }
 
 // linked makes the file one of both roots. It has to have the time, and no
-// attributes or ACLs, because nothing can be set that the old root does not see.
-func (r *reuser) linked(j job, fd int, path string, before *unix.Stat_t) (bool, error) {
-	if !time.Unix(before.Mtim.Unix()).Equal(j.e.mtime) || hasAttributes(fd) {
+// attributes or ACLs, because nothing can be set that the old root does not see. fd is
+// -1 where it is known to have none.
+func (r *reuser) linked(j job, fd int, before *unix.Stat_t) (bool, error) {
+	if !time.Unix(before.Mtim.Unix()).Equal(j.e.mtime) || fd >= 0 && HasAttributes(fd) {
 		return false, nil
 	}
 	var after unix.Stat_t
 	var err error
 	// What is open can be linked by root, and since Linux 6.10 by whoever opened it.
-	if unix.Linkat(fd, "", j.dir, j.e.name(), unix.AT_EMPTY_PATH) == nil {
+	if fd >= 0 && unix.Linkat(fd, "", j.dir, j.e.name(), unix.AT_EMPTY_PATH) == nil {
 		err = unix.Fstat(fd, &after)
-	} else if unix.Linkat(r.old, path, j.dir, j.e.name(), 0) == nil {
+	} else if unix.Linkat(j.from.fd, j.e.name(), j.dir, j.e.name(), 0) == nil {
 		err = unix.Fstatat(j.dir, j.e.name(), &after, unix.AT_SYMLINK_NOFOLLOW)
 	} else {
 		return false, nil
@@ -297,9 +327,9 @@ func (r *reuser) linked(j job, fd int, path string, before *unix.Stat_t) (bool, 
 	return false, j.e.fault(unix.Unlinkat(j.dir, j.e.name(), 0)) // another file has taken its place
 }
 
-// hasAttributes reports whether a file has extended attributes, but for the
-// label that the kernel gives.
-func hasAttributes(fd int) bool {
+// HasAttributes reports whether an open file has extended attributes, as ACLs are,
+// but for the label that the kernel gives; also where that cannot be told.
+func HasAttributes(fd int) bool {
 	var names [256]byte
 	n, err := unix.Flistxattr(fd, names[:])
 	if err == unix.EOPNOTSUPP {

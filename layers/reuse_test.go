@@ -77,17 +77,36 @@ type roots struct {
 	base *reading // the layer that stays
 	old  string
 	info *Info
+	from Reuse // but for its index
+}
+
+// way is how files are taken over.
+type way struct {
+	link   bool // else as clones
+	proven bool // what has not changed is not read
 }
 
 // filled makes the old root of the sample tree and one more layer.
-func filled(t *testing.T, dir string, link bool, over ...Layer) *roots {
+func filled(t *testing.T, dir string, w way, over ...Layer) *roots {
 	t.Helper()
 	archive, packed := pack(t, sampleTree(t), PackOptions{})
 	r := &roots{t: t, dir: dir, old: filepath.Join(dir, "old")}
-	r.base = &reading{layer: Layer{Name: "base", Digest: packed.Digest, Open: openBytes(archive), Link: link}}
+	r.base = &reading{layer: Layer{Name: "base", Digest: packed.Digest, Open: openBytes(archive), Link: w.link}}
 	r.info = r.unpack(r.old, &Reuse{}, over...)
 	r.base.opens = 0
+	r.from = Reuse{Dir: r.old, Manifest: manifestOf(t, r.info)}
+	if w.proven {
+		r.prove()
+	}
 	return r
+}
+
+// prove is what somebody does who has just read the old root.
+func (r *roots) prove() {
+	const ticks = 20 * time.Millisecond // of the file system's clock
+	time.Sleep(ticks)
+	r.from.Proven = time.Now()
+	time.Sleep(ticks)
 }
 
 func (r *roots) unpack(into string, from *Reuse, over ...Layer) *Info {
@@ -103,7 +122,8 @@ func (r *roots) unpack(into string, from *Reuse, over ...Layer) *Info {
 func (r *roots) again(over ...Layer) string {
 	r.t.Helper()
 	into, plain := filepath.Join(r.dir, "new"), filepath.Join(r.dir, "plain")
-	got := r.unpack(into, &Reuse{Dir: r.old, Index: joined(r.info.Index)}, over...)
+	r.from.Index = joined(r.info.Index)
+	got := r.unpack(into, &r.from, over...)
 	opens := r.base.opens
 	want := r.unpack(plain, nil, over...)
 	r.base.opens = opens
@@ -162,23 +182,26 @@ func inodeOf(t *testing.T, path string) uint64 {
 	return st.Ino
 }
 
-// eachWay runs a test with clones and with links.
-func eachWay(t *testing.T, test func(t *testing.T, dir string, link bool)) {
-	t.Run("clone", func(t *testing.T) { test(t, onImage(t, "xfs", "320M"), false) })
-	t.Run("link", func(t *testing.T) { test(t, onImage(t, "ext4", "64M"), true) })
+// eachWay runs a test with clones and with links, where the old root is proven and
+// where it is not.
+func eachWay(t *testing.T, test func(t *testing.T, dir string, w way)) {
+	for name, proven := range map[string]bool{"": false, ", proven": true} {
+		t.Run("clone"+name, func(t *testing.T) { test(t, onImage(t, "xfs", "320M"), way{false, proven}) })
+		t.Run("link"+name, func(t *testing.T) { test(t, onImage(t, "ext4", "64M"), way{true, proven}) })
+	}
 }
 
 func TestUnchangedLayerIsNotReadAgain(t *testing.T) {
-	eachWay(t, func(t *testing.T, dir string, link bool) {
-		r := filled(t, dir, link, oneFile(t, "version", "1"))
+	eachWay(t, func(t *testing.T, dir string, w way) {
+		r := filled(t, dir, w, oneFile(t, "version", "1"))
 		into := r.again(oneFile(t, "version", "2"))
 		if r.base.opens != 0 {
 			t.Errorf("archive opened %d times", r.base.opens)
 		}
-		if same := inodeOf(t, r.old+"/bin/big") == inodeOf(t, into+"/bin/big"); same != link {
+		if same := inodeOf(t, r.old+"/bin/big") == inodeOf(t, into+"/bin/big"); same != w.link {
 			t.Errorf("one inode: %v", same)
 		}
-		if !link && !sharesBlocks(t, into+"/bin/big") {
+		if !w.link && !sharesBlocks(t, into+"/bin/big") {
 			t.Error("the clone has blocks of its own")
 		}
 		v, _ := os.ReadFile(into + "/version")
@@ -198,7 +221,7 @@ func sharesBlocks(t *testing.T, path string) bool {
 
 // What was written to a clone is not seen in the other root.
 func TestWritingToACloneLeavesTheOldRoot(t *testing.T) {
-	r := filled(t, onImage(t, "xfs", "320M"), false)
+	r := filled(t, onImage(t, "xfs", "320M"), way{})
 	into := r.again()
 	before := listing(t, r.old)
 	must(t, os.WriteFile(into+"/etc/motd", []byte("HELLO\n"), 0o644))
@@ -227,17 +250,17 @@ func TestModifiedFilesAreNotTaken(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachWay(t, func(t *testing.T, dir string, link bool) {
+			eachWay(t, func(t *testing.T, dir string, w way) {
 				for _, path := range []string{"/etc/motd", "/bin/big", "/etc/deep/er/still"} {
 					dir := filepath.Join(dir, filepath.Base(path))
 					must(t, os.Mkdir(dir, 0o755))
-					r := filled(t, dir, link)
+					r := filled(t, dir, w)
 					must(t, modify(r.old+path))
 					into := r.again()
 					if r.base.opens != 1 {
 						t.Errorf("%s: archive opened %d times", path, r.base.opens)
 					}
-					if sameInode := inodeOf(t, r.old+"/empty") == inodeOf(t, into+"/empty"); sameInode != link {
+					if sameInode := inodeOf(t, r.old+"/empty") == inodeOf(t, into+"/empty"); sameInode != w.link {
 						t.Errorf("%s: what was not modified is one inode: %v", path, sameInode)
 					}
 				}
@@ -261,22 +284,150 @@ func TestWhatCannotBeSetAnewIsNotLinked(t *testing.T) {
 		"time":      func(p string) error { return os.Chtimes(p, time.Time{}, time.Now()) },
 		"attribute": func(p string) error { return unix.Setxattr(p, "user.x", []byte("1"), 0) },
 	} {
+		for _, proven := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", proven: ", proven), func(t *testing.T) {
+				r := filled(t, onImage(t, "ext4", "64M"), way{true, proven})
+				must(t, modify(r.old+"/bin/big"))
+				into := r.again()
+				if inodeOf(t, r.old+"/bin/big") == inodeOf(t, into+"/bin/big") || r.base.opens != 1 {
+					t.Error("taken")
+				}
+			})
+		}
+	}
+}
+
+// What is proven is not read: content that nobody can have put there since comes along.
+func TestProvenFilesAreNotRead(t *testing.T) {
+	for _, link := range []bool{false, true} {
+		r := filled(t, onImage(t, "xfs", "320M"), way{link: link})
+		info, err := os.Stat(r.old + "/etc/motd")
+		must(t, err)
+		must(t, os.WriteFile(r.old+"/etc/motd", []byte("HELLO\n"), 0o644))
+		must(t, os.Chtimes(r.old+"/etc/motd", info.ModTime(), info.ModTime()))
+		r.prove()
+		r.from.Index = joined(r.info.Index)
+		into := filepath.Join(r.dir, "new")
+		r.unpack(into, &r.from)
+		if b, err := os.ReadFile(into + "/etc/motd"); string(b) != "HELLO\n" || err != nil || r.base.opens != 0 {
+			t.Errorf("link: %v: %q, %v, archive opened %d times: the file was read", link, b, err, r.base.opens)
+		}
+	}
+}
+
+// No inode of a file says that another one has come to its path since.
+func TestOtherFilesAtTheirPathsAreNotTaken(t *testing.T) {
+	for name, change := range map[string]func(r *roots, other string) error{
+		"another directory": func(r *roots, other string) error {
+			return inTurn(os.Rename(r.old+"/etc", r.old+"/etc~"), os.Rename(other+"/etc", r.old+"/etc"))
+		},
+		"a directory above": func(r *roots, other string) error {
+			return inTurn(os.Rename(r.old+"/etc/deep", r.old+"/etc/deep~"), os.Rename(other+"/etc/deep", r.old+"/etc/deep"))
+		},
+		"another root": func(r *roots, other string) error {
+			return inTurn(os.Rename(r.old, r.old+"~"), os.Rename(other, r.old))
+		},
+		"another's name": func(r *roots, other string) error {
+			return os.Rename(other+"/etc/deep/er/still", r.old+"/etc/deep/er/still")
+		},
+		"no manifest": func(r *roots, other string) error {
+			r.from.Manifest = func() (io.ReadCloser, error) { return nil, io.ErrUnexpectedEOF }
+			return r.exchange("/etc/deep/er/still", "y")
+		},
+		"a manifest of other bytes": func(r *roots, other string) error {
+			r.from.Manifest = manifestOf(r.t, r.unpack(filepath.Join(r.dir, "third"), nil, oneFile(r.t, "etc/deep/er/still", "z")))
+			return r.exchange("/etc/deep/er/still", "y")
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
-			r := filled(t, onImage(t, "ext4", "64M"), true)
-			must(t, modify(r.old+"/bin/big"))
-			into := r.again()
-			if inodeOf(t, r.old+"/bin/big") == inodeOf(t, into+"/bin/big") || r.base.opens != 1 {
-				t.Error("taken")
+			for _, link := range []bool{false, true} {
+				r := filled(t, onImage(t, "xfs", "320M"), way{link: link})
+				other := filepath.Join(r.dir, "other")
+				r.unpack(other, nil)
+				info, err := os.Stat(r.old + "/etc/deep/er/still")
+				must(t, err)
+				must(t, os.WriteFile(other+"/etc/deep/er/still", []byte("y"), 0o644))
+				must(t, os.Chtimes(other+"/etc/deep/er/still", info.ModTime(), info.ModTime()))
+				must(t, os.Chmod(other+"/etc/deep", 0o755))
+				must(t, os.Chmod(r.old+"/etc/deep", 0o755))
+				r.prove()
+				must(t, change(r, other))
+				r.again()
 			}
 		})
+	}
+}
+
+// exchange gives a file another content of its size, and proves that.
+func (r *roots) exchange(path, content string) error {
+	info, err := os.Stat(r.old + path)
+	if err == nil {
+		err = inTurn(os.WriteFile(r.old+path, []byte(content), 0o644), os.Chtimes(r.old+path, info.ModTime(), info.ModTime()))
+	}
+	r.prove()
+	return err
+}
+
+// In the old root a layer above had a file of the same size, mode and time.
+func TestHiddenFileIsNotTakenForTheOther(t *testing.T) {
+	eachWay(t, func(t *testing.T, dir string, w way) {
+		tree := t.TempDir()
+		must(t, os.MkdirAll(tree+"/etc", 0o755))
+		must(t, os.WriteFile(tree+"/etc/motd", []byte("HELLO\n"), 0o644))
+		base := sampleTree(t)
+		info, err := os.Stat(base + "/etc/motd")
+		must(t, err)
+		must(t, os.Chtimes(tree+"/etc/motd", info.ModTime(), info.ModTime()))
+		above, packedAbove := pack(t, tree, PackOptions{})
+		archive, packed := pack(t, base, PackOptions{})
+		r := &roots{t: t, dir: dir, old: filepath.Join(dir, "old")}
+		r.base = &reading{layer: Layer{Name: "base", Digest: packed.Digest, Open: openBytes(archive), Link: w.link}}
+		r.info = r.unpack(r.old, &Reuse{}, Layer{Name: "above", Digest: packedAbove.Digest, Open: openBytes(above)})
+		r.base.opens = 0
+		r.from = Reuse{Dir: r.old, Manifest: manifestOf(t, r.info)}
+		if w.proven {
+			r.prove()
+		}
+		r.again()
+		if r.base.opens != 1 {
+			t.Errorf("archive opened %d times", r.base.opens)
+		}
+	})
+}
+
+// With few descriptors, directories of both roots are closed and opened again.
+func TestFilesAreTakenWithFewDescriptors(t *testing.T) {
+	tree := t.TempDir()
+	for i := range 100 {
+		path := filepath.Join(tree, fmt.Sprint(i%7, "/", i%11, "/", i, "/file"))
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		must(t, os.WriteFile(path, fmt.Append(nil, i), 0o644))
+	}
+	var old unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 80, Max: old.Max}))
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
+	archive, packed := pack(t, tree, PackOptions{})
+	r := &roots{t: t, dir: onImage(t, "ext4", "64M")}
+	r.old = filepath.Join(r.dir, "old")
+	r.base = &reading{layer: Layer{Name: "base", Digest: packed.Digest, Open: openBytes(archive), Link: true}}
+	r.info = r.unpack(r.old, &Reuse{})
+	r.base.opens = 0
+	r.from = Reuse{Dir: r.old, Manifest: manifestOf(t, r.info)}
+	r.prove()
+	into := filepath.Join(r.dir, "new")
+	r.from.Index = joined(r.info.Index)
+	r.unpack(into, &r.from)
+	if r.base.opens != 0 || inodeOf(t, r.old+"/1/1/1/file") != inodeOf(t, into+"/1/1/1/file") {
+		t.Errorf("archive opened %d times, or files not taken", r.base.opens)
 	}
 }
 
 // A layer above had replaced a file, a whole directory and a file by a
 // directory; without it they come from below.
 func TestLayersAboveThatChange(t *testing.T) {
-	eachWay(t, func(t *testing.T, dir string, link bool) {
-		r := filled(t, dir, link, oneFile(t, "etc/motd", "other"), oneFile(t, "bin", "no directory"), oneFile(t, "empty/is/full", ""))
+	eachWay(t, func(t *testing.T, dir string, w way) {
+		r := filled(t, dir, w, oneFile(t, "etc/motd", "other"), oneFile(t, "bin", "no directory"), oneFile(t, "empty/is/full", ""))
 		r.again(oneFile(t, "etc/motd2", "another"), oneFile(t, "etc/deep", "no directory"))
 		if r.base.opens != 1 {
 			t.Errorf("archive opened %d times", r.base.opens)
@@ -285,7 +436,7 @@ func TestLayersAboveThatChange(t *testing.T) {
 }
 
 func TestWithoutClonesAndLinksThereIsNoIndex(t *testing.T) {
-	r := filled(t, onImage(t, "ext4", "64M"), false)
+	r := filled(t, onImage(t, "ext4", "64M"), way{})
 	if r.info.Index != nil {
 		t.Errorf("index of %d bytes", len(joined(r.info.Index)))
 	}
@@ -328,7 +479,7 @@ func TestOtherIndexIsNotUsed(t *testing.T) {
 }
 
 func TestPrivilegedFilesAreNotTaken(t *testing.T) {
-	eachWay(t, func(t *testing.T, dir string, link bool) {
+	eachWay(t, func(t *testing.T, dir string, w way) {
 		tree := t.TempDir()
 		for name, mode := range map[string]uint32{"setuid": 0o4755, "setgid": 0o2755, "sticky": 0o1755, "plain": 0o755} {
 			must(t, os.WriteFile(filepath.Join(tree, name), []byte(name), 0o600))
@@ -340,7 +491,7 @@ func TestPrivilegedFilesAreNotTaken(t *testing.T) {
 		must(t, cmd.Run())
 		checked, err := Check(t.Context(), "a", bytes.NewReader(archive.Bytes()), Options{Privileged: true})
 		must(t, err)
-		l := Layer{Name: "a", Digest: checked.Digest, Open: openBytes(archive.Bytes()), Link: link}
+		l := Layer{Name: "a", Digest: checked.Digest, Open: openBytes(archive.Bytes()), Link: w.link}
 		reuse := &Reuse{}
 		for _, name := range []string{"/old", "/new"} {
 			must(t, os.Mkdir(dir+name, 0o755))
@@ -351,7 +502,7 @@ func TestPrivilegedFilesAreNotTaken(t *testing.T) {
 		for name, taken := range map[string]bool{"setuid": false, "setgid": false, "sticky": false, "plain": true} {
 			var st unix.Stat_t
 			must(t, unix.Stat(filepath.Join(dir, "new", name), &st))
-			if got := st.Nlink > 1; got != (taken && link) {
+			if got := st.Nlink > 1; got != (taken && w.link) {
 				t.Errorf("%s linked: %v", name, got)
 			}
 		}
@@ -368,6 +519,7 @@ func TestNameThatComesTwice(t *testing.T) {
 	r.base = &reading{layer: Layer{Name: "a", Digest: checked.Digest, Open: openBytes(archive), Link: true}}
 	r.info = r.unpack(r.old, &Reuse{})
 	r.base.opens = 0
+	r.from.Dir = r.old
 	into := r.again()
 	if r.base.opens != 1 || inodeOf(t, r.old+"/a") != inodeOf(t, into+"/a") {
 		t.Errorf("archive opened %d times, or a not linked", r.base.opens)

@@ -10,8 +10,6 @@ import (
 	"sync"
 
 	"deploytools/layers/digest"
-
-	"golang.org/x/sys/unix"
 )
 
 // Unpack stacks the layers, in order, into the directory dir, which exists and
@@ -143,7 +141,7 @@ func newAgain(d *disk, layers []Layer, o Options) *again {
 	g.clones = canClone(d.dirs[top])
 	if r := o.Reuse; r.Dir != "" && len(r.Index) > 0 && (g.clones || slices.ContainsFunc(layers, linked)) {
 		g.known, _ = readIndex(r.Index) // what is damaged is not used
-		g.from = newReuser(d, r.Dir, g.clones)
+		g.from = newReuser(d, r, g.clones)
 	}
 	return g
 }
@@ -152,7 +150,7 @@ func linked(l Layer) bool { return l.Link }
 
 func (g *again) close() {
 	if g.from != nil {
-		unix.Close(g.from.old)
+		g.from.old.close()
 	}
 }
 

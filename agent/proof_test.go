@@ -1,0 +1,217 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// onDisk has the host's directory on a file system of its own, which notes each read.
+func (h *host) onDisk() {
+	h.Helper()
+	needsRoot(h.T)
+	image, dir := filepath.Join(memoryDir(h.T), "image"), h.TempDir()
+	for _, argv := range [][]string{{"truncate", "-s", "32M", image}, {"mkfs.ext4", "-q", image}, {"mount", "-o", "loop,strictatime", image, dir}} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			h.Fatalf("%q: %v: %s", argv, err, out)
+		}
+	}
+	h.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			h.Error(err)
+		}
+	})
+	h.dir = dir
+	h.o.Dir = dir
+}
+
+// really sleeps also where time is faked, for what the file system's clock tells.
+func really(d time.Duration) {
+	left := unix.NsecToTimespec(d.Nanoseconds())
+	for unix.Nanosleep(&left, &left) == unix.EINTR {
+	}
+}
+
+func readAt(path string) time.Time {
+	var st unix.Stat_t
+	must(unix.Stat(path, &st))
+	return time.Unix(st.Atim.Unix())
+}
+
+// read reports whether lib/a of the base is read by do.
+func (h *host) read(do func()) bool {
+	name := h.dir + "/" + h.agent.Record().Live.Dir + "/lib/a"
+	before := readAt(name)
+	really(20 * time.Millisecond)
+	do()
+	return !readAt(name).Equal(before)
+}
+
+// proving is a test with a daemon whose first root, of a linked base, was deployed just
+// now.
+func proving(t *testing.T, f func(h *host, next func(version string))) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, newFakeRegistry())
+		h.onDisk()
+		h.o.Checks.Inspect = 24 * time.Hour
+		h.o.Keep.Roots = 1
+		h.seam = func(point string) {
+			if point == "filled" { // else the inodes and the manifest are of one tick
+				really(20 * time.Millisecond)
+			}
+		}
+		h.putOver("v1", base, files{"v": "v1"})
+		stop := h.serve()
+		defer stop()
+		pass(30 * time.Second)
+		really(proofMargin + 20*time.Millisecond)
+		f(h, func(version string) {
+			t.Helper()
+			h.putOver(version, base, files{"v": version})
+			pass(30 * time.Second)
+			if h.live() != version {
+				t.Fatalf("%s is live\n%s", h.live(), h.logged)
+			}
+		})
+	})
+}
+
+func TestWhatThePatrolHasReadIsNotReadAgain(t *testing.T) {
+	proving(t, func(h *host, next func(string)) {
+		if !h.read(func() { next("v2") }) {
+			t.Error("taken unread before anybody had read it")
+		}
+		really(proofMargin + 20*time.Millisecond)
+		if !h.read(func() { pass(5 * time.Minute) }) {
+			t.Fatal("not read after the deployment")
+		}
+		if h.read(func() { next("v3") }) || linksOf(h.dir+"/current/lib/a") != 3 {
+			t.Errorf("read again, or not linked: %d links", linksOf(h.dir+"/current/lib/a"))
+		}
+		// The collection of v1 changes the inodes, so a comparison follows, in its turn.
+		pass(5 * time.Minute)
+		really(proofMargin + 20*time.Millisecond)
+		if !h.read(func() { pass(patrolAgain) }) || linksOf(h.dir+"/current/lib/a") != 2 {
+			t.Fatalf("not read after a collection, or nothing collected: %d links", linksOf(h.dir+"/current/lib/a"))
+		}
+		if h.read(func() { pass(12 * time.Hour) }) {
+			t.Error("read again although nothing had changed")
+		}
+		if h.read(func() { next("v4") }) || linksOf(h.dir+"/current/lib/a") != 3 {
+			t.Errorf("read again, or not linked: %d links", linksOf(h.dir+"/current/lib/a"))
+		}
+	})
+}
+
+func TestWhatIsReadAgain(t *testing.T) {
+	sameSize := func(p string) {
+		info, err := os.Stat(p)
+		must(err)
+		must(os.WriteFile(p, []byte("ONE"), 0o644))
+		must(os.Chtimes(p, info.ModTime(), info.ModTime()))
+	}
+	for name, test := range map[string]struct {
+		before, after func(root string) // the comparison
+		modified      bool              // lib/a
+	}{
+		"a file that was modified before": {before: func(r string) { sameSize(r + "/lib/a") }, modified: true},
+		"another that was":                {before: func(r string) { sameSize(r + "/lib/b") }},
+		"a file that was modified since":  {after: func(r string) { sameSize(r + "/lib/a") }, modified: true},
+		"one beside it that is new":       {after: func(r string) { must(os.WriteFile(r+"/lib/new", nil, 0o644)) }},
+		"one that has an attribute":       {before: func(r string) { must(unix.Setxattr(r+"/lib/b", "user.x", []byte("1"), 0)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			proving(t, func(h *host, next func(string)) {
+				root := h.dir + "/" + h.agent.Record().Live.Dir
+				if test.before != nil {
+					test.before(root)
+					really(proofMargin + 20*time.Millisecond)
+				}
+				pass(5 * time.Minute)
+				if test.after != nil {
+					test.after(root)
+				}
+				if !h.read(func() { next("v2") }) {
+					t.Error("not read")
+				}
+				b, err := os.ReadFile(h.dir + "/current/lib/a")
+				if links := linksOf(h.dir + "/current/lib/a"); string(b) != "one" || err != nil || test.modified != (links == 1) {
+					t.Errorf("%q, %v, %d links", b, err, links)
+				}
+			})
+		})
+	}
+}
+
+// A restart, a comparison that was long ago, none at all, and a clock that is set back
+// leave nothing proven.
+func TestProofsEnd(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	synctest.Test(t, func(t *testing.T) {
+		p := proven{root: "roots/a", at: at, began: time.Now(), clock: now()}
+		pass(time.Hour)
+		if got := p.of("roots/a", time.Hour); !got.Equal(at) {
+			t.Errorf("after an hour: %v", got)
+		}
+		if got := p.of("roots/b", time.Hour); !got.IsZero() {
+			t.Errorf("another root: %v", got)
+		}
+		if got := p.of("roots/a", 59*time.Minute); !got.IsZero() {
+			t.Errorf("an hour is not too long ago: %v", got)
+		}
+		if got := p.of("roots/a", 0); !got.IsZero() {
+			t.Errorf("where nothing is compared: %v", got)
+		}
+		p.clock = p.clock.Add(3 * time.Second)
+		if got := p.of("roots/a", time.Hour); !got.IsZero() {
+			t.Errorf("the clock was set back: %v", got)
+		}
+	})
+	if got := (&proven{}).of("", time.Hour); !got.IsZero() {
+		t.Errorf("after a start: %v", got)
+	}
+}
+
+// Pages that wait to be written back can be written to, and no inode tells.
+func TestMappedFilesTell(t *testing.T) {
+	h := newHost(t, newFakeRegistry())
+	h.onDisk()
+	f, err := os.Create(h.dir + "/mapped")
+	must(err)
+	defer f.Close()
+	must(f.Truncate(4096))
+	mapped, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(err)
+	defer unix.Munmap(mapped)
+	mapped[0] = 1
+	really(proofMargin + 20*time.Millisecond)
+	p := newProof(h.dir)
+	p.file(f)
+	mapped[0] = 2
+	var st unix.Stat_t
+	must(unix.Fstat(int(f.Fd()), &st))
+	if changed := time.Unix(st.Ctim.Unix()); p.void || changed.Before(p.at) {
+		t.Errorf("a file that was written to after %v changed at %v; void: %v", p.at, changed, p.void)
+	}
+}
+
+// Where inodes do not tell of mapped files, nothing is proven.
+func TestNoProofOnOtherFileSystems(t *testing.T) {
+	dir, err := os.MkdirTemp("/dev/shm", "agent-test-")
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("no tmpfs")
+	}
+	must(err)
+	defer os.Remove(dir)
+	for _, dir := range []string{dir, "/proc", "/nowhere"} {
+		if p := newProof(dir); p != nil {
+			t.Errorf("proof on %s: %v", dir, p)
+		}
+	}
+}
