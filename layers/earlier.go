@@ -2,6 +2,7 @@ package layers
 
 import (
 	"hash/maphash"
+	"io"
 	"strings"
 	"time"
 
@@ -15,10 +16,12 @@ import (
 // directories are opened one component at a time, and stay open while they are of use.
 type earlier struct {
 	root   oldDir
-	dirs   map[ref]oldDir      // by the new tree's directories, but for the top
-	proven time.Time           // Reuse.Proven
-	pairs  map[uint64]struct{} // hashes of Reuse.Manifest's files with their content
-	seed   maphash.Seed        // new each time: nobody can look for two pairs with the same hash
+	dirs   map[ref]oldDir // by the new tree's directories, but for the top
+	proven time.Time      // Reuse.Proven
+	seed   maphash.Seed   // new each time: nobody can look for two pairs with the same hash
+
+	read  chan struct{}       // closed when the manifest is
+	pairs map[uint64]struct{} // hashes of its files with their content; nil: nothing is known
 }
 
 // oldDir is a directory of the earlier root.
@@ -36,31 +39,34 @@ const inside = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO
 
 // newEarlier owns fd, until close.
 func newEarlier(fd int, from *Reuse) *earlier {
-	e := &earlier{dirs: map[ref]oldDir{}, seed: maphash.MakeSeed()}
-	if !from.Proven.IsZero() {
-		e.know(from)
-	}
+	e := &earlier{dirs: map[ref]oldDir{}, proven: from.Proven, seed: maphash.MakeSeed(), read: make(chan struct{})}
 	e.root = oldDir{fd: fd, unchanged: e.unchangedDir(fd)}
+	go func() { // ends with close at the latest
+		defer close(e.read)
+		if e.root.unchanged {
+			e.pairs = e.know(from.Manifest)
+		}
+	}()
 	return e
 }
 
-// know reads the manifest. Without one, nothing is known.
-func (e *earlier) know(from *Reuse) {
-	text, err := from.Manifest()
+// know reads the manifest; nil: there is none that can be read, or it is too long.
+func (e *earlier) know(open func() (io.ReadCloser, error)) map[uint64]struct{} {
+	text, err := open()
 	if err != nil {
-		return
+		return nil
 	}
 	defer text.Close()
 	pairs := map[uint64]struct{}{}
 	for is, err := range manifest.Read(text) {
 		if err != nil || len(pairs) == maxPairs {
-			return
+			return nil
 		}
 		if is.Type == manifest.File {
 			pairs[maphash.Comparable(e.seed, pair{is.Path, is.Digest})] = struct{}{}
 		}
 	}
-	e.proven, e.pairs = from.Proven, pairs
+	return pairs
 }
 
 // pair is a file and its content. What a layer holds may have been hidden in the
@@ -72,6 +78,7 @@ type pair struct {
 
 // had reports whether the earlier root had the file of the entry, with its content.
 func (e *earlier) had(f *entry) bool {
+	<-e.read
 	_, had := e.pairs[maphash.Comparable(e.seed, pair{strings.Join(f.path, "/"), f.digest})]
 	return had
 }
@@ -119,6 +126,7 @@ func (e *earlier) closeDirs() {
 }
 
 func (e *earlier) close() {
+	<-e.read
 	e.closeDirs()
 	unix.Close(e.root.fd)
 }

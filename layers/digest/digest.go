@@ -40,14 +40,23 @@ func Parse(s string) (Digest, error) {
 	if len(s) != 2*Size {
 		return d, fmt.Errorf("%q: %w", shorten(s), ErrInvalid)
 	}
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return d, fmt.Errorf("%q: %w", s, ErrInvalid)
+	for i := range d {
+		high, low := digits[s[2*i]], digits[s[2*i+1]]
+		if high == 0 || low == 0 {
+			return Digest{}, fmt.Errorf("%q: %w", s, ErrInvalid)
 		}
+		d[i] = (high-1)<<4 | (low - 1)
 	}
-	_, err := hex.Decode(d[:], []byte(s))
-	return d, err
+	return d, nil
 }
+
+// digits has one more than the value of each digit, and 0 for what is none.
+var digits = func() (of [256]byte) {
+	for i, c := range "0123456789abcdef" {
+		of[c] = byte(i + 1)
+	}
+	return of
+}()
 
 // shorten keeps an error about a very long text readable.
 func shorten(s string) string {

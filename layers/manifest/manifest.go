@@ -203,20 +203,36 @@ func appendEscaped(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, '%')
 	}
+	if plain(s) {
+		return append(b, s...)
+	}
 	for i := range len(s) {
-		if c := s[i]; c > ' ' && c < 0x7f && c != '%' {
-			b = append(b, c)
-			continue
+		if one := s[i : i+1]; plain(one) {
+			b = append(b, one...)
+		} else {
+			b = fmt.Appendf(b, "%%%02X", s[i])
 		}
-		b = fmt.Appendf(b, "%%%02X", s[i])
 	}
 	return b
+}
+
+// plain reports whether s is as Escape writes it, without an escape.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '%' {
+			return false
+		}
+	}
+	return true
 }
 
 // Unescape reads what Escape wrote, and nothing else.
 func Unescape(s string) (string, error) {
 	if s == "%" {
 		return "", nil
+	}
+	if s != "" && plain(s) {
+		return s, nil
 	}
 	var b bytes.Buffer
 	for i := 0; i < len(s); i++ {
