@@ -50,23 +50,17 @@ func (d Difference) String() string {
 type How struct {
 	Owner bool // compare user and group as well
 	// Since makes the comparison quick: files whose inode has not changed since
-	// then, nor that of a directory above but the top, and whose size is right, are not read. The time is one of the file
-	// system's own, no clock's. So nobody's writing can hide, but for one that
-	// happened while the clock was set back; a disk that loses bits can.
+	// then, nor that of a directory above but the top, and whose size is right, are
+	// not read. The time is one of the file system's own, no clock's. So nobody's
+	// writing can hide, but for one that happened while the clock was set back; a
+	// disk that loses bits can.
 	Since time.Time
 	// Gentle makes the comparison rest three times as long as it reads, for what
 	// nobody waits for.
 	Gentle bool
 
 	proof *proof // of a comparison of all bytes; nil: none is wanted
-	twin  twin   // of a quick one
-}
-
-// twin is a root that has files of the compared one as hard links. Each was looked at
-// when it was linked, which has changed its inode.
-type twin struct {
-	dir   string    // empty: there is none
-	since time.Time // How.Since of this one
+	twin  *twin  // of a quick one; nil: there is none
 }
 
 // Compare yields in what the tree below dir differs from the manifest text m, by
@@ -110,11 +104,7 @@ func (c *comparison) all(dir string) error {
 		return err
 	}
 	defer root.Close()
-	at := level{Root: root}
-	if c.how.twin.dir != "" {
-		at.openTwin(os.OpenRoot(c.how.twin.dir))
-	}
-	defer at.closeTwin()
+	at := level{Root: root, twin: c.how.twin.top()}
 	if err := c.advance(); err != nil {
 		return err
 	}
@@ -129,38 +119,13 @@ func (c *comparison) all(dir string) error {
 	return nil
 }
 
-// level is an open directory of the tree, and the twin's of the same path.
+// level is an open directory of the tree.
 type level struct {
 	*os.Root
-	twin *os.Root // nil: there is none
+	twin *os.Root // the twin's of the same path; nil: there is none
 	// The directory, or one above but the top, has changed since How.Since: whatever
 	// has another name now is as old as before.
 	changed bool
-}
-
-func (l *level) openTwin(twin *os.Root, err error) {
-	if err == nil {
-		l.twin = twin
-	}
-}
-
-func (l *level) closeTwin() {
-	if l.twin != nil {
-		l.twin.Close()
-	}
-}
-
-// shares reports whether the twin has the file as well.
-func (l *level) shares(name string, st *syscall.Stat_t) bool {
-	if l.twin == nil {
-		return false
-	}
-	info, err := l.twin.Lstat(name)
-	if err != nil {
-		return false
-	}
-	is := info.Sys().(*syscall.Stat_t)
-	return is.Ino == st.Ino && is.Dev == st.Dev
 }
 
 func (c *comparison) advance() error {
@@ -297,9 +262,10 @@ func (c *comparison) below(at level, name, prefix string) error {
 	defer root.Close()
 	sub := level{Root: root, changed: at.changed || c.changed(root)}
 	if at.twin != nil {
-		sub.openTwin(at.twin.OpenRoot(name))
+		if sub.twin, err = at.twin.OpenRoot(name); err == nil {
+			defer sub.twin.Close()
+		}
 	}
-	defer sub.closeTwin()
 	if err := c.dir(sub, prefix+name+"/"); err != nil {
 		if disk, ok := errors.AsType[*fs.PathError](err); ok {
 			return c.tell(Modified, prefix+name, "cannot be read: "+reason(disk))
@@ -389,7 +355,7 @@ func (c *comparison) content(at level, name string, st *syscall.Stat_t, e manife
 	}
 	// Equal is not before: the file system's clock ticks slowly.
 	since := time.Unix(st.Ctim.Unix())
-	if !at.changed && (since.Before(c.how.Since) || since.Before(c.how.twin.since) && at.shares(name, st)) {
+	if !at.changed && (since.Before(c.how.Since) || c.how.twin.vouches(at.twin, name, st, e)) {
 		return "", nil
 	}
 	// Nothing that has taken the file's place by now makes Open wait.

@@ -109,6 +109,8 @@ func TestQuickComparisonReadsWhatMayDiffer(t *testing.T) {
 		"another in the twin": {func(dir, twin, _ string) { flip(dir + "/a/x"); must(os.WriteFile(twin+"/a/x", []byte("a/x"), 0o644)) },
 			[]string{"modified a/x: content"}},
 		"no such directory in the twin": {func(dir, twin, _ string) { flip(dir + "/a/deep/y") }, []string{"modified a/deep/y: content"}},
+		"linked, with other content": {func(dir, twin, _ string) { flip(dir + "/a.c"); must(os.Link(dir+"/a.c", twin+"/a.c")) },
+			[]string{"modified a.c: content"}},
 		"another directory": {func(dir, _, other string) {
 			must(os.Rename(dir+"/a", dir+"/old"))
 			must(os.Rename(other+"/a", dir+"/a"))
@@ -121,11 +123,18 @@ func TestQuickComparisonReadsWhatMayDiffer(t *testing.T) {
 		flip(other + "/a/x")
 		flip(other + "/a/deep/y")
 		time.Sleep(tick)
-		how := How{Since: time.Now(), twin: twin{dir: twinOf}}
+		how := How{Since: time.Now()}
 		time.Sleep(tick)
 		test.do(dir, twinOf, other)
 		time.Sleep(tick)
-		how.twin.since = time.Now()
+		filled := time.Now()
+		text := twinOf + ".manifest"
+		must(os.WriteFile(text, []byte(strings.Replace(m, digest.Of([]byte("a.c")).String(), digest.Of([]byte("A.C")).String(), 1)), 0o600))
+		compared := func(t *testing.T, dir, m string, how How) []string {
+			how.twin = newTwin(twinOf, text, filled)
+			defer how.twin.close()
+			return compared(t, dir, m, how)
+		}
 		if got := compared(t, dir, m, how); !slices.Equal(got, test.want) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}

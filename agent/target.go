@@ -20,7 +20,8 @@ func (a *Agent) chooseBack(ctx context.Context, d *Deployment) error {
 		return nil
 	}
 	look := func(ctx context.Context, r *Root, how How) (*Condition, error) {
-		how.twin = twin{dir: a.path(d.New.Dir), since: d.New.Filled}
+		how.twin = newTwin(a.path(d.New.Dir), a.rootFile(&d.New, ".manifest"), d.New.Filled)
+		defer how.twin.close()
 		return a.examineBeside(ctx, r, how)
 	}
 	best, c, err := a.best(ctx, d.Back, d.New.Dir, look)
