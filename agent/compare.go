@@ -1,16 +1,13 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
-	"math"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -185,71 +182,6 @@ func (c *comparison) dir(at level, prefix string) error {
 		}
 	}
 	return nil
-}
-
-// names are those of one directory, which may have a million. They lie one behind
-// the other, as far as they fit into a part of them.
-type names struct {
-	parts [][]byte
-	at    []place
-}
-
-// place is where a name begins. It ends with a NUL.
-type place struct{ part, from uint16 }
-
-var errNames = errors.New("more than 4 GiB of names")
-
-// add takes a name, with end behind it.
-func (n *names) add(name, end string) error {
-	last := len(n.parts) - 1
-	if last < 0 || len(n.parts[last])+len(name)+len(end) >= cap(n.parts[last]) {
-		if last++; last > math.MaxUint16 {
-			return errNames
-		}
-		n.parts = append(n.parts, make([]byte, 0, 1<<min(10+last, 16))) // most directories are small
-	}
-	part := n.parts[last]
-	n.at = append(n.at, place{uint16(last), uint16(len(part))})
-	n.parts[last] = append(append(append(part, name...), end...), 0)
-	return nil
-}
-
-func (n *names) bytes(at place) []byte {
-	b := n.parts[at.part][at.from:]
-	return b[:bytes.IndexByte(b, 0)]
-}
-
-func (n *names) name(i int) string { return string(n.bytes(n.at[i])) }
-
-// readNames returns the sorted names of a directory's entries, those of directories
-// also with a slash.
-func readNames(root *os.Root) (*names, error) {
-	f, err := root.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var all names
-	for {
-		entries, err := f.ReadDir(1000) // what more is known of each need not be kept
-		for _, e := range entries {
-			err := all.add(e.Name(), "")
-			if err == nil && e.IsDir() {
-				err = all.add(e.Name(), "/")
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	slices.SortFunc(all.at, func(a, b place) int { return bytes.Compare(all.bytes(a), all.bytes(b)) })
-	return &all, nil
 }
 
 // below goes into a directory. One that cannot be read is modified, and

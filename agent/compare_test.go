@@ -146,6 +146,20 @@ func TestQuickComparisonReadsWhatMayDiffer(t *testing.T) {
 	}
 }
 
+// Such a file system does not say with a name which ones are directories.
+func TestCompareOnAFileSystemWithoutTypes(t *testing.T) {
+	h := newHost(t, newFakeRegistry())
+	h.onDisk("-O", "^filetype")
+	h.src.put("v1", archive(files{"a/b/c": "1", "a-b": "2", "d": "3"}))
+	h.want("v1", nil)
+	must(os.WriteFile(h.dir+"/current/a/b/c", []byte("4"), 0o644))
+	must(os.Remove(h.dir + "/current/d"))
+	found, err := Inspect(t.Context(), h.dir, Inspection{})
+	if err != nil || found.Roots[0].Modified != 1 || found.Roots[0].Missing != 1 || found.Roots[0].Extra != 0 {
+		t.Errorf("Inspect = %+v, %v", found, err)
+	}
+}
+
 // Names of one directory lie in several parts.
 func TestCompareADirectoryOfManyNames(t *testing.T) {
 	dir := memoryDir(t)

@@ -13,11 +13,12 @@ import (
 )
 
 // onDisk has the host's directory on a file system of its own, which notes each read.
-func (h *host) onDisk() {
+// options are for mkfs.ext4.
+func (h *host) onDisk(options ...string) {
 	h.Helper()
 	needsRoot(h.T)
 	image, dir := filepath.Join(memoryDir(h.T), "image"), h.TempDir()
-	for _, argv := range [][]string{{"truncate", "-s", "32M", image}, {"mkfs.ext4", "-q", image}, {"mount", "-o", "loop,strictatime", image, dir}} {
+	for _, argv := range [][]string{{"truncate", "-s", "32M", image}, append([]string{"mkfs.ext4", "-q", image}, options...), {"mount", "-o", "loop,strictatime", image, dir}} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			h.Fatalf("%q: %v: %s", argv, err, out)
 		}
