@@ -36,7 +36,7 @@ var errDropped = errors.New("not wanted any more")
 
 // unpackAhead begins to unpack c beside the fetch of the layers that are missing.
 func (a *Agent) unpackAhead(ctx context.Context, c *wire.Configuration, missing []wire.Layer) error {
-	from := a.reuse()
+	from := a.takeOver()
 	if err := a.numberRoot(); err != nil {
 		return err
 	}

@@ -30,27 +30,35 @@ type collector struct {
 	done   chan struct{}
 	seq    uint64 // Record.Seq at the last start
 	at     time.Time
-	ended  time.Time // when Run's goroutine found the last one ended
+	ended  time.Time // the last one; set before done is closed
 
-	removed syncatomic.Int64 // roots, finished or not, since the process began
+	removed syncatomic.Int64 // roots, since the process began
 }
 
 // rests reports whether a collection has ended since the deployment seq, so long ago
 // that a proof that begins now is of what it has changed, too.
 func (c *collector) rests(seq uint64) bool {
-	return c.cancel == nil && c.seq == seq && time.Since(c.ended) > proofMargin
+	return !c.runs() && c.seq == seq && time.Since(c.ended) > proofMargin
+}
+
+func (c *collector) runs() bool {
+	if c.cancel == nil {
+		return false
+	}
+	select {
+	case <-c.done:
+		c.cancel = nil
+		return false
+	default:
+		return true
+	}
 }
 
 // start begins a collection after delay, if there may be something to collect.
 // With a delay of 0 the disk is full: then there always may.
 func (c *collector) start(a *Agent, delay time.Duration) {
-	if c.cancel != nil {
-		select {
-		case <-c.done:
-			c.cancel, c.ended = nil, time.Now()
-		default:
-			return
-		}
+	if c.runs() {
+		return
 	}
 	if delay > 0 && c.seq == a.rec.Seq && time.Since(c.at) < collectEvery {
 		return
@@ -60,6 +68,7 @@ func (c *collector) start(a *Agent, delay time.Duration) {
 	c.cancel, c.done = cancel, make(chan struct{})
 	go func() { // ends with stop
 		defer close(c.done)
+		defer func() { c.ended = time.Now() }()
 		defer cancel()
 		if sleep(ctx, delay) != nil {
 			return
@@ -115,8 +124,7 @@ func (a *Agent) collectThings(p *pace, t *Retention) error {
 				all = append(all, os.Remove(a.path(d.Name)))
 			}
 		case strings.HasPrefix(name, "."):
-			a.collect.removed.Add(1)
-			all = append(all, p.removeTree(a.path("roots"), name))
+			all = append(all, a.removeHidden(p, name))
 		default:
 			all = append(all, a.collectRoot(p, name, d.Rule))
 		}
@@ -135,11 +143,20 @@ func (a *Agent) collectRoot(p *pace, id, rule string) error {
 		return err
 	}
 	p.point("root hidden")
-	a.collect.removed.Add(1)
 	a.log().Info("root collected", "root", id, "reason", rule)
 	err := errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")))
 	p.point("documents removed")
-	return errors.Join(err, p.removeTree(a.path("roots"), hidden))
+	return errors.Join(err, a.removeHidden(p, hidden))
+}
+
+// removeHidden removes a root that is hidden. What cannot be removed is tried again
+// each time, and changes nothing any more.
+func (a *Agent) removeHidden(p *pace, name string) error {
+	err := p.removeTree(a.path("roots"), name)
+	if err == nil {
+		a.collect.removed.Add(1)
+	}
+	return err
 }
 
 // collectDocuments removes the documents of roots that are no more.

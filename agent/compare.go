@@ -47,8 +47,8 @@ func (d Difference) String() string {
 type How struct {
 	Owner bool // compare user and group as well
 	// Since makes the comparison quick: files whose inode has not changed since
-	// then, nor that of a directory above but the top, and whose size is right, are
-	// not read. The time is one of the file system's own, no clock's. So nobody's
+	// then, and whose size is right, are not read, unless a directory above them may
+	// have been exchanged for another. The time is one of the file system's own, no clock's. So nobody's
 	// writing can hide, but for one that happened while the clock was set back; a
 	// disk that loses bits can.
 	Since time.Time
@@ -101,7 +101,7 @@ func (c *comparison) all(dir string) error {
 		return err
 	}
 	defer root.Close()
-	at := level{Root: root, twin: c.how.twin.top()}
+	at := level{Root: root, twin: c.how.twin.top(), changed: true}
 	if err := c.advance(); err != nil {
 		return err
 	}
@@ -120,9 +120,12 @@ func (c *comparison) all(dir string) error {
 type level struct {
 	*os.Root
 	twin *os.Root // the twin's of the same path; nil: there is none
-	// The directory, or one above but the top, has changed since How.Since: whatever
-	// has another name now is as old as before.
+	// Its inode has changed since How.Since. The top's always has.
 	changed bool
+	// It, or one above, may be another directory than then: what lies in it can be
+	// as old as what it was exchanged for. Who exchanges a directory changes it and
+	// the one that it lies in; who leaves a file in it changes it alone.
+	exchanged bool
 }
 
 func (c *comparison) advance() error {
@@ -192,7 +195,8 @@ func (c *comparison) below(at level, name, prefix string) error {
 		return c.tell(Modified, prefix+name, "cannot be read: "+reason(err))
 	}
 	defer root.Close()
-	sub := level{Root: root, changed: at.changed || c.changed(root)}
+	sub := level{Root: root, changed: c.changed(root)}
+	sub.exchanged = at.exchanged || at.changed && sub.changed
 	if at.twin != nil {
 		if sub.twin, err = at.twin.OpenRoot(name); err == nil {
 			defer sub.twin.Close()
@@ -207,8 +211,8 @@ func (c *comparison) below(at level, name, prefix string) error {
 	return nil
 }
 
-// changed reports whether a directory is another one than at How.Since, or has other
-// names in it.
+// changed reports whether a directory has other names in it than at How.Since, or
+// another name itself.
 func (c *comparison) changed(dir *os.Root) bool {
 	if c.how.Since.IsZero() {
 		return false
@@ -287,7 +291,7 @@ func (c *comparison) content(at level, name string, st *syscall.Stat_t, e manife
 	}
 	// Equal is not before: the file system's clock ticks slowly.
 	since := time.Unix(st.Ctim.Unix())
-	if !at.changed && (since.Before(c.how.Since) || c.how.twin.vouches(at.twin, name, st, e)) {
+	if !at.exchanged && (since.Before(c.how.Since) || c.how.twin.vouches(at.twin, name, st, e, c.how.Since)) {
 		return "", nil
 	}
 	// Nothing that has taken the file's place by now makes Open wait.

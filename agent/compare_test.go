@@ -104,13 +104,27 @@ func TestQuickComparisonReadsWhatMayDiffer(t *testing.T) {
 		do   func(dir, twin, other string) // between what is compared and its twin were filled
 		want []string
 	}{
-		"linked, whatever is in it": {func(dir, twin, _ string) { flip(dir + "/a/x"); must(os.Link(dir+"/a/x", twin+"/a/x")) }, nil},
-		"not linked":                {func(dir, _, other string) { flip(dir + "/a/x") }, []string{"modified a/x: content"}},
+		"linked, whatever is in it": {func(dir, twin, _ string) {
+			info, err := os.Stat(dir + "/a/x")
+			must(err)
+			flip(dir + "/a/x")
+			must(os.Chtimes(dir+"/a/x", info.ModTime(), info.ModTime()))
+			must(os.Link(dir+"/a/x", twin+"/a/x"))
+		}, nil},
+		"linked, then written to": {func(dir, twin, _ string) { must(os.Link(dir+"/a/x", twin+"/a/x")); flip(dir + "/a/x") }, []string{"modified a/x: content"}},
+		"not linked":              {func(dir, _, other string) { flip(dir + "/a/x") }, []string{"modified a/x: content"}},
 		"another in the twin": {func(dir, twin, _ string) { flip(dir + "/a/x"); must(os.WriteFile(twin+"/a/x", []byte("a/x"), 0o644)) },
 			[]string{"modified a/x: content"}},
 		"no such directory in the twin": {func(dir, twin, _ string) { flip(dir + "/a/deep/y") }, []string{"modified a/deep/y: content"}},
-		"linked, with other content": {func(dir, twin, _ string) { flip(dir + "/a.c"); must(os.Link(dir+"/a.c", twin+"/a.c")) },
+		"linked, with other content": {func(dir, twin, _ string) {
+			info, err := os.Stat(dir + "/a.c")
+			must(err)
+			flip(dir + "/a.c")
+			must(os.Chtimes(dir+"/a.c", info.ModTime(), info.ModTime()))
+			must(os.Link(dir+"/a.c", twin+"/a.c"))
+		},
 			[]string{"modified a.c: content"}},
+		"a file that is new beside others": {func(dir, _, _ string) { must(os.WriteFile(dir+"/a/deep/new", nil, 0o644)) }, []string{"extra a/deep/new"}},
 		"another directory": {func(dir, _, other string) {
 			must(os.Rename(dir+"/a", dir+"/old"))
 			must(os.Rename(other+"/a", dir+"/a"))
@@ -122,6 +136,9 @@ func TestQuickComparisonReadsWhatMayDiffer(t *testing.T) {
 		other, _ := tree(t)
 		flip(other + "/a/x")
 		flip(other + "/a/deep/y")
+		if strings.HasPrefix(name, "a file") { // what is not read does not differ
+			flip(dir + "/a/deep/y")
+		}
 		time.Sleep(tick)
 		how := How{Since: time.Now()}
 		time.Sleep(tick)
@@ -129,9 +146,10 @@ func TestQuickComparisonReadsWhatMayDiffer(t *testing.T) {
 		time.Sleep(tick)
 		filled := time.Now()
 		text := twinOf + ".manifest"
-		must(os.WriteFile(text, []byte(strings.Replace(m, digest.Of([]byte("a.c")).String(), digest.Of([]byte("A.C")).String(), 1)), 0o600))
+		twinText := strings.Replace(m, digest.Of([]byte("a.c")).String(), digest.Of([]byte("A.C")).String(), 1)
+		must(os.WriteFile(text, []byte(twinText), 0o600))
 		compared := func(t *testing.T, dir, m string, how How) []string {
-			how.twin = newTwin(twinOf, text, filled)
+			how.twin = newTwin(twinOf, text, digest.Of([]byte(twinText)), filled)
 			defer how.twin.close()
 			return compared(t, dir, m, how)
 		}

@@ -28,7 +28,7 @@ type Inspection struct {
 	Idle   bool // give way to whoever else needs the processor or the disk
 	Gentle bool // read a quarter of the time only, and rest else
 
-	prove bool // set Condition.proven
+	prove bool // set Condition.proof
 }
 
 // Damage is a stored thing, other than a root, that is not as it was written.
@@ -246,8 +246,8 @@ func (i *inspector) root(dir string, live bool) error {
 	if err != nil {
 		return err
 	}
-	if p := how.proof; p != nil && !p.void && c.rank() < 2 {
-		c.proven = p.at
+	if c.rank() < 2 {
+		c.proof = how.proof
 	}
 	if !c.Whole() && !live && !there() { // collected meanwhile
 		return nil

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"deploytools/layers/digest"
 	"deploytools/layers/manifest"
@@ -25,7 +24,7 @@ type Condition struct {
 	Extra       int          `json:"extra,omitzero"`
 	Differences []Difference `json:"differences,omitempty"` // the first of them
 
-	proven time.Time // as layers.Reuse has it; zero: not
+	proof *proof // nil: there is none
 }
 
 // maxDifferences are listed; all are counted.

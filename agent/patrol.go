@@ -21,14 +21,15 @@ func (a *Agent) onPatrol() {
 	if c, ended := a.patrol.take(); ended && c != nil {
 		a.inspected(c)
 		a.patrol.proven = a.patrol.this
-		a.patrol.proven.at = c.proven
+		a.patrol.proven.proof = c.proof
 	}
+	a.patrol.proven.proof.watch()
 	live := a.rec.Live
 	if live == nil || live.Manifest.IsZero() || a.o.Checks.Inspect == 0 || a.patrol.cancel != nil || a.rec.Removing != nil {
 		return
 	}
 	if !a.patrol.tried.IsZero() && time.Since(a.patrol.tried) < min(patrolAgain, a.o.Checks.Inspect) {
-		return // it could not look, or was stopped
+		return // it could not look, or was stopped, or has only just looked
 	}
 	last := live.Committed
 	if at := a.rec.Seen().Inspected; at.After(last) {
@@ -37,16 +38,16 @@ func (a *Agent) onPatrol() {
 	if age := now().Sub(last); age < a.o.Checks.Inspect && age >= 0 && !a.unproven(live) { // else the clock was set
 		return
 	}
-	a.patrol.this = proven{root: live.Dir, began: time.Now(), clock: now(), collected: a.collect.removed.Load()}
+	a.patrol.this = proven{root: live.Dir, began: time.Now(), collected: a.collect.removed.Load()}
 	a.patrol.start(a.o.Dir, live)
 }
 
 // unproven reports whether files of the live root are linked, and have to be read
 // again before the next root can take them unread: since it was deployed, or since
-// another root went that had them too.
+// another root came or went that had them too.
 func (a *Agent) unproven(live *Root) bool {
 	p := a.patrol.proven
-	return len(a.o.Link) > 0 && a.collect.rests(a.rec.Seq) && (p.root != live.Dir || p.collected != a.collect.removed.Load())
+	return len(a.o.Link) > 0 && a.collect.rests(a.rec.Seq) && (p.root != live.Dir || p.linked || p.collected != a.collect.removed.Load())
 }
 
 // patrolAgain is the least time between two beginnings.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"deploytools/layers/digest"
 )
 
 // onDisk has the host's directory on a file system of its own, which notes each read.
@@ -128,6 +131,7 @@ func TestWhatIsReadAgain(t *testing.T) {
 		"one that has an attribute":       {before: func(r string) { must(unix.Setxattr(r+"/lib/b", "user.x", []byte("1"), 0)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each waits for real
 			proving(t, func(h *host, next func(string)) {
 				root := h.dir + "/" + h.agent.Record().Live.Dir
 				if test.before != nil {
@@ -155,7 +159,7 @@ func TestWhatIsReadAgain(t *testing.T) {
 func TestProofsEnd(t *testing.T) {
 	at := time.Unix(1_700_000_000, 0)
 	synctest.Test(t, func(t *testing.T) {
-		p := proven{root: "roots/a", at: at, began: time.Now(), clock: now()}
+		p := proven{root: "roots/a", proof: &proof{at: at, skew: skew()}, began: time.Now()}
 		pass(time.Hour)
 		if got := p.of("roots/a", time.Hour); !got.Equal(at) {
 			t.Errorf("after an hour: %v", got)
@@ -169,9 +173,11 @@ func TestProofsEnd(t *testing.T) {
 		if got := p.of("roots/a", 0); !got.IsZero() {
 			t.Errorf("where nothing is compared: %v", got)
 		}
-		p.clock = p.clock.Add(3 * time.Second)
+		p.proof.skew += 3 * time.Second
+		p.proof.watch()
+		p.proof.skew -= 3 * time.Second
 		if got := p.of("roots/a", time.Hour); !got.IsZero() {
-			t.Errorf("the clock was set back: %v", got)
+			t.Errorf("the clock was set back, and forward again: %v", got)
 		}
 	})
 	if got := (&proven{}).of("", time.Hour); !got.IsZero() {
@@ -200,6 +206,107 @@ func TestMappedFilesTell(t *testing.T) {
 	if changed := time.Unix(st.Ctim.Unix()); p.void || changed.Before(p.at) {
 		t.Errorf("a file that was written to after %v changed at %v; void: %v", p.at, changed, p.void)
 	}
+}
+
+// The clock may be set back a little, and nobody notices.
+func TestProofsHaveAMargin(t *testing.T) {
+	h := newHost(t, newFakeRegistry())
+	h.onDisk()
+	before := time.Now()
+	if p := newProof(h.dir); !p.at.Before(before.Add(-time.Second)) || p.at.Before(before.Add(-3*time.Second)) {
+		t.Errorf("proven are files as of %v, at %v", p.at, before)
+	}
+}
+
+// What is mounted over a file hides what will be taken.
+func TestMountsAreNotProven(t *testing.T) {
+	h := newHost(t, newFakeRegistry())
+	h.onDisk()
+	for _, name := range []string{"/below", "/over"} {
+		must(os.WriteFile(h.dir+name, []byte("x"), 0o644))
+	}
+	for _, mounted := range []bool{false, true} {
+		if mounted {
+			must(unix.Mount(h.dir+"/over", h.dir+"/below", "", unix.MS_BIND, ""))
+			defer unix.Unmount(h.dir+"/below", unix.MNT_DETACH)
+		}
+		f, err := os.Open(h.dir + "/below")
+		must(err)
+		defer f.Close()
+		p := newProof(h.dir)
+		if p.file(f); p.void != mounted {
+			t.Errorf("mounted: %v, void: %v", mounted, p.void)
+		}
+	}
+}
+
+// What cannot be removed is tried each hour. The live root is not read for that.
+func TestPatrolRestsWhatCannotBeRemoved(t *testing.T) {
+	proving(t, func(h *host, next func(string)) {
+		stuck := h.dir + "/roots/.000000-0123456789ab.partial/stuck"
+		must(os.MkdirAll(stuck, 0o755))
+		must(unix.Mount("tmpfs", stuck, "tmpfs", 0, ""))
+		defer unix.Unmount(stuck, unix.MNT_DETACH)
+		pass(3 * time.Hour)
+		if h.read(func() { pass(5 * time.Hour) }) {
+			t.Error("read again although nothing had changed")
+		}
+	})
+}
+
+// Who polls rarely has a comparison after a deployment, too.
+func TestPatrolWithRarePolls(t *testing.T) {
+	for _, poll := range []time.Duration{31 * time.Minute, 3 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost(t, newFakeRegistry())
+			h.onDisk()
+			h.o.Checks.Inspect, h.o.Poll.Interval = 24*time.Hour, poll
+			h.putOver("v1", base, files{"v": "v1"})
+			stop := h.serve()
+			defer stop()
+			for h.agent.Record().Live == nil {
+				pass(time.Minute)
+			}
+			if !h.read(func() { pass(4 * poll) }) {
+				t.Errorf("not read in %v, with a poll every %v", 4*poll, poll)
+			}
+		})
+	}
+}
+
+// The root that came and went has changed the inodes that it shared.
+func TestPatrolAfterARollback(t *testing.T) {
+	proving(t, func(h *host, next func(string)) {
+		pass(5 * time.Minute)
+		next("v2")
+		h.rollback("")
+		pass(5 * time.Minute)
+		if h.live() != "v1" {
+			t.Fatalf("%s is live", h.live())
+		}
+		really(proofMargin + 20*time.Millisecond)
+		if !h.read(func() { pass(patrolAgain + 5*time.Minute) }) {
+			t.Error("not read after the rollback")
+		}
+	})
+}
+
+// A manifest that somebody has edited proves nothing.
+func TestEditedManifestProvesNothing(t *testing.T) {
+	proving(t, func(h *host, next func(string)) {
+		pass(5 * time.Minute)
+		name := h.dir + "/" + h.agent.Record().Live.Dir + ".manifest"
+		text, err := os.ReadFile(name)
+		must(err)
+		edited := bytes.Replace(text, []byte(digest.Of([]byte("v1")).String()), []byte(digest.Of([]byte("v2")).String()), 1)
+		if bytes.Equal(edited, text) {
+			t.Fatal("nothing edited")
+		}
+		must(os.WriteFile(name, edited, 0o600))
+		if !h.read(func() { next("v2") }) {
+			t.Error("not read")
+		}
+	})
 }
 
 // Where inodes do not tell of mapped files, nothing is proven.

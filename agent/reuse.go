@@ -9,6 +9,7 @@ import (
 
 	"deploytools/atomic"
 	"deploytools/layers"
+	"deploytools/layers/digest"
 )
 
 // indexSuffix names what is known of the layers of a root for the next one. It is
@@ -30,8 +31,27 @@ func (a *Agent) reuse() *layers.Reuse {
 	return &layers.Reuse{
 		Dir: a.path(live.Dir), Index: b,
 		Proven:   a.patrol.proven.of(live.Dir, 2*a.o.Checks.Inspect),
-		Manifest: func() (io.ReadCloser, error) { return os.Open(a.rootFile(live, ".manifest")) },
+		Manifest: func() (io.ReadCloser, error) { return openManifest(a.rootFile(live, ".manifest"), live.Manifest) },
 	}
+}
+
+// takeOver is reuse for a root that is filled next.
+func (a *Agent) takeOver() *layers.Reuse {
+	a.patrol.proven.linked = true
+	return a.reuse()
+}
+
+// openManifest opens the text of a manifest that has this digest.
+func openManifest(name string, d digest.Digest) (*os.File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := provedFile(f, d); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // writeIndex keeps the index beside the root, if there is one.

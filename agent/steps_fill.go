@@ -127,7 +127,7 @@ func (a *Agent) unpackNow(ctx context.Context) (*atomic.Dir, *layers.Info, error
 	if err := a.fits(a.rec.Deployment.New.Configuration); err != nil {
 		return nil, nil, err
 	}
-	from := a.reuse()
+	from := a.takeOver()
 	if err := a.numberRoot(); err != nil {
 		return nil, nil, err
 	}

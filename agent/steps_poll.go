@@ -20,8 +20,8 @@ func (a *Agent) poll(ctx context.Context) error {
 		return err
 	}
 	if !a.o.Mode.Once {
+		a.onPatrol() // first: it asks whether a collection has ended
 		a.collect.start(a, a.o.Keep.Delay)
-		a.onPatrol()
 	}
 	if opened, err := a.wanted(); opened || err != nil {
 		return err

@@ -20,8 +20,10 @@ func (a *Agent) chooseBack(ctx context.Context, d *Deployment) error {
 		return nil
 	}
 	look := func(ctx context.Context, r *Root, how How) (*Condition, error) {
-		how.twin = newTwin(a.path(d.New.Dir), a.rootFile(&d.New, ".manifest"), d.New.Filled)
-		defer how.twin.close()
+		if len(a.o.Link) > 0 {
+			how.twin = newTwin(a.path(d.New.Dir), a.rootFile(&d.New, ".manifest"), d.New.Manifest, d.New.Filled)
+			defer how.twin.close()
+		}
 		return a.examineBeside(ctx, r, how)
 	}
 	best, c, err := a.best(ctx, d.Back, d.New.Dir, look)

@@ -7,11 +7,13 @@ import (
 	"syscall"
 	"time"
 
+	"deploytools/layers/digest"
 	"deploytools/layers/manifest"
 )
 
 // twin is a root that was filled later than the one that is compared, and has files of
-// it as hard links. Each was looked at when it was linked, which has changed its inode.
+// it as hard links. Each was looked at just before it was linked, which has changed its
+// inode.
 type twin struct {
 	root  *os.Root
 	text  io.Closer // its manifest
@@ -23,14 +25,14 @@ type twin struct {
 	end  bool
 }
 
-// newTwin returns r as the twin of others in the directory dir of an agent; nil: it
-// cannot be one. The caller calls close.
-func newTwin(dir, text string, since time.Time) *twin {
+// newTwin returns the root in the directory dir, with the manifest in the file text,
+// as the twin of others; nil: it cannot be one. The caller calls close.
+func newTwin(dir, text string, d digest.Digest, since time.Time) *twin {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil
 	}
-	f, err := os.Open(text)
+	f, err := openManifest(text, d)
 	if err != nil {
 		root.Close()
 		return nil
@@ -56,10 +58,12 @@ func (t *twin) top() *os.Root {
 }
 
 // vouches reports whether the twin has the file, as the entry wants it. dir is the
-// twin's directory of the same path; nil: there is none. The entries come in their
-// order.
-func (t *twin) vouches(dir *os.Root, name string, st *syscall.Stat_t, e manifest.Entry) bool {
-	if t == nil || dir == nil || !time.Unix(st.Ctim.Unix()).Before(t.since) {
+// twin's directory of the same path; nil: there is none. Nobody may have written to the
+// file since the compared root was filled, which linking does not do: so also who
+// writes between the link and the end of the twin's unpacking is noticed. The entries
+// come in their order.
+func (t *twin) vouches(dir *os.Root, name string, st *syscall.Stat_t, e manifest.Entry, filled time.Time) bool {
+	if t == nil || dir == nil || !time.Unix(st.Ctim.Unix()).Before(t.since) || !time.Unix(st.Mtim.Unix()).Before(filled) {
 		return false
 	}
 	for !t.end && t.at.Path < e.Path {

@@ -20,14 +20,18 @@ type earlier struct {
 	proven time.Time      // Reuse.Proven
 	seed   maphash.Seed   // new each time: nobody can look for two pairs with the same hash
 
-	read  chan struct{}       // closed when the manifest is
+	read  chan struct{}       // closed when the manifest was read
 	pairs map[uint64]struct{} // hashes of its files with their content; nil: nothing is known
 }
 
 // oldDir is a directory of the earlier root.
 type oldDir struct {
-	fd        int  // -1: it is not there
-	unchanged bool // since Reuse.Proven neither it nor one above has changed
+	fd int // -1: it is not there
+	// Its inode has not changed since Reuse.Proven: it has no other names.
+	unchanged bool
+	// It, and all above, are the directories that they were then. Who exchanges one
+	// changes it and the one that it lies in; of the top that cannot be told.
+	same bool
 }
 
 // maxPairs bounds the memory that the files of a manifest take: about 20 bytes each.
@@ -41,6 +45,7 @@ const inside = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO
 func newEarlier(fd int, from *Reuse) *earlier {
 	e := &earlier{dirs: map[ref]oldDir{}, proven: from.Proven, seed: maphash.MakeSeed(), read: make(chan struct{})}
 	e.root = oldDir{fd: fd, unchanged: e.unchangedDir(fd)}
+	e.root.same = e.root.unchanged
 	go func() { // ends with close at the latest
 		defer close(e.read)
 		if e.root.unchanged {
@@ -89,6 +94,13 @@ func (e *earlier) unchanged(st *unix.Stat_t) bool {
 	return time.Unix(st.Ctim.Unix()).Before(e.proven)
 }
 
+// untouched reports whether nobody has written to a file since it was read. A write
+// that had begun before has changed the inode then, and given it its time.
+func (e *earlier) untouched(st *unix.Stat_t, f *entry) bool { return e.unchanged(st) && f.hasTime(st) }
+
+// hasTime reports whether the file has the entry's time.
+func (e *entry) hasTime(st *unix.Stat_t) bool { return time.Unix(st.Mtim.Unix()).Equal(e.mtime) }
+
 func (e *earlier) unchangedDir(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && e.unchanged(&st)
@@ -108,7 +120,8 @@ func (e *earlier) dir(t *tree, at ref) oldDir {
 	if up := e.dir(t, n.parent); up.fd >= 0 {
 		fd, err := unix.Openat2(up.fd, t.name(n), &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: inside})
 		if err == nil {
-			d = oldDir{fd, up.unchanged && e.unchangedDir(fd)}
+			d = oldDir{fd: fd, unchanged: e.unchangedDir(fd)}
+			d.same = up.same && (up.unchanged || d.unchanged)
 		}
 	}
 	e.dirs[at] = d

@@ -31,8 +31,8 @@ type Reuse struct {
 	Index []byte // its Info.Index, joined; what is damaged of it is not used
 	// Proven is a time of the file system's. All files of the earlier root were read
 	// after it, and had the bytes that Manifest says, and no attributes or ACLs.
-	// Those whose inode has not changed since it, nor that of a directory above,
-	// are not read again. Zero: all are.
+	// Those whose inode has not changed since it, which have the time of the layer's
+	// entry, and whose directories are the same, are not read again. Zero: all are.
 	Proven   time.Time
 	Manifest func() (io.ReadCloser, error) // the text of the earlier root's; for Proven only
 }
@@ -244,9 +244,9 @@ func (r *reuser) taken(j job) (bool, error) {
 	if j.from.fd < 0 {
 		return false, nil
 	}
-	known := j.from.unchanged && r.old.had(j.e)
+	known := j.from.same && r.old.had(j.e)
 	var before unix.Stat_t
-	if known && r.l.Link && unix.Fstatat(j.from.fd, j.e.name(), &before, unix.AT_SYMLINK_NOFOLLOW) == nil && r.old.unchanged(&before) && r.fit(&before, j.e) {
+	if known && r.l.Link && unix.Fstatat(j.from.fd, j.e.name(), &before, unix.AT_SYMLINK_NOFOLLOW) == nil && r.fit(&before, j.e) && r.old.untouched(&before, j.e) {
 		if took, err := r.linked(j, -1, &before); took || err != nil {
 			return took, err
 		}
@@ -263,7 +263,7 @@ func (r *reuser) taken(j job) (bool, error) {
 	if unix.Fstat(fd, &before) != nil || !r.fit(&before, j.e) {
 		return false, nil
 	}
-	if !(known && r.old.unchanged(&before)) && hashOf(fd, j.e.size) != j.e.digest {
+	if !(known && r.old.untouched(&before, j.e)) && hashOf(fd, j.e.size) != j.e.digest {
 		return false, nil
 	}
 	if r.l.Link {
@@ -308,7 +308,7 @@ func (r *reuser) cloned(j job, fd int, before *unix.Stat_t) (bool, error) {
 // attributes or ACLs, because nothing can be set that the old root does not see. fd is
 // -1 where it is known to have none.
 func (r *reuser) linked(j job, fd int, before *unix.Stat_t) (bool, error) {
-	if !time.Unix(before.Mtim.Unix()).Equal(j.e.mtime) || fd >= 0 && HasAttributes(fd) {
+	if !j.e.hasTime(before) || fd >= 0 && HasAttributes(fd) {
 		return false, nil
 	}
 	var after unix.Stat_t

@@ -315,6 +315,30 @@ func TestProvenFilesAreNotRead(t *testing.T) {
 	}
 }
 
+// A write that began before the proof and ends behind it has given the file its time.
+func TestFileOfAnotherTimeIsRead(t *testing.T) {
+	for _, link := range []bool{false, true} {
+		r := filled(t, onImage(t, "xfs", "320M"), way{link: link})
+		must(t, os.WriteFile(r.old+"/etc/deep/er/still", []byte("y"), 0o644))
+		r.prove()
+		r.again()
+	}
+}
+
+// A directory in which something was left is the same; its files are still proven.
+func TestFilesBesideNewOnesAreProven(t *testing.T) {
+	r := filled(t, onImage(t, "ext4", "64M"), way{link: true})
+	must(t, os.Chmod(r.old+"/etc/deep", 0o755))
+	must(t, r.exchange("/etc/deep/er/still", "y"))
+	must(t, os.WriteFile(r.old+"/etc/deep/er/new", nil, 0o644))
+	r.from.Index = joined(r.info.Index)
+	into := filepath.Join(r.dir, "new")
+	r.unpack(into, &r.from)
+	if b, err := os.ReadFile(into + "/etc/deep/er/still"); string(b) != "y" || err != nil {
+		t.Errorf("%q, %v: read again", b, err)
+	}
+}
+
 // No inode of a file says that another one has come to its path since.
 func TestOtherFilesAtTheirPathsAreNotTaken(t *testing.T) {
 	for name, change := range map[string]func(r *roots, other string) error{
@@ -329,6 +353,10 @@ func TestOtherFilesAtTheirPathsAreNotTaken(t *testing.T) {
 		},
 		"another's name": func(r *roots, other string) error {
 			return os.Rename(other+"/etc/deep/er/still", r.old+"/etc/deep/er/still")
+		},
+		"a mount": func(r *roots, other string) error {
+			r.t.Cleanup(func() { unix.Unmount(r.old+"/etc/deep", unix.MNT_DETACH) })
+			return unix.Mount(other+"/etc/deep", r.old+"/etc/deep", "", unix.MS_BIND, "")
 		},
 		"no manifest": func(r *roots, other string) error {
 			r.from.Manifest = func() (io.ReadCloser, error) { return nil, io.ErrUnexpectedEOF }

@@ -147,6 +147,31 @@ func TestStrangersSendLittle(t *testing.T) {
 	})
 }
 
+// A try that is refused opens nothing.
+func TestRefusedStrangersSendLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t)
+		p := d.serveInMemory()
+		r := stranger(t, p)
+		r.send(packet(msgServiceRequest, "ssh-userauth"))
+		for range 2 { // the first is not counted
+			r.send(packet(msgUserauthRequest, "eve", "ssh-connection", "none"))
+		}
+		synctest.Wait()
+		sent := 0
+		for r.send(packet(msgIgnore, strings.Repeat("x", 30<<10))) == nil && sent < 4*maxStranger {
+			sent += 30 << 10
+			synctest.Wait()
+		}
+		const underWay = 64 << 10 // in the pipe
+		if sent > maxStranger+underWay {
+			t.Errorf("%d bytes come in from a stranger", sent)
+		}
+		r.Close()
+		d.end(t)
+	})
+}
+
 // Some clients do not wait for each answer; they get in, too.
 func TestEagerClientGetsIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -31,6 +31,7 @@ type raw struct {
 // Numbers of messages (RFC 4250 section 4.1.2).
 const (
 	msgDisconnect      = 1
+	msgIgnore          = 2
 	msgServiceRequest  = 5
 	msgServiceAccept   = 6
 	msgKexInit         = 20
