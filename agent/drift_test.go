@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,6 +85,52 @@ func TestRepairOfADeletedRoot(t *testing.T) {
 			t.Errorf("Run = %v\n%s", err, h.logged)
 		}
 		h.liveIsWhole("v2", "repaired")
+	})
+}
+
+// A newer revision would be held, not deployed, while `current` is not in its place.
+func TestRepairOfAMovedLinkIsNotOvertaken(t *testing.T) {
+	for _, moved := range []bool{false, true} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.src.put("v1", archive(files{"etc/motd": "1"}))
+			h.want("v1", nil)
+			old := h.agent.Record().Live
+			must(os.Remove(h.agent.layerFile(old.Configuration.Layers[0].Hash)))
+			if moved {
+				must(os.Remove(h.dir + "/current"))
+			}
+			h.src.set(func() { h.src.down = errors.New("away") })
+			stop := h.serve()
+			pass(time.Minute)
+			_, err := h.agent.RepairAwaited(t.Context())
+			must(err)
+			pass(time.Minute)
+			h.src.put("v2", archive(files{"etc/motd": "2"}))
+			h.src.set(func() { h.src.down = nil })
+			pass(5 * time.Minute)
+			stop()
+			// The link is back by the repair; so v2 is deployed then, as any.
+			if b, err := os.ReadFile(h.dir + "/current/etc/motd"); err != nil || string(b) != "2" {
+				t.Errorf("moved: %v: current has %q, %v\n%s", moved, b, err, h.logged)
+			}
+			h.invariants()
+		})
+	}
+}
+
+// The host seems well to its registry else.
+func TestReportOfADeletedRoot(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", archive(files{"etc/motd": "1"}))
+		h.want("v1", nil)
+		root := h.agent.Record().Live.Dir
+		if got := h.agent.report(heard{}).Moved; got != "" {
+			t.Errorf("before: moved to %q", got)
+		}
+		must(os.RemoveAll(h.dir + "/" + root))
+		if got := h.agent.report(heard{}).Moved; got != root+", which is gone" {
+			t.Errorf("moved to %q", got)
+		}
 	})
 }
 

@@ -42,7 +42,10 @@ func (a *Agent) repairNow() error {
 func (d *Deployment) asked() bool { return d.ByHand || d.Repair }
 
 // overtaken reports whether the registry has something that would be deployed if
-// it were not for the repair: the layers of what is live may be gone for good.
+// it were not for the repair: the layers of what is live may be gone for good. Where
+// `current` was moved, the host would be held instead.
 func (a *Agent) overtaken(st wire.PollState) bool {
-	return !absent(st) && a.rec.Hold == nil && st.Hold == nil && a.rec.marked(st) == nil
+	link, err := a.link()
+	inPlace := err == nil && a.rec.Live != nil && link == a.rec.Live.Dir
+	return inPlace && !absent(st) && a.rec.Hold == nil && st.Hold == nil && a.rec.marked(st) == nil
 }

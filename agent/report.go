@@ -36,8 +36,13 @@ func (a *Agent) report(h heard) wire.Report {
 	if rec.Hold != nil {
 		r.Hold = reportText(cmp.Or(rec.Hold.Reason, "held"))
 	}
-	if link, err := a.link(); err == nil && rec.State == Idle && rec.Live != nil && link != rec.Live.Dir {
-		r.Moved = reportText(cmp.Or(link, "nothing"))
+	if link, err := a.link(); err == nil && rec.State == Idle && rec.Live != nil {
+		switch {
+		case link != rec.Live.Dir:
+			r.Moved = reportText(cmp.Or(link, "nothing"))
+		case !a.there(link):
+			r.Moved = reportText(link + ", which is gone")
+		}
 	}
 	w := rec.Seen()
 	if !w.Failing.IsZero() {

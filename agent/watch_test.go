@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	syncatomic "sync/atomic"
 	"testing"
@@ -249,6 +250,24 @@ func TestPatrolFindsWhatWasModified(t *testing.T) {
 		pass(25 * time.Hour)
 		if w := h.agent.Record().Watch; !w.Altered.IsZero() {
 			t.Errorf("after it was mended: %+v", w)
+		}
+		stop()
+	})
+}
+
+// Nobody has looked at a root that a person has chosen.
+func TestPatrolLooksAtARootThatAPersonHasChosen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, newFakeRegistry())
+		h.o.Checks.Inspect = 24 * time.Hour
+		h.versions(2)
+		stop := h.serve()
+		pass(10 * time.Minute)
+		must(os.WriteFile(h.dir+"/"+h.agent.Record().Back.Dir+"/v", []byte("x"), 0o644))
+		<-h.rollback(filepath.Base(h.agent.Record().Back.Dir))
+		pass(10 * time.Minute)
+		if w := h.agent.Record().Watch; !strings.Contains(w.Difference, "modified v") {
+			t.Errorf("ten minutes after the rollback: %+v\n%s", w, h.logged)
 		}
 		stop()
 	})

@@ -50,7 +50,7 @@ type Report struct {
 	Wanted   *ReportedRevision `json:",omitempty"` // what the registry told it last
 	Running  *ReportedRoot     `json:",omitempty"` // the committed root that serves
 	Previous *ReportedRoot     `json:",omitempty"` // committed before: to fall back on
-	Moved    string            `json:",omitzero"`  // what `current` names, where a person moved it away from Running
+	Moved    string            `json:",omitzero"`  // what `current` names, where that is not Running, or no longer there
 	Hold     string            `json:",omitzero"`  // why this host starts nothing new
 	Error    string            `json:",omitzero"`  // what it waits for
 

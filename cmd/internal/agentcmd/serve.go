@@ -51,8 +51,12 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 		}
 		return acted(a, err)
 	},
-	"retry": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
-		return acted(a, a.Retry(ctx))
+	"retry": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
+		err := a.Retry(ctx)
+		if s := a.Status(); err == nil && len(s.Holds()) > 0 {
+			note("nothing is tried while the host is held: " + call("resume", s.Dir) + " ends that")
+		}
+		return acted(a, err)
 	},
 	"rollback": func(ctx context.Context, a *agent.Agent, r request, note func(string)) (any, error) {
 		root, outcome, err := a.Rollback(ctx, r.To)
