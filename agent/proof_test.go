@@ -60,6 +60,7 @@ func (h *host) read(do func()) bool {
 // proving is a test with a daemon whose first root, of a linked base, was deployed just
 // now.
 func proving(t *testing.T, f func(h *host, next func(version string))) {
+	t.Parallel() // each waits for real
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, newFakeRegistry())
 		h.onDisk()
@@ -133,7 +134,6 @@ func TestWhatIsReadAgain(t *testing.T) {
 		"one that has an attribute":       {before: func(r string) { must(unix.Setxattr(r+"/lib/b", "user.x", []byte("1"), 0)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // each waits for real
 			proving(t, func(h *host, next func(string)) {
 				root := h.dir + "/" + h.agent.Record().Live.Dir
 				if test.before != nil {
