@@ -259,6 +259,9 @@ func TestHookOutputOfAnySizeTakesLittleMemory(t *testing.T) {
 		if err != nil || len(b) < hookEvidence || len(b) > hookEvidence+100 || !bytes.Contains(b, []byte("[48951424 bytes left out]")) {
 			t.Errorf("%s: evidence of %d bytes, %v", name, len(b), err)
 		}
+		if shown, err := readOutput(h.c.file("output")); err != nil || !bytes.Equal(shown, b) {
+			t.Errorf("%s: %d bytes of it are shown, %v", name, len(shown), err)
+		}
 	}
 }
 

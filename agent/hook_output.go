@@ -161,6 +161,10 @@ func freeMiddle(f *os.File) {
 	}
 }
 
+// markRoom is more than the line takes that says how much was left out: a file that has
+// it is all that was kept.
+const markRoom = 64
+
 // outputEnds returns what is to be kept of an output file; nil: all of it.
 func outputEnds(f *os.File) ([]byte, error) {
 	info, err := f.Stat()
@@ -168,7 +172,7 @@ func outputEnds(f *os.File) ([]byte, error) {
 		return nil, err
 	}
 	left := info.Size() - hookEvidence
-	if left <= 0 {
+	if left <= markRoom {
 		return nil, nil
 	}
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, hookEvidence/2))
