@@ -28,15 +28,15 @@ func (a *Agent) onPatrol() {
 	if live == nil || live.Manifest.IsZero() || a.o.Checks.Inspect == 0 || a.patrol.cancel != nil || a.rec.Removing != nil {
 		return
 	}
-	again := a.patrol.this.root == live.Dir
-	if again && time.Since(a.patrol.tried) < min(patrolAgain, a.o.Checks.Inspect) {
+	chosen := a.chosen(live)
+	if !chosen && time.Since(a.patrol.tried) < min(patrolAgain, a.o.Checks.Inspect) {
 		return // it could not look, or was stopped, or has only just looked
 	}
 	last := live.Committed
 	if at := a.rec.Seen().Inspected; at.After(last) {
 		last = at
 	}
-	if age := now().Sub(last); age < a.o.Checks.Inspect && age >= 0 && !a.unproven(live) && (again || !a.chosen(live)) { // else the clock was set
+	if age := now().Sub(last); age < a.o.Checks.Inspect && age >= 0 && !a.unproven(live) && !chosen { // else the clock was set
 		return
 	}
 	a.patrol.this = proven{root: live.Dir, began: time.Now(), collected: a.collect.removed.Load()}
@@ -51,14 +51,14 @@ func (a *Agent) unproven(live *Root) bool {
 	return len(a.o.Link) > 0 && a.collect.rests(a.rec.Seq) && (p.root != live.Dir || p.linked || p.collected != a.collect.removed.Load())
 }
 
-// chosen reports whether a person has made the live root live: maybe one that somebody
-// has modified since it was unpacked.
+// chosen reports whether a person has made the live root live, and nobody has begun to
+// look at it since: somebody may have modified it after it was unpacked.
 func (a *Agent) chosen(live *Root) bool {
 	last := a.rec.Last
-	return last != nil && last.ByHand && last.New.Dir == live.Dir && a.rec.Seen().Inspected.IsZero()
+	return a.patrol.this.root != live.Dir && last != nil && last.ByHand && last.New.Dir == live.Dir && a.rec.Seen().Inspected.IsZero()
 }
 
-// patrolAgain is the least time between two beginnings for one root.
+// patrolAgain is the least time between two beginnings.
 const patrolAgain = time.Hour
 
 func (p *patrol) start(dir string, live *Root) {

@@ -198,7 +198,14 @@ func (c *conn) serve(ctx context.Context, channels <-chan ssh.NewChannel, reques
 func (c *conn) ended() error {
 	c.net.Close()
 	c.queue.drain() // for which the library waits
-	err := c.ssh.Wait()
+	end := make(chan error, 1)
+	go func() { end <- c.ssh.Wait() }()
+	var err error
+	select {
+	case err = <-end:
+	case <-time.After(time.Minute): // it has another queue than we know
+		return errors.New("the library does not end the connection")
+	}
 	// What clients send that have nothing more to say (RFC 4253 section 11.1).
 	const byApplication = "ssh: disconnect, reason 11:"
 	if err == io.EOF || errors.Is(err, net.ErrClosed) || strings.HasPrefix(err.Error(), byApplication) {
