@@ -258,7 +258,9 @@ func (a *Agent) command(ctx context.Context, do func() error) error {
 	result := make(chan error, 1)
 	run := func() {
 		before, d := a.rec.clone(), a.rec.Deployment
+		a.obeys = true
 		err := do()
+		a.obeys = false
 		if err != nil {
 			*a.rec = *before
 			a.rec.Deployment = d // which the step that runs reads, and no act changes

@@ -75,6 +75,7 @@ type Agent struct {
 	patrol    patrol
 	crossed   crossed
 
+	obeys    bool      // a person does something
 	asked    bool      // a person wants what is new now, whatever the window says
 	shutTo   string    // what waits for the window, as of the last poll; "": nothing
 	dry      bool      // a person asks for a dry run at the next poll

@@ -268,12 +268,9 @@ func (h *host) copiedOptions() *Agent {
 }
 
 func TestFullDiskStaysAndLeavesNoTree(t *testing.T) {
-	needsRoot(t)
 	h := newHost(t, newFakeRegistry())
-	h.dir = t.TempDir()
-	h.o.Dir, h.o.Poll = h.dir, Poll{Interval: time.Millisecond, MaxWait: time.Millisecond}
-	must(unix.Mount("none", h.dir, "tmpfs", 0, "size=1m"))
-	t.Cleanup(func() { unix.Unmount(h.dir, unix.MNT_DETACH) })
+	h.o.Poll = Poll{Interval: time.Millisecond, MaxWait: time.Millisecond}
+	h.small("size=1m")
 	h.src.put("v1", one("1"))
 	h.want("v1", nil)
 	h.src.put("v2", archive(files{"big": strings.Repeat("0123456789", 200_000)}))
@@ -323,4 +320,89 @@ func TestRecordIsMadeAnewInADirectoryOfAnyName(t *testing.T) {
 		must(os.Remove(h.dir + "/journal.json"))
 		h.want("v1", nil)
 	})
+}
+
+func TestPersonIsObeyedOnAFullDisk(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.small("size=1m")
+		h.versions(3)
+		stop := h.serve()
+		pass(time.Minute)
+		filler := h.dir + "/filler"
+		h.seam = func(p string) {
+			switch p {
+			case "entered Checking": // the service goes on writing
+				must(os.WriteFile(h.dir+"/logs", make([]byte, reserveSize/4), 0o600))
+			case "before deploy": // whose output and result have to go somewhere
+				must(os.WriteFile(h.dir+"/printed", make([]byte, reserveSize/2), 0o600))
+				must(os.Remove(h.dir + "/printed"))
+			}
+		}
+		back := func() error {
+			outcome := h.rollback("")
+			pass(time.Minute)
+			return (<-outcome).Err
+		}
+		for _, test := range []struct {
+			do   func() error
+			left int // bytes
+			live string
+		}{
+			{func() error { return h.agent.Hold(t.Context(), "why", Until{}) }, 0, "v3"},
+			{func() error { return h.agent.Resume(t.Context()) }, 0, "v3"},
+			{func() error { return h.agent.Retry(t.Context()) }, 0, "v3"},
+			{back, 0, "v2"},
+			{back, 12 << 10, "v3"}, // enough for the record
+		} {
+			pass(time.Minute)
+			if _, err := os.Lstat(h.dir + "/" + reserve); err != nil {
+				t.Fatal(err)
+			}
+			must(os.WriteFile(h.dir+"/left", make([]byte, test.left), 0o600))
+			fillUp(filler)
+			must(os.Remove(h.dir + "/left"))
+			if s := h.status(); len(s.Blocks) == 0 || s.Blocks[len(s.Blocks)-1].Kind != BlockDisk {
+				t.Errorf("blocks: %v", s.Blocks)
+			}
+			if err := test.do(); err != nil || h.live() != test.live {
+				t.Errorf("%v, %q is live, want %q", err, h.live(), test.live)
+			}
+			must(errors.Join(os.Remove(filler), os.RemoveAll(h.dir+"/logs")))
+			if s := h.status(); len(s.Blocks) > 0 && s.Blocks[len(s.Blocks)-1].Kind == BlockDisk {
+				t.Errorf("blocks with room: %v", s.Blocks)
+			}
+		}
+		stop()
+		h.invariants()
+	})
+}
+
+// What nobody asked for leaves the reserve to the way back.
+func TestReserveIsNotForPolls(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.small("size=1m")
+		h.versions(1)
+		stop := h.serve()
+		fillUp(h.dir + "/filler")
+		h.src.put("v2", one("2"))
+		pass(time.Hour)
+		if _, err := os.Lstat(h.dir + "/" + reserve); err != nil {
+			t.Error(err)
+		}
+		must(os.Remove(h.dir + "/filler"))
+		pass(time.Hour)
+		if h.live() != "v2" {
+			t.Errorf("%q is live, want v2\n%s", h.live(), h.logged)
+		}
+		stop()
+	})
+}
+
+// small puts the agent's directory on a tmpfs.
+func (h *host) small(options string) {
+	needsRoot(h.T)
+	h.dir = h.TempDir()
+	h.o.Dir = h.dir
+	must(unix.Mount("none", h.dir, "tmpfs", 0, options))
+	h.Cleanup(func() { unix.Unmount(h.dir, unix.MNT_DETACH) })
 }

@@ -50,8 +50,8 @@ func (a *Agent) enter(next State) error {
 }
 
 // save makes the working copy durable and shows it to others. It tries three
-// times: each is a new file, so that a failed sync is not asked again. The
-// reserve gives the room where the disk is full.
+// times: each is a new file, so that a failed sync is not asked again. On a full
+// disk the reserve gives the room for what cannot wait.
 func (a *Agent) save() error {
 	boot, err := bootID()
 	if err != nil {
@@ -67,8 +67,8 @@ func (a *Agent) save() error {
 			a.publish()
 			return nil
 		}
-		if try == 0 && a.rec.State.among(Switching, Broken) && full(err) {
-			err = errors.Join(err, os.Remove(a.path(reserve)))
+		if try == 0 && full(err) && (a.obeys || a.rec.State.among(Switching, Broken)) {
+			a.freeReserve()
 		}
 	}
 	return err

@@ -63,6 +63,10 @@ type disk struct {
 	inodes             int64 // free; -1: they are not counted
 }
 
+// cramped reports whether there is hardly room for the record and the evidence of
+// a deployment.
+func (d disk) cramped() bool { return d.free < reserveSize || 0 <= d.inodes && d.inodes < 16 }
+
 func diskOf(path string) (disk, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {

@@ -104,6 +104,7 @@ const (
 	BlockAway         BlockKind = "registry away" // it cannot be asked
 	BlockWaiting      BlockKind = "waiting"       // a step is tried again
 	BlockDrift        BlockKind = "drift"         // `current` is not what the record says
+	BlockDisk         BlockKind = "disk full"     // there is hardly room for a record
 )
 
 // Status returns what the machine does now. It waits for nothing.
@@ -140,7 +141,7 @@ func (a *Agent) Status() Status {
 		s.Failed = append(s.Failed, Failed{m.Revision, m.Digest.String(), m.At, m.Reason})
 	}
 	s.Watched = a.watched(r.Seen())
-	s.Blocks = blocks(r, &p, link)
+	s.Blocks = append(blocks(r, &p, link), a.fullDisk()...)
 	return s
 }
 
@@ -189,6 +190,19 @@ func blocks(r *Record, p *present, link string) []Block {
 		add(BlockDrift, fmt.Sprintf("`current` names %q, and the record %s", link, r.Live.Dir), never, never)
 	}
 	return all
+}
+
+// fullDisk is the block of a file system that is full; empty: there is room.
+func (a *Agent) fullDisk() []Block {
+	on, err := diskOf(a.o.Dir)
+	if err != nil || !on.cramped() {
+		return nil
+	}
+	text := Size(on.free)
+	if on.inodes >= 0 {
+		text += fmt.Sprintf(" and %d inodes", on.inodes)
+	}
+	return []Block{{Kind: BlockDisk, Text: text + " are free in " + a.o.Dir}}
 }
 
 // giveUp is the verb that gives up what is under way. Without a name a rollback

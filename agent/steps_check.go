@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 
 	"deploytools/atomic"
 	"deploytools/registry/wire"
@@ -153,7 +154,26 @@ func (a *Agent) prepareWayBack(d *Deployment) error {
 			return err
 		}
 	}
+	if d.ByHand { // on a full disk nothing else helps
+		return nil
+	}
+	return a.keepReserve()
+}
+
+// keepReserve makes the reserve, unless it is there.
+func (a *Agent) keepReserve() error {
+	info, err := os.Lstat(a.path(reserve))
+	if err == nil && info.Size() == reserveSize {
+		return nil
+	}
 	return atomic.WriteFile(a.path(reserve), bytes.Repeat([]byte("reserve\n"), reserveSize/8), 0o600)
+}
+
+// freeReserve gives its room to what cannot wait. It comes back with a later poll.
+func (a *Agent) freeReserve() {
+	if err := os.Remove(a.path(reserve)); err == nil {
+		a.log().Warn("disk is full, reserve freed", "configuration", a.o.Name)
+	}
 }
 
 // vars is what checks of the root may refer to.

@@ -26,6 +26,9 @@ func (a *Agent) poll(ctx context.Context) error {
 	if opened, err := a.wanted(); opened || err != nil {
 		return err
 	}
+	if a.rec.Live != nil {
+		a.keepReserve() // which a full disk may have taken; it is made sure of before each switch
+	}
 	st, err := a.askBeside(ctx, Superseded)
 	if err != nil {
 		return err
@@ -211,10 +214,14 @@ func (a *Agent) wanted() (opened bool, err error) {
 	return false, nil
 }
 
-// goBack opens the deployment of a root that was committed before.
+// goBack opens the deployment of a root that was committed before. The evidence and
+// what the hook prints need room, too.
 func (a *Agent) goBack(back *Root) error {
 	if err := a.open(*back); err != nil {
 		return err
+	}
+	if on, err := diskOf(a.o.Dir); err == nil && on.cramped() {
+		a.freeReserve()
 	}
 	a.rec.Deployment.ByHand = true
 	return nil

@@ -221,6 +221,9 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		return "It is tried again at " + stamp(b.Until) + ": " + b.Text + ".", []string{"mend that; it goes on by itself"}
 	case BlockDrift:
 		return "Somebody has moved the link: " + b.Text + ". The next poll sets a hold.", []string{verb("resume") + " puts it back after that"}
+	case BlockDisk:
+		return "The disk is full: " + b.Text + ". Nothing new is deployed; a rollback by hand is still possible while the agent's reserve lasts.", []string{
+			"make room there: " + verb("gc -explain") + " lists what the agent keeps", verb("rollback") + " where what is live fills it"}
 	}
 	return b.Text, nil
 }

@@ -52,11 +52,18 @@ func WithHint(err error, hint string) error {
 // DirHint says what to do about the directory of -dir when it cannot be used.
 const DirHint = "make the directory and give it to the user that runs this, or choose another with -dir"
 
-// Unwritable adds DirHint if err is about a place that cannot be written to and
-// has no hint.
+// FullHint says what to do where a disk is full.
+const FullHint = "make room there, of space and inodes (df, df -i), or have the quota raised; then try again"
+
+// Unwritable adds DirHint or FullHint if err is about a place that cannot be written
+// to and has no hint.
 func Unwritable(err error) error {
-	if (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) && HintOf(err) == "" {
+	switch {
+	case HintOf(err) != "":
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return WithHint(err, DirHint)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return WithHint(err, FullHint)
 	}
 	return err
 }
