@@ -169,7 +169,15 @@ func (a *Agent) keepReserve() error {
 	return atomic.WriteFile(a.path(reserve), bytes.Repeat([]byte("reserve\n"), reserveSize/8), 0o600)
 }
 
-// freeReserve gives its room to what cannot wait. It comes back with a later poll.
+// renewReserve makes it again after a full disk, when others are not in need of the
+// room. Before a switch it has to be there; else it need not.
+func (a *Agent) renewReserve() {
+	if on, err := diskOf(a.o.Dir); err == nil && on.free > 4*reserveSize && a.rec.Live != nil {
+		a.keepReserve()
+	}
+}
+
+// freeReserve gives its room to what cannot wait.
 func (a *Agent) freeReserve() {
 	if err := os.Remove(a.path(reserve)); err == nil {
 		a.log().Warn("disk is full, reserve freed", "configuration", a.o.Name)

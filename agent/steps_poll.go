@@ -26,9 +26,7 @@ func (a *Agent) poll(ctx context.Context) error {
 	if opened, err := a.wanted(); opened || err != nil {
 		return err
 	}
-	if a.rec.Live != nil {
-		a.keepReserve() // which a full disk may have taken; it is made sure of before each switch
-	}
+	a.renewReserve()
 	st, err := a.askBeside(ctx, Superseded)
 	if err != nil {
 		return err
