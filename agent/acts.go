@@ -189,13 +189,11 @@ func (a *Agent) backTo(ctx context.Context, to string) (*Root, error) {
 	return found, nil
 }
 
-// backBest returns back, or another committed root if that was modified.
+// backBest returns back, or if that was modified another committed root of another
+// version than the live one.
 func (a *Agent) backBest(ctx context.Context, back *Root) (*Root, error) {
-	except := ""
-	if a.rec.Live != nil {
-		except = a.rec.Live.Dir
-	}
-	best, c, err := a.best(ctx, back, except, a.examine)
+	live := a.rec.Live
+	best, c, err := a.best(ctx, back, func(r *Root) bool { return live != nil && live.sameLayers(r) }, a.examine)
 	switch {
 	case err != nil:
 		return nil, err

@@ -168,7 +168,7 @@ func (a *Agent) moved(link string, st wire.PollState) error {
 		return err
 	}
 	if root != nil {
-		a.rec.Live, a.rec.Back, h.Link, h.Rolled = root, a.rec.Live, "", true
+		a.rec.Live, a.rec.Back, h.Link, h.Rolled = root, a.before(root, a.rec.Live, a.rec.Back), "", true
 	}
 	a.rec.Hold = h
 	a.log().Warn("current moved by hand", "configuration", a.o.Name, "root", link)

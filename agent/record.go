@@ -24,7 +24,7 @@ type Record struct {
 	Seq     uint64 // the last number given to a deployment or root
 
 	Live *Root `json:",omitempty"` // the committed root that serves
-	Back *Root `json:",omitempty"` // committed before Live: where a person's rollback leads
+	Back *Root `json:",omitempty"` // has other layers than Live, and was live before it: where a person's rollback leads
 
 	Deployment *Deployment   `json:",omitempty"` // under way; none in Idle
 	Last       *Deployment   `json:",omitempty"` // closed last

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,7 +46,7 @@ func (a *Agent) recover(ctx context.Context) (*Record, error) {
 		r.Published = r.Live.Published
 	}
 	if d := r.Deployment; d != nil && d.Back != nil {
-		back, _, err := a.best(ctx, d.Back, d.New.Dir, a.examine)
+		back, _, err := a.best(ctx, d.Back, d.New.is, a.examine)
 		if err != nil {
 			return nil, err
 		}
@@ -68,13 +69,17 @@ func (r *Record) rebuild(roots []*Root, link string) {
 			committed = append(committed, root)
 		}
 	}
+	slices.Reverse(committed)
 	var newest *Root
 	if len(committed) > 0 {
-		newest = committed[len(committed)-1]
+		newest = committed[0]
 	}
 	switch {
 	case named != nil && !named.Committed.IsZero():
-		r.Live, r.Back = named, newest
+		r.Live = named
+		if i := slices.IndexFunc(committed, func(other *Root) bool { return !other.sameLayers(named) }); i >= 0 {
+			r.Back = committed[i]
+		}
 	case named != nil:
 		r.Seq++
 		r.State, r.Live = Restoring, newest

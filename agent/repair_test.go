@@ -224,3 +224,50 @@ func TestLayerIsFetchedAgainAtOnceOnlyOnce(t *testing.T) {
 		}
 	})
 }
+
+// After a repair, and after resume of a rollback, `rollback` went to another root of
+// the version that was live, and a collection took the version before.
+func TestRollbackAfterARepairIsToTheVersionBefore(t *testing.T) {
+	for name, modify := range map[string]func(h *host){
+		"as it is":           func(*host) {},
+		"the record is lost": func(h *host) { must(os.Remove(h.dir + "/journal.json")) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost(t, newFakeRegistry())
+			twoRoots(h)
+			h.o.Mode.Repair = true
+			must(h.run())
+			modify(h)
+			h.o.Mode.Repair, h.o.Keep.Roots = false, 1
+			h.want("v2", nil)
+			stop := h.serve()
+			pass(2 * time.Hour) // and a collection
+			for i, want := range []string{"v1", "v2", "v1"} {
+				if out := <-h.rollback(""); out.Err != nil || h.live() != want {
+					t.Errorf("%s: rollback %d: %v, %q is live, want %s\n%s", name, i+1, out.Err, h.live(), want, h.logged)
+				}
+			}
+			must(h.agent.Resume(t.Context()))
+			pass(time.Minute)
+			if out := <-h.rollback(""); out.Err != nil || h.live() != "v1" {
+				t.Errorf("%s: after resume: %v, %q is live, want v1", name, out.Err, h.live())
+			}
+			stop()
+		})
+	}
+}
+
+// The only version was repaired: there is nothing before it.
+func TestRollbackWhereOnlyOneVersionWasLive(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(1)
+		h.o.Mode.Repair = true
+		must(h.run())
+		h.o.Mode.Repair = false
+		stop := h.serve()
+		if _, _, err := h.agent.Rollback(t.Context(), ""); err != errNoEarlier {
+			t.Errorf("Rollback = %v, want %v", err, errNoEarlier)
+		}
+		stop()
+	})
+}

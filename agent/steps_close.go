@@ -27,7 +27,8 @@ func (a *Agent) commit(ctx context.Context) error {
 	}
 	a.keptAside(d)
 	d.New = root
-	a.rec.Live, a.rec.Back, a.rec.Published = &root, d.Back, root.Published
+	a.rec.Back = a.before(&root, d.Back, d.From, a.rec.Back)
+	a.rec.Live, a.rec.Published = &root, root.Published
 	a.watchNew(d)
 	a.rec.unmark(root.Configuration.Digest)
 	if d.ByHand {

@@ -26,7 +26,7 @@ func (a *Agent) chooseBack(ctx context.Context, d *Deployment) error {
 		}
 		return a.examineBeside(ctx, r, how)
 	}
-	best, c, err := a.best(ctx, d.Back, d.New.Dir, look)
+	best, c, err := a.best(ctx, d.Back, d.New.is, look)
 	if err != nil {
 		return err
 	}
@@ -74,8 +74,8 @@ func (a *Agent) examineBeside(ctx context.Context, r *Root, how How) (c *Conditi
 
 // best returns the first unmodified root of: first, and those that were committed,
 // the latest before the others; without one the least modified, and nil if there
-// is none at all but except. See Condition.rank for what is how bad.
-func (a *Agent) best(ctx context.Context, first *Root, except string, look examiner) (best *Root, condition *Condition, err error) {
+// is none at all. Those that except holds for do not count. See Condition.rank for what is how bad.
+func (a *Agent) best(ctx context.Context, first *Root, except func(*Root) bool, look examiner) (best *Root, condition *Condition, err error) {
 	candidates := []*Root{first}
 	if roots, err := a.roots(); err == nil {
 		for _, r := range slices.Backward(roots) {
@@ -87,7 +87,7 @@ func (a *Agent) best(ctx context.Context, first *Root, except string, look exami
 		return nil, nil, err
 	}
 	for _, r := range candidates {
-		if r.Dir == except || !a.there(r.Dir) {
+		if except(r) || !a.there(r.Dir) {
 			continue
 		}
 		c, err := look(ctx, r, How{Owner: a.o.Layers.Owner, Since: r.Filled})
@@ -145,6 +145,25 @@ func (a *Agent) spoilt(ctx context.Context, d *Deployment) (string, error) {
 	}
 	return c.String(), nil
 }
+
+// before returns where a rollback leads once root is live: to the first of the others
+// that is there and has other layers, not to the root that a repair replaced; nil: to none.
+func (a *Agent) before(root *Root, others ...*Root) *Root {
+	for _, other := range others {
+		if root != nil && other != nil && !root.sameLayers(other) && a.there(other.Dir) {
+			return other
+		}
+	}
+	return nil
+}
+
+// sameLayers reports whether both hold the same.
+func (r *Root) sameLayers(other *Root) bool {
+	return r.Configuration.Hash == other.Configuration.Hash
+}
+
+// is reports whether both are the same root.
+func (r *Root) is(other *Root) bool { return r.Dir == other.Dir }
 
 // sameRoot reports whether x and y are the same root, or both none.
 func sameRoot(x, y *Root) bool {

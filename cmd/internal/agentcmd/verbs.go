@@ -97,7 +97,7 @@ closed. A hold stays. The registry is asked at once. It shows the status as it i
 		},
 		{
 			Name: "rollback", Short: "make an earlier root live again, without the registry",
-			Long: `The one before, or with -to any committed root that is kept, by its name or its revision;
+			Long: `That of the version before, or with -to any committed root that is kept, by its name or its revision;
 history and gc -explain list them. A number alone is a revision, and never that of a
 deployment, as log and evidence take it. A deployment that is under way is taken back for it.
 The root is verified as it was then, and comes off again when that fails. The host then
@@ -277,7 +277,7 @@ type rollbackOp struct {
 
 func (v *rollbackOp) Flags(fs *pflag.FlagSet) {
 	v.place.flags(fs)
-	fs.StringVar(&v.to, "to", "", "`root` to make live: its name or its revision; without it the one before")
+	fs.StringVar(&v.to, "to", "", "`root` to make live: its name or its revision; without it that of the version before")
 }
 
 func (v *rollbackOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
