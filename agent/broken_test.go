@@ -246,3 +246,47 @@ func TestRollbackOutOfBrokenToWhatIsLiveIsNoSuccess(t *testing.T) {
 		stop()
 	})
 }
+
+// A way back that had failed as well was shown by status, and neither by why nor by
+// the registry where another revision than the last one was wanted.
+func TestFailedWayBackIsTold(t *testing.T) {
+	verb := func(v string) string { return "VERB " + v }
+	const also = "; the rollback failed as well: hook of the way back: "
+	told := func(h *host, when, want string) {
+		h.Helper()
+		s := h.agent.Status()
+		why := s.Why(verb)
+		if says := strings.Join(why.Says, "\n"); strings.Count(says, also) != 1 || !strings.Contains(says, want) {
+			h.Errorf("%s: why says %q, want %q once", when, says, want)
+		}
+		do := strings.Join(why.Do, "\n")
+		if !strings.Contains(do, "VERB repair has the hook make live once more") || strings.Contains(do, "VERB log shows") != (why.Cause == Cause(BlockFailed)) {
+			h.Errorf("%s: to do is %q", when, do)
+		}
+	}
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(2)
+		h.hooks.exit = func(env map[string]string) int {
+			must(os.WriteFile(h.dir+"/serving", []byte(filepath.Base(env["NEWROOT"])), 0o644))
+			return 1
+		}
+		h.src.put("v3", one("3"))
+		stop := h.serve()
+		pass(time.Minute)
+		told(h, "the newest failed", "is not tried again by itself: revision 3: ")
+		h.rollback("1")
+		pass(time.Minute)
+		stop()
+		r := h.agent.Record()
+		got := h.agent.report(heard{wanted: &wire.ReportedRevision{Revision: 3, Digest: h.src.now.Digest}})
+		if r.Last.Outcome() != NotServing || r.Last.New.Configuration.Revision != 1 || got.Deployment.Revision != 3 {
+			t.Fatalf("last %+v, told %+v\n%s", r.Last, got.Deployment, h.logged)
+		}
+		if reason := got.Deployment.Reason; strings.Count(reason, also) != 2 || !strings.Contains(reason, "; besides, revision 1 failed: ") {
+			t.Errorf("told %q", reason)
+		}
+		r.unmark(h.src.now.Digest) // as if nothing but the rollback had failed
+		h.agent.saved = r
+		told(h, "a rollback failed", "The last deployment, of revision 1, failed: ")
+	})
+}

@@ -166,6 +166,9 @@ func (a *Agent) failed(s State, err error) error {
 	}
 	if s.returning() {
 		d.Broken = line(err)
+		if d.Verdict == Bad {
+			a.rec.remark(d.New.Configuration.Digest, d.whyBad())
+		}
 	} else {
 		d.Verdict, d.Reason = verdict, line(err)
 		if verdict == Bad {

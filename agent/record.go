@@ -174,6 +174,15 @@ func (r *Record) mark(c *wire.Configuration, reason string) {
 	r.Marks = r.Marks[max(0, len(r.Marks)-maxMarks):]
 }
 
+// remark gives the mark of the configuration, if it has one, another reason.
+func (r *Record) remark(d digest.Digest, reason string) {
+	for i := range r.Marks {
+		if r.Marks[i].Digest == d {
+			r.Marks[i].Reason = reason
+		}
+	}
+}
+
 func (r *Record) unmark(d digest.Digest) {
 	r.Marks = slices.DeleteFunc(r.Marks, func(m Mark) bool { return m.Digest == d })
 }

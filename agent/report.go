@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -79,7 +80,11 @@ func refused(rec *Record, wanted *wire.ReportedRevision) *wire.ReportedDeploymen
 	if m == nil || rec.Last != nil && rec.Last.Verdict == Bad && rec.Last.New.Configuration.Digest == m.Digest {
 		return nil
 	}
-	return &wire.ReportedDeployment{ReportedRevision: *wanted, Started: m.At, Ended: m.At, Verdict: string(Bad), Reason: reportText(m.Reason)}
+	reason := m.Reason
+	if last := rec.Last; last != nil && last.Broken != "" && last.New.Configuration.Digest != m.Digest {
+		reason += fmt.Sprintf("; besides, revision %d failed: %s", last.New.Configuration.Revision, last.whyBad())
+	}
+	return &wire.ReportedDeployment{ReportedRevision: *wanted, Started: m.At, Ended: m.At, Verdict: string(Bad), Reason: reportText(reason)}
 }
 
 func reportText(s string) string { return wire.ReportLine(s, wire.MaxReportLine) }

@@ -57,6 +57,8 @@ func (s *Status) Why(verb func(string) string) Why {
 			w.Says = append(w.Says, fmt.Sprintf("Besides, %s: %s.", b.Kind, b.Text))
 		}
 	}
+	failed, again := s.unreturned(verb)
+	w.Says, w.Do = append(w.Says, failed...), append(w.Do, again...)
 	seen, help := s.Watched.says(verb)
 	if s.Under != nil && s.State != Broken { // what it says to do is about the root after that
 		help = nil
@@ -65,6 +67,19 @@ func (s *Status) Why(verb func(string) string) Why {
 	seen, help = s.changedFiles(verb)
 	w.Says, w.Do = append(w.Says, seen...), append(w.Do, help...)
 	return w
+}
+
+// unreturned says that the way back of the last deployment failed as well, where no
+// block does, and what to do: nobody knows whether the hook was done with it.
+func (s *Status) unreturned(verb func(string) string) (says, do []string) {
+	l := s.Last
+	if l == nil || l.Outcome != NotServing || s.Under != nil || s.Live == nil || len(s.Blocks) > 0 && s.Blocks[0].Kind == BlockRemoving {
+		return nil, nil
+	}
+	if !slices.ContainsFunc(s.Blocks, func(b Block) bool { return strings.HasSuffix(b.Text, l.Reason) }) {
+		says = []string{fmt.Sprintf("The last deployment, of revision %d, failed: %s.", l.Revision, l.Reason)}
+	}
+	return says, []string{verb("repair") + " has the hook make live once more what was live before that"}
 }
 
 // runs says what is live.

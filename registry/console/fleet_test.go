@@ -147,8 +147,17 @@ func TestStatusSaysThatTheRollbackFailedAsWell(t *testing.T) {
 		r.Running.Digest = digest.Of([]byte("older"))
 		r.Deployment.Verdict, r.Deployment.Reason, r.Deployment.Broken = "bad", "exit status 1", "exit status 2"
 	})
-	if stdout, _, _ := d.run("status project1"); !strings.Contains(stdout, "exit status 1; the rollback failed as well: exit status 2") {
+	want := "exit status 1; the rollback failed as well: exit status 2"
+	if stdout, _, _ := d.run("status project1"); !strings.Contains(stdout, want) {
 		t.Errorf("%s", stdout)
+	}
+	// Of a revision that is not wanted, as of a repair or a rollback on the host.
+	d.report("web1", func(r *wire.Report) {
+		r.Deployment.Digest, r.Deployment.Revision = digest.Of([]byte("older")), 1
+		r.Deployment.Verdict, r.Deployment.Reason, r.Deployment.Broken = "bad", "exit status 1", "exit status 2"
+	})
+	if stdout, _, status := d.run("status project1"); status != wire.OK || !strings.Contains(stdout, "same") || !strings.Contains(stdout, "revision 1 failed: "+want) {
+		t.Errorf("exit status %s\n%s", status, stdout)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"deploytools/layers/digest"
 	"deploytools/registry"
+	"deploytools/registry/wire"
 )
 
 // hosts returns what is known of hosts, with a name of one configuration only.
@@ -260,6 +261,9 @@ func statusOf(h registry.Host, now time.Time) statusRow {
 func matter(h registry.Host) string {
 	all := []string{behind(h)}
 	if rep := h.Report; rep != nil {
+		if d := rep.Deployment; d != nil && d.Broken != "" && !slices.Contains([]registry.Standing{registry.Broken, registry.RolledBack}, h.Standing()) {
+			all = append(all, fmt.Sprintf("revision %d failed: %s", d.Revision, failure(d)))
+		}
 		if rep.Failing != "" {
 			all = append(all, "fails its checks since "+timeText(h.Told(rep.FailingSince))+": "+Clean(rep.Failing))
 		}
@@ -278,10 +282,8 @@ func behind(h registry.Host) string {
 		return ""
 	}
 	switch standing := h.Standing(); {
-	case rep.Deployment != nil && (standing == registry.Broken || standing == registry.RolledBack && rep.Deployment.Broken != ""):
-		return Clean(rep.Deployment.Reason + "; the rollback failed as well: " + rep.Deployment.Broken)
-	case standing == registry.RolledBack:
-		return Clean(rep.Deployment.Reason)
+	case rep.Deployment != nil && (standing == registry.Broken || standing == registry.RolledBack):
+		return failure(rep.Deployment)
 	case standing == registry.Moved:
 		return Clean("`current` names " + cmp.Or(rep.Moved, "nothing"))
 	case rep.Hold != "":
@@ -292,6 +294,14 @@ func behind(h registry.Host) string {
 		return Clean("held by the registry: " + h.Hold.Reason)
 	}
 	return ""
+}
+
+// failure is why a deployment failed, and why its rollback did as well.
+func failure(d *wire.ReportedDeployment) string {
+	if d.Broken == "" {
+		return Clean(d.Reason)
+	}
+	return Clean(d.Reason + "; the rollback failed as well: " + d.Broken)
 }
 
 // Text shows a host on a line.

@@ -64,8 +64,8 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 			note("the rollback to " + root + " is on record; it goes on if you leave")
 		}
 		result, err := awaited(ctx, a, outcome, err)
-		if s := a.Status(); errors.Is(err, agent.ErrBroken) && s.State != agent.Broken {
-			err = cli.WithHint(err, "mend the host, then "+call("repair", s.Dir)+" makes "+root+" live again")
+		if s := a.Status(); errors.Is(err, agent.ErrBroken) && s.State != agent.Broken && s.Live != nil {
+			err = cli.WithHint(err, "mend the host, then "+call("repair", s.Dir)+" makes "+s.Live.Root+" live again")
 		}
 		return result, err
 	},
