@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ func (a *Agent) Hold(ctx context.Context, reason string, until Until) error {
 
 // Resume ends every hold. Without one it does nothing. Where the hold was for
 // `current`, moved to what is no root of ours or deleted, it names the live root
-// again: else the next poll would set the same hold. Where a removal has begun, it
+// again, if that is there: else the next poll would set the same hold. Where a removal has begun, it
 // calls that off and leaves the holds as they are; the error wraps ErrRemoving
 // where something may be removed already, ErrUnderWay where the remove script runs.
 func (a *Agent) Resume(ctx context.Context) error {
@@ -71,14 +72,14 @@ func (a *Agent) resumeNow() error {
 	return nil
 }
 
-// relink moves `current` back from where the hold found it.
+// relink moves `current` back from where the hold found it, if the live root is there.
 func (a *Agent) relink() error {
 	h, live := a.rec.Hold, a.rec.Live
-	if h == nil || live == nil || a.rec.State != Idle {
+	if h == nil || live == nil || a.rec.State != Idle || !a.there(live.Dir) {
 		return nil
 	}
 	link, err := a.link()
-	if err != nil || link != h.Link || link == live.Dir {
+	if err != nil || cmp.Or(link, noCurrent) != h.Link || link == live.Dir {
 		return err
 	}
 	return a.pointAt(live)
@@ -111,7 +112,7 @@ func (a *Agent) retryNow() error {
 // A deployment that is under way is given up for it where that is possible, and
 // else ends first; without a name it is the one to take back. One that was itself
 // begun by Rollback, and has not come to the switch, is not given up without a
-// name: who says it twice waits for it too. The error wraps ErrNoRoot where there is no such root. It returns which root it is; the channel
+// name: who says it twice waits for it too. The error wraps ErrNoRoot where there is no such root, and ErrLive where that is live. It returns which root it is; the channel
 // yields how it ended.
 func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-chan Result, err error) {
 	ended, err = a.await(ctx, waitsForRollback, func() error {
@@ -184,7 +185,7 @@ func (a *Agent) backTo(ctx context.Context, to string) (*Root, error) {
 	case found == nil:
 		return nil, fmt.Errorf("cannot roll back to %q: %w", to, ErrNoRoot)
 	case live != nil && found.Dir == live.Dir && !under:
-		return nil, fmt.Errorf("cannot roll back to %s: it is live", found.Dir)
+		return nil, fmt.Errorf("cannot roll back to %s: %w", found.Dir, ErrLive)
 	}
 	return found, nil
 }

@@ -40,6 +40,8 @@ var (
 	ErrUnderWay = errors.New("a deployment is under way")
 	// ErrNoRoot: no such committed root is kept.
 	ErrNoRoot = errors.New("no committed root of this name or revision is kept")
+	// ErrLive: the record has it as the live root already.
+	ErrLive = errors.New("it is live")
 )
 
 // Agent keeps one configuration on one host. Make it with New.

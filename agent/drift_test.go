@@ -23,7 +23,7 @@ func TestDrift(t *testing.T) {
 		reason string
 		waits  string // with the next revision; "": it is deployed
 	}{
-		"missing":           {func(h *host, _, _ string) { must(os.Remove(h.dir + "/current")) }, "v2", `moved by hand to ""`, ""},
+		"missing":           {func(h *host, _, _ string) { must(os.Remove(h.dir + "/current")) }, "v2", "`current` was deleted by hand", ""},
 		"dangling":          {func(h *host, _, _ string) { relink(h, "roots/nowhere") }, "v2", `moved by hand to "roots/nowhere"`, ""},
 		"elsewhere":         {func(h *host, _, _ string) { relink(h, "/tmp") }, "v2", `moved by hand to "/tmp"`, ""},
 		"to an older root":  {func(h *host, one, _ string) { relink(h, "roots/"+filepath.Base(one)) }, "v1", `moved by hand to "roots/000001`, ""},
@@ -202,5 +202,108 @@ func TestHoldAndDriftTogether(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The hold stayed after a repair where `current` had been deleted, and for as long as
+// the registry was away.
+func TestRepairEndsTheHoldOfAMovedLink(t *testing.T) {
+	drift := map[string]func(h *host){
+		"deleted": func(h *host) { must(os.Remove(h.dir + "/current")) },
+		"moved":   func(h *host) { must(os.Remove(h.dir + "/current")); must(os.Symlink("/tmp", h.dir+"/current")) },
+		"gone":    func(h *host) { must(os.RemoveAll(h.dir + "/" + h.agent.Record().Live.Dir)) },
+	}
+	for name, test := range map[string]struct {
+		before func(h *host)
+		reason string // of the hold that is left; "": there is none
+	}{
+		"not held":       {func(*host) {}, ""},
+		"held":           {func(h *host) { must(h.agent.Hold(h.Context(), "sale", Until{})) }, "sale"},
+		"rolled back":    {func(h *host) { <-h.rollback("") }, rolledBackReason},
+		"both, the link": {func(h *host) { <-h.rollback(""); must(h.agent.Hold(h.Context(), "sale", Until{})) }, "sale; " + rolledBackReason},
+	} {
+		for how, act := range drift {
+			bubble(t, func(t *testing.T, h *host) {
+				h.versions(2)
+				stop := h.serve()
+				pass(time.Minute)
+				test.before(h)
+				live := h.live()
+				pass(time.Minute)
+				act(h)
+				pass(time.Minute)
+				if h.agent.Record().Hold == nil {
+					t.Fatalf("%s, %s: there is no hold", name, how)
+				}
+				h.src.set(func() { h.src.down = errors.New("away") })
+				out, err := h.agent.RepairAwaited(t.Context())
+				must(err)
+				if out := <-out; out.Err != nil {
+					t.Errorf("%s, %s: repair: %v\n%s", name, how, out.Err, h.logged)
+				}
+				reason := func() string {
+					if hold := h.agent.Record().Hold; hold != nil {
+						return hold.all()
+					}
+					return ""
+				}
+				if got := reason(); got != test.reason {
+					t.Errorf("%s, %s: held after the repair: %q, want %q", name, how, got, test.reason)
+				}
+				h.src.set(func() { h.src.down = nil })
+				pass(time.Hour)
+				stop()
+				if got := reason(); got != test.reason || h.live() != live {
+					t.Errorf("%s, %s: held later: %q, want %q; %q is live, want %q", name, how, got, test.reason, h.live(), live)
+				}
+				h.invariants()
+			})
+		}
+	}
+}
+
+// `current` was moved to what may serve, and the live root is gone: resume does not
+// leave the host with a link to nothing.
+func TestResumeLeavesTheLinkWhereTheLiveRootIsGone(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(1)
+		stop := h.serve()
+		pass(time.Minute)
+		must(os.Remove(h.dir + "/current"))
+		must(os.Symlink("/tmp", h.dir+"/current"))
+		must(os.RemoveAll(h.dir + "/" + h.agent.Record().Live.Dir))
+		pass(time.Minute)
+		must(h.agent.Resume(t.Context()))
+		pass(time.Minute)
+		stop()
+		if link, _ := os.Readlink(h.dir + "/current"); link != "/tmp" {
+			t.Errorf("`current` names %q", link)
+		}
+	})
+}
+
+// A comparison took whatever `current` named for the live root.
+func TestInspectLooksAtTheLiveRootWhereverTheLinkIs(t *testing.T) {
+	for link, want := range map[string]string{
+		"":                        "current: no such file or directory",
+		"/etc":                    `current: names "/etc", which is no root of this agent`,
+		"../roots/000001-nothing": `current: names "../roots/000001-nothing", which is no root of this agent`,
+	} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.versions(2)
+			must(os.Remove(h.dir + "/current"))
+			if link != "" {
+				must(os.Symlink(link, h.dir+"/current"))
+			}
+			for _, all := range []bool{false, true} {
+				found, err := Inspect(t.Context(), h.dir, Inspection{All: all})
+				must(err)
+				var text strings.Builder
+				must(found.Text(&text))
+				if !strings.Contains(text.String(), h.agent.Record().Live.Dir+" (live): whole\n") || !strings.Contains(text.String(), want+"\n") || found.Whole() {
+					t.Errorf("%q, all %t: found\n%s", link, all, text.String())
+				}
+			}
+		})
 	}
 }

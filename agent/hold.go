@@ -49,6 +49,25 @@ func (h *Hold) rolledBack() *Hold {
 	return &standing
 }
 
+// inPlace returns what is left of the hold where `current` names the live root: what
+// a person or a rollback holds goes on; nil: nothing.
+func (h *Hold) inPlace() *Hold {
+	if h == nil || h.Link == "" {
+		return h
+	}
+	left := *h
+	left.Link = ""
+	switch {
+	case h.Standing:
+		left.Reason, _, _ = strings.Cut(h.Reason, besidesMoved)
+	case h.Rolled:
+		left.Reason = rolledBackReason
+	default:
+		return nil
+	}
+	return &left
+}
+
 // String returns the hold in words.
 func (h *Hold) String() string {
 	if h.Until.IsZero() {
@@ -121,8 +140,12 @@ func (a *Agent) watchLink(st wire.PollState) error {
 	}
 	gone := want != "" && link == want && !a.there(want)
 	switch h := a.rec.Hold; {
-	case link != want && (h == nil || h.Link != link):
+	case link != want && (h == nil || h.Link != cmp.Or(link, noCurrent)):
 		return a.moved(link, st)
+	case h != nil && h.Link != "" && link == want && !gone:
+		a.rec.Hold = h.inPlace()
+		a.log().Info("hold ended", "configuration", a.o.Name, "reason", h.Reason)
+		return a.save()
 	case gone && h == nil && st.Digest == a.rec.Live.Configuration.Digest: // else another comes anyway
 		return a.vanished(link, st)
 	case h == nil || h.Standing && !h.Rolled || absent(st):
@@ -136,7 +159,7 @@ func (a *Agent) watchLink(st wire.PollState) error {
 		return a.save()
 	case h.Standing:
 		return nil
-	case h.Link != "" && link == want && !gone, st.Revision > h.Revision, st.Revision == 0 && st.Digest != h.Digest:
+	case st.Revision > h.Revision, st.Revision == 0 && st.Digest != h.Digest:
 		a.rec.Hold = nil
 		a.log().Info("hold ended", "configuration", a.o.Name, "revision", st.Revision)
 		return a.save()
@@ -152,23 +175,39 @@ func (a *Agent) vanished(link string, st wire.PollState) error {
 	return a.save()
 }
 
+// How a hold says that `current` was moved, where that of a person stands, and
+// Hold.Link where there is no `current`.
+const (
+	movedReason  = "`current` was "
+	besidesMoved = "; " + movedReason
+	noCurrent    = "(nothing)"
+)
+
 // moved notes that a person moved `current`. If it names a committed root of
 // ours, that is the live one now, as after a rollback by hand; if not, the record
-// keeps the one it knew. A hold that stands keeps its reason.
+// keeps the one it knew. A hold that stands keeps its reason, and that of a rollback
+// counts again when the link is back.
 func (a *Agent) moved(link string, st wire.PollState) error {
-	const moved = "`current` was moved by hand to "
-	h := &Hold{Reason: fmt.Sprintf("%s%q", moved, link), Since: now(), Link: link, Revision: st.Revision, Digest: st.Digest}
-	if old := a.rec.Hold; old != nil && old.Standing {
-		reason, _, _ := strings.Cut(old.Reason, "; "+moved)
-		h.Reason = oneLine(reason + "; " + h.Reason)
-		h.Standing, h.Until, h.Uptime, h.Boot = true, old.Until, old.Uptime, old.Boot
-	}
 	root, err := a.committed(link)
 	if err != nil {
 		return err
 	}
+	how := fmt.Sprintf("moved by hand to %q", link)
+	if link == "" {
+		how = "deleted by hand"
+	}
+	h := &Hold{Reason: movedReason + how, Since: now(), Link: cmp.Or(link, noCurrent), Revision: st.Revision, Digest: st.Digest}
+	if old := a.rec.Hold; old != nil && old.Standing {
+		reason, _, _ := strings.Cut(old.Reason, besidesMoved)
+		h.Reason = oneLine(reason + besidesMoved + how)
+		h.Standing, h.Until, h.Uptime, h.Boot = true, old.Until, old.Uptime, old.Boot
+	}
+	if old := a.rec.Hold; old != nil && old.Rolled {
+		h.Rolled, h.Revision, h.Digest = true, old.Revision, old.Digest
+	}
 	if root != nil {
 		a.rec.Live, a.rec.Back, h.Link, h.Rolled = root, a.before(root, a.rec.Live, a.rec.Back), "", true
+		h.Revision, h.Digest = st.Revision, st.Digest
 	}
 	a.rec.Hold = h
 	a.log().Warn("current moved by hand", "configuration", a.o.Name, "root", link)

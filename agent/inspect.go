@@ -133,11 +133,16 @@ type inspector struct {
 
 func (i *inspector) look() error {
 	link, err := os.Readlink(filepath.Join(i.dir, "current"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case err == nil:
+		err = fmt.Errorf("names %q, which is no root of this agent", link)
+	case errors.Is(err, unix.EINVAL):
+		err = errors.New("is no link")
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	i.record()
-	if link == "" && i.live != "" { // what should be live is looked at all the same
+	if link != i.live && !i.ours(link) { // what should be live is looked at all the same
 		i.damaged("current", err)
 		link = i.live
 	}
@@ -176,6 +181,12 @@ func (i *inspector) look() error {
 
 func (i *inspector) damaged(name string, err error) {
 	i.found.Damaged = append(i.found.Damaged, Damage{name, reason(err)})
+}
+
+// ours reports whether a root of the agent's has this name.
+func (i *inspector) ours(dir string) bool {
+	r, err := readRoot(filepath.Join(i.dir, "roots", filepath.Base(dir)+".json"))
+	return err == nil && r.Dir == dir
 }
 
 // record reads the machine's record. A directory need not have one.

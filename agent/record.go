@@ -132,7 +132,7 @@ type Mark struct {
 type Hold struct {
 	Reason   string
 	Since    time.Time
-	Link     string        `json:",omitzero"` // what `current` was moved to by hand
+	Link     string        `json:",omitzero"` // what `current` was moved to by hand, or noCurrent
 	Standing bool          `json:",omitzero"` // until a person resumes, or Until
 	Revision uint64        `json:",omitzero"` // else until the registry has a later one
 	Digest   digest.Digest `json:",omitzero"` // or, if it counts none, another configuration

@@ -86,6 +86,7 @@ type Block struct {
 	Text  string    `json:"text"`
 	Since time.Time `json:"since,omitzero"`
 	Until time.Time `json:"until,omitzero"`
+	Later bool      `json:"until_later_revision,omitempty"` // a later revision at the registry ends it
 }
 
 // BlockKind says what is in the way.
@@ -149,7 +150,7 @@ func (a *Agent) Status() Status {
 func blocks(r *Record, p *present, link string) []Block {
 	all := []Block{}
 	add := func(kind BlockKind, text string, since, until time.Time) {
-		all = append(all, Block{kind, text, since, until})
+		all = append(all, Block{Kind: kind, Text: text, Since: since, Until: until})
 	}
 	var never time.Time
 	if p.err != nil {
@@ -170,6 +171,7 @@ func blocks(r *Record, p *present, link string) []Block {
 		if h.behind() {
 			add(BlockHold, rolledBackReason, h.Since, never)
 		}
+		all[len(all)-1].Later = !h.Standing || h.Rolled
 	}
 	if p.held != "" {
 		add(BlockRegistryHold, p.held, never, never)

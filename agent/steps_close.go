@@ -33,6 +33,8 @@ func (a *Agent) commit(ctx context.Context) error {
 	a.rec.unmark(root.Configuration.Digest)
 	if d.ByHand {
 		a.rec.Hold = a.rec.Hold.rolledBack()
+	} else {
+		a.rec.Hold = a.rec.Hold.inPlace()
 	}
 	a.result, a.crossed = nil, crossed{}
 	a.close(d)

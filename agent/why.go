@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -87,6 +88,10 @@ func (s *Status) runs() string {
 	switch {
 	case s.Live == nil:
 		return "Nothing is deployed."
+	case s.Live.Gone:
+		return fmt.Sprintf("Revision %d is deployed, and its root %s is gone.", s.Live.Revision, s.Live.Root)
+	case s.drifted():
+		return fmt.Sprintf("Revision %d is deployed, in %s, and `current` names %s.", s.Live.Revision, s.Live.Root, cmp.Or(s.Current, "nothing"))
 	case s.Newest != nil && s.Newest.Revision > 0 && !s.Newest.Here:
 		return fmt.Sprintf("The host runs revision %d; the registry has revision %d.", s.Live.Revision, s.Newest.Revision)
 	}
@@ -211,17 +216,14 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		until := "until somebody resumes"
 		if !b.Until.IsZero() {
 			until = "until " + stamp(b.Until)
-		} else if b.Text == rolledBackReason {
-			until = "until the registry has a later revision"
+		} else if b.Later {
+			until = "until the registry has a later revision, or somebody resumes"
 		}
-		do := []string{verb("resume") + " ends it"}
+		do := verb("resume") + " ends it"
 		if len(s.Holds()) > 1 {
-			do = []string{verb("resume") + " ends both holds"}
+			do = verb("resume") + " ends both holds"
 		}
-		if s.Live != nil && s.Live.Gone { // the next poll would set the hold again
-			do = []string{verb("repair") + " makes the live root anew", verb("rollback") + " makes the one before live"}
-		}
-		return fmt.Sprintf("This host is held since %s, %s: %s.", stamp(b.Since), until, b.Text), do
+		return fmt.Sprintf("This host is held since %s, %s: %s.", stamp(b.Since), until, b.Text), s.backInPlace(do, verb)
 	case BlockRegistryHold:
 		return "The registry holds the configuration: " + b.Text + ".", []string{"deployctl resume -name " + s.Name}
 	case BlockWindow:
@@ -235,13 +237,31 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 	case BlockWaiting:
 		return "It is tried again at " + stamp(b.Until) + ": " + b.Text + ".", []string{"mend that; it goes on by itself"}
 	case BlockDrift:
-		return "Somebody has moved the link: " + b.Text + ". The next poll sets a hold.", []string{verb("resume") + " puts it back after that"}
+		return "Somebody has moved the link: " + b.Text + ". The next poll sets a hold.", s.backInPlace(verb("resume")+" ends that", verb)
 	case BlockDisk:
 		return "The disk is full: " + b.Text + ". Nothing new is deployed; a rollback by hand is still possible while the agent's reserve lasts.", []string{
 			"make room there: " + verb("gc -explain") + " lists what the agent keeps", verb("rollback") + " where what is live fills it"}
 	}
 	return b.Text, nil
 }
+
+// backInPlace returns how a hold ends, and `current` names a root that is there.
+func (s *Status) backInPlace(resume string, verb func(string) string) (do []string) {
+	switch {
+	case s.Live != nil && s.Live.Gone: // the next poll would set the hold again
+		do = []string{verb("repair") + " makes the live root anew"}
+		if s.Back != nil {
+			do = append(do, verb("rollback")+" makes that of the version before live")
+		}
+		return do
+	case s.drifted():
+		return []string{resume + ", and has `current` name " + s.Live.Root + " again", verb("repair") + " deploys that once more, with the hook and the checks"}
+	}
+	return []string{resume}
+}
+
+// drifted reports whether `current` does not name the live root.
+func (s *Status) drifted() bool { return s.State == Idle && s.Live != nil && s.Current != s.Live.Root }
 
 // output says where the program has said more that b is about, where that is one
 // of the deployment under way or the last one.

@@ -164,10 +164,11 @@ func (p *place) actAlone(ctx context.Context, o *cli.IO, verb string, r request,
 	if verb == "resume" && a.Record().Removing != nil {
 		note = calledOff(p.call)
 	}
-	if err := into(result)(reply(ctx, a, verb, r, func(string) {})); err != nil {
+	notes := func(text string) { fmt.Fprintln(o.Stderr, "note:", cli.Clean(text)) }
+	if err := into(result)(reply(ctx, a, verb, r, notes)); err != nil {
 		return err
 	}
-	fmt.Fprintln(o.Stderr, "note:", note)
+	notes(note)
 	return nil
 }
 

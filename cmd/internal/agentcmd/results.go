@@ -170,6 +170,9 @@ func blockText(b agent.Block) string {
 	if !b.Until.IsZero() {
 		s += ", until " + stamp(b.Until)
 	}
+	if b.Later {
+		s += ", until a later revision"
+	}
 	return s
 }
 

@@ -49,12 +49,15 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 		if holds := s.Holds(); err == nil && len(holds) > 1 {
 			note("ended: " + strings.Join(holds, "; and: "))
 		}
+		if s.Live != nil && s.Live.Gone && err == nil {
+			note("the live root " + s.Live.Root + " is gone: " + call("repair", s.Dir) + " makes it anew")
+		}
 		return acted(a, err)
 	},
 	"retry": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
 		err := a.Retry(ctx)
 		if s := a.Status(); err == nil && len(s.Holds()) > 0 {
-			note("nothing is tried while the host is held: " + call("resume", s.Dir) + " ends that")
+			note("what has failed here is tried when the hold has ended: " + call("resume", s.Dir) + " ends it")
 		}
 		return acted(a, err)
 	},

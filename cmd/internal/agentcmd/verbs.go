@@ -91,7 +91,7 @@ calls that off and leaves holds as they are: an agent may be started again.`,
 		{
 			Name: "retry", Short: "try again what has failed on this host",
 			Long: `Failed revisions are no longer kept away, and where neither root works the deployment is
-closed. A hold stays. The registry is asked at once. It shows the status as it is then.`,
+closed. A hold stays: they are tried when it has ended. The registry is asked at once. It shows the status as it is then.`,
 			Examples: []string{"deploy-agent retry -name web"},
 			Statuses: acting, New: func() cli.Op { return &actOp{place: place{s: s}, verb: "retry"} },
 		},
