@@ -194,16 +194,11 @@ func (a *Agent) backTo(ctx context.Context, to string) (*Root, error) {
 // version than the live one.
 func (a *Agent) backBest(ctx context.Context, back *Root) (*Root, error) {
 	live := a.rec.Live
-	best, c, err := a.best(ctx, back, func(r *Root) bool { return live != nil && live.sameLayers(r) }, a.examine)
-	switch {
-	case err != nil:
-		return nil, err
-	case best == nil:
-		return nil, errNoEarlier
-	case !c.Whole():
-		a.log().Error("rollback to a modified root", "configuration", a.o.Name, "root", best.Dir, "error", c)
+	best, _, err := a.best(ctx, back, func(r *Root) bool { return live != nil && live.sameLayers(r) }, a.examine)
+	if err == nil && best == nil {
+		err = errNoEarlier
 	}
-	return best, nil
+	return best, err
 }
 
 // RunOnce polls now. The channel yields what has become of that when the machine

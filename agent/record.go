@@ -89,6 +89,7 @@ type Deployment struct {
 	Doubt   string    `json:",omitzero"`  // how Back differs from what was unpacked
 	Link    string    // what `current` said at the start; empty: it was not there
 	ByHand  bool      `json:",omitzero"` // a person's rollback: New is a root that was committed before
+	Spoilt  string    `json:",omitzero"` // and how that differs from what was unpacked
 	Dry     bool      `json:",omitzero"` // ends before the switch
 	Repair  bool      `json:",omitzero"` // what was live, once more: see Agent.Repair
 

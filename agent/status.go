@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"deploytools/verify/spec"
@@ -267,7 +268,10 @@ func (d *Deployment) Shown() *Deployed {
 	out := &Deployed{ID: d.ID, Revision: root.Revision, Root: d.New.Dir, Layers: root.Layers, Outcome: d.Outcome(),
 		Verification: d.New.Verification, Reason: d.whyBad(), ByHand: d.ByHand, Started: d.Started, Ended: d.Ended, States: []Spent{}}
 	if p := d.Publishing; p != nil {
-		out.Changes, out.Warnings = p.Changes, p.Warnings
+		out.Changes, out.Warnings = p.Changes, slices.Clip(p.Warnings)
+	}
+	if d.Spoilt != "" {
+		out.Warnings = append(out.Warnings, "the root is not what was unpacked: "+d.Spoilt)
 	}
 	end := d.Ended
 	if end.IsZero() {

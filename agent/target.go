@@ -112,14 +112,18 @@ func (a *Agent) there(dir string) bool {
 }
 
 // renew unpacks NEWROOT again, into another directory, if it is no longer what
-// was unpacked. What was added to it is let be: check scripts leave things.
+// was unpacked, and notes it of one that a person rolls back to. What was added to it is let be: check scripts leave things.
 func (a *Agent) renew(ctx context.Context, d *Deployment) error {
-	if d.ByHand {
-		return nil // chosen when the person asked
-	}
 	wrong, err := a.spoilt(ctx, d)
 	if wrong == "" || err != nil {
 		return err
+	}
+	if d.ByHand { // chosen when the person asked: it is only told
+		if !d.New.Manifest.IsZero() { // else nothing can be told of it
+			d.Spoilt = wrong
+			a.warnRoot(slog.LevelError, "rollback to a modified root", d.New.Dir, wrong)
+		}
+		return nil
 	}
 	a.log().Warn("root unpacked again", "configuration", a.o.Name, "root", d.New.Dir, "error", wrong)
 	return a.unpack(ctx)

@@ -312,11 +312,14 @@ func (a *Agent) refuseRevision(st wire.PollState, err error) error {
 }
 
 // watchNew begins to watch the root that d has made live, with what its own looks
-// have seen.
+// have seen, and its comparison.
 func (a *Agent) watchNew(d *Deployment) {
 	w := Watch{Root: d.New.Dir}
 	if d.Checks != nil {
 		w.see(*d.Checks, a.specOf(&d.New).Checks)
+	}
+	if d.Spoilt != "" {
+		w.Altered, w.Difference = now(), oneLine(d.Spoilt)
 	}
 	a.rec.Watch, a.glanced, a.hasLooked = w, time.Now(), true
 }

@@ -269,8 +269,44 @@ func TestPatrolLooksAtARootThatAPersonHasChosen(t *testing.T) {
 		if w := h.agent.Record().Watch; !strings.Contains(w.Difference, "modified v") {
 			t.Errorf("ten minutes after the rollback: %+v\n%s", w, h.logged)
 		}
+		if w := h.agent.Record().Watch; w.Inspected.IsZero() || h.lines("ERROR", "modified") != 1 {
+			t.Errorf("compared at %v, said once more\n%s", w.Inspected, h.logged)
+		}
 		stop()
 	})
+}
+
+// It was told when the live root was next compared.
+func TestRollbackToAModifiedRootIsToldAtOnce(t *testing.T) {
+	for _, to := range []string{"", "1"} {
+		bubble(t, func(t *testing.T, h *host) { // without a patrol
+			h.versions(2)
+			h.src.put("v3", one("3"))
+			h.want("v3", nil)
+			roots, err := h.agent.roots()
+			must(err)
+			for _, r := range roots[:2] {
+				must(os.Chmod(h.dir+"/"+r.Dir+"/v", 0o600))
+			}
+			stop := h.serve()
+			out := <-h.rollback(to)
+			if got := strings.Join(out.Deployment.Shown().Warnings, ""); !strings.Contains(got, "the root is not what was unpacked: modified") {
+				t.Errorf("rollback %q warns %q\n%s", to, got, h.logged)
+			}
+			if s, r := h.agent.Status(), h.agent.report(heard{}); s.Watched == nil || s.Watched.Modified == nil || !strings.Contains(r.Modified, "modified") {
+				t.Errorf("rollback %q: watched %+v, told %q", to, s.Watched, r.Modified)
+			}
+			if n := h.lines("ERROR", "rollback to a modified root"); n != 1 {
+				t.Errorf("rollback %q: said %d times\n%s", to, n, h.logged)
+			}
+			must(h.agent.Resume(t.Context()))
+			pass(time.Minute)
+			if s := h.agent.Status(); h.live() != "v3" || s.Watched != nil && s.Watched.Modified != nil {
+				t.Errorf("after resume %q is live: %+v", h.live(), s.Watched)
+			}
+			stop()
+		})
+	}
 }
 
 // Who deploys does not wait for a comparison, and what that found of the root
