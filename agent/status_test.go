@@ -124,6 +124,11 @@ func TestWhyIsInPlainWords(t *testing.T) {
 	if why := s.Why(verb); why.Says[0] != "The host runs revision 7, whose checks fail as they did before it." || len(why.Do) != 2 {
 		t.Errorf("why: %+v", why)
 	}
+	s = Status{Running: true, State: Idle, Live: &Shown{Revision: 7, Root: "roots/7"}, Current: "elsewhere", Newest: &Newest{Revision: 8}}
+	if why := s.Why(verb); why.Says[0] != "Revision 7 is deployed, in roots/7, and `current` names elsewhere; the registry has revision 8." {
+		t.Errorf("why: %+v", why)
+	}
+	s = Status{Running: true, Live: live, Newest: &Newest{Revision: 7, Here: true}, Watched: failing}
 	s.State, s.Under = Verifying, &Deployed{Revision: 8}
 	if why := s.Why(verb); strings.Join(why.Do, "\n") != "VERB rollback gives it up" || !strings.Contains(strings.Join(why.Says, " "), "fails its checks: tcp-1") {
 		t.Errorf("why, under way: %+v", why)

@@ -85,21 +85,26 @@ func (s *Status) unreturned(verb func(string) string) (says, do []string) {
 
 // runs says what is live.
 func (s *Status) runs() string {
-	switch {
-	case s.Live == nil:
+	if s.Live == nil {
 		return "Nothing is deployed."
+	}
+	says := fmt.Sprintf("The host runs revision %d", s.Live.Revision)
+	newer := s.Newest != nil && s.Newest.Revision > 0 && !s.Newest.Here
+	switch {
 	case s.Live.Gone:
-		return fmt.Sprintf("Revision %d is deployed, and its root %s is gone.", s.Live.Revision, s.Live.Root)
+		says = fmt.Sprintf("Revision %d is deployed, and its root %s is gone", s.Live.Revision, s.Live.Root)
 	case s.drifted():
-		return fmt.Sprintf("Revision %d is deployed, in %s, and `current` names %s.", s.Live.Revision, s.Live.Root, cmp.Or(s.Current, "nothing"))
-	case s.Newest != nil && s.Newest.Revision > 0 && !s.Newest.Here:
-		return fmt.Sprintf("The host runs revision %d; the registry has revision %d.", s.Live.Revision, s.Newest.Revision)
+		says = fmt.Sprintf("Revision %d is deployed, in %s, and `current` names %s", s.Live.Revision, s.Live.Root, cmp.Or(s.Current, "nothing"))
+	case newer: // then it matters less how
+	case s.Live.Verification == Environment:
+		says += ", whose checks fail as they did before it"
+	default:
+		says += ", " + string(s.Live.Verification)
 	}
-	how := ", " + string(s.Live.Verification)
-	if s.Live.Verification == Environment {
-		how = ", whose checks fail as they did before it"
+	if newer {
+		says += fmt.Sprintf("; the registry has revision %d", s.Newest.Revision)
 	}
-	return fmt.Sprintf("The host runs revision %d%s.", s.Live.Revision, how)
+	return says + "."
 }
 
 // cause returns the first thing that explains it, in words, and what to do.
