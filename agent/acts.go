@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,9 +46,9 @@ func (a *Agent) Hold(ctx context.Context, reason string, until Until) error {
 	})
 }
 
-// Resume ends every hold. Without one it does nothing. Where the hold was for
-// `current`, moved to what is no root of ours or deleted, it names the live root
-// again, if that is there: else the next poll would set the same hold. Where a removal has begun, it
+// Resume ends every hold. Where `current` was moved to what is no root of ours, or
+// deleted, it names the live root again, if that is there: else the next poll would
+// set the same hold. Without a hold it does nothing else. Where a removal has begun, it
 // calls that off and leaves the holds as they are; the error wraps ErrRemoving
 // where something may be removed already, ErrUnderWay where the remove script runs.
 func (a *Agent) Resume(ctx context.Context) error {
@@ -72,14 +71,18 @@ func (a *Agent) resumeNow() error {
 	return nil
 }
 
-// relink moves `current` back from where the hold found it, if the live root is there.
+// relink has `current` name the live root again, if that is there, and `current` no
+// other root that could be live, as the next poll will find.
 func (a *Agent) relink() error {
-	h, live := a.rec.Hold, a.rec.Live
-	if h == nil || live == nil || a.rec.State != Idle || !a.there(live.Dir) {
+	live := a.rec.Live
+	if live == nil || a.rec.State != Idle || !a.there(live.Dir) {
 		return nil
 	}
 	link, err := a.link()
-	if err != nil || cmp.Or(link, noCurrent) != h.Link || link == live.Dir {
+	if err != nil || link == live.Dir {
+		return err
+	}
+	if root, err := a.committed(link); root != nil || err != nil {
 		return err
 	}
 	return a.pointAt(live)

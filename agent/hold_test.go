@@ -56,6 +56,36 @@ func TestResumeMovesCurrentBack(t *testing.T) {
 	}
 }
 
+// The registry is away, so no poll has set a hold for the link: resume puts it back
+// all the same, and leaves one that names another root of ours to the next poll.
+func TestResumeMovesCurrentBackUnseen(t *testing.T) {
+	for _, ours := range []bool{false, true} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.versions(2)
+			link := "/tmp"
+			if ours {
+				link = h.agent.Record().Back.Dir
+			}
+			want := map[bool]string{false: h.agent.Record().Live.Dir, true: link}[ours]
+			h.src.set(func() { h.src.down = wire.ErrUnreachable })
+			stop := h.serve()
+			pass(time.Minute)
+			must(os.Remove(h.dir + "/current"))
+			must(os.Symlink(link, h.dir+"/current"))
+			must(h.agent.Resume(t.Context()))
+			if got, _ := os.Readlink(h.dir + "/current"); got != want {
+				t.Errorf("from %s `current` is %q, want %q", link, got, want)
+			}
+			h.src.set(func() { h.src.down = nil })
+			pass(time.Hour)
+			stop()
+			if r := h.agent.Record(); r.Live.Dir != want || (r.Hold != nil) != ours {
+				t.Errorf("%s is live, want %s; hold %v", r.Live.Dir, want, r.Hold)
+			}
+		})
+	}
+}
+
 func TestHoldOfTheRegistry(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.src.put("v1", one("1"))

@@ -67,7 +67,7 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 		}, CauseLooking, nil, "has revision 3. Revision 3 has other checks and the same layers, so nothing is deployed: since 2000-01-01T00:", "changeconf"},
 		"live root gone": {func(h *host) { must(os.RemoveAll(h.agent.path(h.agent.Record().Live.Dir))) }, Cause(BlockHold), []BlockKind{BlockHold}, "is gone.", "VERB repair makes"},
 		"a hold, as `current` is deleted": {func(h *host) { must(os.Remove(h.dir + "/current")) }, Cause(BlockHold), []BlockKind{BlockHold},
-			"until the registry has a later revision, or somebody resumes: `current` was deleted by hand.",
+			"until the registry has a later revision: `current` was deleted by hand.",
 			"VERB resume ends it, and has `current` name roots/000002-0636c1846f35 again\nVERB repair deploys that"},
 		"a hold, as `current` is moved": {func(h *host) { must(os.Remove(h.dir + "/current")); must(os.Symlink("/tmp", h.dir+"/current")) }, Cause(BlockHold), []BlockKind{BlockHold},
 			"and `current` names /tmp. ", "VERB resume ends it, and has `current` name"},

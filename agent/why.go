@@ -222,7 +222,7 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		if !b.Until.IsZero() {
 			until = "until " + stamp(b.Until)
 		} else if b.Later {
-			until = "until the registry has a later revision, or somebody resumes"
+			until = "until the registry has a later revision"
 		}
 		do := verb("resume") + " ends it"
 		if len(s.Holds()) > 1 {
@@ -242,7 +242,7 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 	case BlockWaiting:
 		return "It is tried again at " + stamp(b.Until) + ": " + b.Text + ".", []string{"mend that; it goes on by itself"}
 	case BlockDrift:
-		return "Somebody has moved the link: " + b.Text + ". The next poll sets a hold.", s.backInPlace(verb("resume")+" ends that", verb)
+		return "Somebody has moved the link: " + b.Text + ". The next poll sets a hold.", s.backInPlace(verb("resume")+" keeps it from that", verb)
 	case BlockDisk:
 		return "The disk is full: " + b.Text + ". Nothing new is deployed; a rollback by hand is still possible while the agent's reserve lasts.", []string{
 			"make room there: " + verb("gc -explain") + " lists what the agent keeps", verb("rollback") + " where what is live fills it"}
