@@ -67,7 +67,7 @@ func (a *Agent) resumeNow() error {
 	if err := a.save(); err != nil || h == nil {
 		return err
 	}
-	a.log().Info("hold ended by a person", "configuration", a.o.Name, "reason", h.all())
+	a.log().Info("hold ended by a person", "reason", h.all())
 	return nil
 }
 
@@ -131,7 +131,7 @@ func (a *Agent) Rollback(ctx context.Context, to string) (root string, ended <-c
 			return err
 		}
 		a.crash("wanted")
-		a.log().Info("rollback wanted", "configuration", a.o.Name, "root", root)
+		a.log().Info("rollback wanted", "root", root)
 		return nil
 	})
 	return root, ended, err

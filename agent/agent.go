@@ -109,6 +109,7 @@ type looks struct {
 }
 
 func newAgent(o Options, workDir string) *Agent {
+	o.Observe.Log = o.Observe.Log.With("configuration", o.Name)
 	a := &Agent{
 		o: o, workDir: workDir,
 		hooks:    &hookRunner{log: o.Observe.Log, argv: o.Hook.Supervisor, user: o.Hook.User, alone: filepath.Join(o.Dir, "roots")},
@@ -367,13 +368,13 @@ func (a *Agent) sayError(subject, message string, err error, keys ...any) {
 		level = slog.LevelDebug
 	}
 	a.said[subject] = text
-	a.log().Log(context.Background(), level, message, append(keys, "configuration", a.o.Name, "error", err)...)
+	a.log().Log(context.Background(), level, message, append(keys, "error", err)...)
 }
 
 // say is sayError for what is no error.
 func (a *Agent) say(subject, message, detail string, keys ...any) {
 	if a.said[subject] != message+detail {
-		a.log().Info(message, append(keys, "configuration", a.o.Name)...)
+		a.log().Info(message, keys...)
 	}
 	a.said[subject] = message + detail
 }

@@ -121,7 +121,7 @@ func (w arrivalWriter) Write(p []byte) (int, error) {
 	}
 	if time.Since(r.logged) >= arrivalLogged {
 		r.logged = time.Now()
-		o.Log.Info("layer arriving", "configuration", w.a.o.Name, "layer", now.Layer, "bytes", now.Bytes, "total", now.Total, "rate", now.Rate)
+		o.Log.Info("layer arriving", "layer", now.Layer, "bytes", now.Bytes, "total", now.Total, "rate", now.Rate)
 	}
 	return len(p), nil
 }

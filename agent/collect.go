@@ -74,7 +74,7 @@ func (c *collector) start(a *Agent, delay time.Duration) {
 			return
 		}
 		if err := a.collectAll(ctx, a.Record(), func(string) {}); err != nil && ctx.Err() == nil {
-			a.log().Warn("collection not finished", "configuration", a.o.Name, "error", err)
+			a.log().Warn("collection not finished", "error", err)
 		}
 	}()
 }
@@ -103,7 +103,7 @@ func (a *Agent) collectAll(ctx context.Context, r *Record, point func(string)) e
 		return err
 	}
 	if t.Short > 0 {
-		a.log().Warn("limit of disk space not kept", "configuration", a.o.Name, "bytes", t.Short, "error", "nothing more may go by "+t.Limit)
+		a.log().Warn("limit of disk space not kept", "bytes", t.Short, "error", "nothing more may go by "+t.Limit)
 	}
 	p := &pace{ctx: ctx, point: point}
 	return errors.Join(a.collectThings(p, t), a.collectDocuments(p), a.collectEvidence(p, r))

@@ -27,9 +27,9 @@ func (a *Agent) heed(st wire.PollState) {
 	case held == a.held:
 		return
 	case held == "":
-		a.log().Info("hold of the registry ended", "configuration", a.o.Name, "revision", st.Revision)
+		a.log().Info("hold of the registry ended", "revision", st.Revision)
 	default:
-		a.log().Warn("held by the registry", "configuration", a.o.Name, "revision", st.Revision, "reason", held)
+		a.log().Warn("held by the registry", "revision", st.Revision, "reason", held)
 	}
 	a.held = held
 	a.show(func(p *present) { p.held = held })
@@ -123,7 +123,7 @@ func (a *Agent) endHold() error {
 	if err := a.save(); err != nil {
 		return err
 	}
-	a.log().Info("hold ended", "configuration", a.o.Name, "reason", h.Reason)
+	a.log().Info("hold ended", "reason", h.Reason)
 	return nil
 }
 
@@ -144,7 +144,7 @@ func (a *Agent) watchLink(st wire.PollState) error {
 		return a.moved(link, st)
 	case h != nil && h.Link != "" && link == want && !gone:
 		a.rec.Hold = h.inPlace()
-		a.log().Info("hold ended", "configuration", a.o.Name, "reason", h.Reason)
+		a.log().Info("hold ended", "reason", h.Reason)
 		return a.save()
 	case gone && h == nil && st.Digest == a.rec.Live.Configuration.Digest: // else another comes anyway
 		return a.vanished(link, st)
@@ -161,7 +161,7 @@ func (a *Agent) watchLink(st wire.PollState) error {
 		return nil
 	case st.Revision > h.Revision, st.Revision == 0 && st.Digest != h.Digest:
 		a.rec.Hold = nil
-		a.log().Info("hold ended", "configuration", a.o.Name, "revision", st.Revision)
+		a.log().Info("hold ended", "revision", st.Revision)
 		return a.save()
 	}
 	return nil
@@ -171,7 +171,7 @@ func (a *Agent) watchLink(st wire.PollState) error {
 // place, or a person's repair.
 func (a *Agent) vanished(link string, st wire.PollState) error {
 	a.rec.Hold = &Hold{Reason: fmt.Sprintf("the live root %s is gone", link), Since: now(), Link: link, Revision: st.Revision, Digest: st.Digest}
-	a.log().Error("live root is gone", "configuration", a.o.Name, "root", link)
+	a.log().Error("live root is gone", "root", link)
 	return a.save()
 }
 
@@ -210,6 +210,6 @@ func (a *Agent) moved(link string, st wire.PollState) error {
 		h.Revision, h.Digest = st.Revision, st.Digest
 	}
 	a.rec.Hold = h
-	a.log().Warn("current moved by hand", "configuration", a.o.Name, "root", link)
+	a.log().Warn("current moved by hand", "root", link)
 	return a.save()
 }

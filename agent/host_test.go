@@ -76,12 +76,23 @@ func memoryDir(t *testing.T) string {
 
 func newHost(t *testing.T, src *fakeRegistry) *host {
 	h := &host{T: t, dir: memoryDir(t), src: src, logged: new(logbook)}
+	t.Cleanup(h.namesItself)
 	h.seam = func(string) {}
 	h.hooks = &fakeHooks{h: h}
 	h.o = Options{Name: "web", Dir: h.dir, Source: src, Mode: Mode{Once: true},
 		Hook:   Hook{Script: "./deploy.sh"},
 		Verify: spec.Spec{Checks: []spec.Check{{Type: spec.TCP, Addr: "127.0.0.1:1"}}}}
 	return h
+}
+
+// namesItself looks whether each line of the log says once which configuration it is about:
+// several may share a log.
+func (h *host) namesItself() {
+	for line := range strings.Lines(h.logged.String()) {
+		if strings.Count(line, " configuration=") != 1 {
+			h.Errorf("which configuration is not said once: %s", line)
+		}
+	}
 }
 
 // copied returns a host on a copy of the directory as it is now.

@@ -38,7 +38,7 @@ func (a *Agent) enter(next State) error {
 		}
 	}
 	a.begun = next.counted()
-	a.log().Info("state entered", "state", next, "from_state", from, "configuration", a.o.Name)
+	a.log().Info("state entered", "state", next, "from_state", from)
 	if next == Idle {
 		a.logEnd(a.rec.Last)
 		a.closed(a.rec.Last)

@@ -176,7 +176,7 @@ func (a *Agent) failed(s State, err error) error {
 		}
 	}
 	if verdict == Bad { // a person must mend it: it is not tried again
-		a.log().Error("step failed", "state", s, "configuration", a.o.Name, "error", err)
+		a.log().Error("step failed", "state", s, "error", err)
 	}
 	return a.enter(machine[s].failed)
 }

@@ -253,15 +253,15 @@ func (n *notifier) serve(ctx context.Context) {
 		case ctx.Err() != nil: // it was cut short: the next agent tells it
 			return
 		case err == nil:
-			n.a.log().Info("notified", "configuration", n.a.o.Name, "event", event)
+			n.a.log().Info("notified", "event", event)
 		case tries < notifyTries:
-			n.a.log().Warn("notification failed", "configuration", n.a.o.Name, "event", event, "attempt", tries, "error", err)
+			n.a.log().Warn("notification failed", "event", event, "attempt", tries, "error", err)
 			if !n.patience(ctx, n.wait<<(tries-1)) {
 				return
 			}
 			continue
 		default:
-			n.a.log().Error("notification given up", "configuration", n.a.o.Name, "event", event, "error", err)
+			n.a.log().Error("notification given up", "event", event, "error", err)
 		}
 		n.note(event, t.key)
 		n.a.crash("notified")
@@ -310,7 +310,7 @@ func (n *notifier) load() {
 		n.told = map[string]string{}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		n.a.log().Warn("what was notified is not known", "configuration", n.a.o.Name, "error", err)
+		n.a.log().Warn("what was notified is not known", "error", err)
 	}
 }
 
@@ -330,7 +330,7 @@ func (n *notifier) note(event, key string) {
 		err = atomic.WriteFile(n.a.path(toldName), b, 0o600)
 	}
 	if err != nil {
-		n.a.log().Warn("notification not noted", "configuration", n.a.o.Name, "event", event, "error", err)
+		n.a.log().Warn("notification not noted", "event", event, "error", err)
 	}
 }
 

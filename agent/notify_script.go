@@ -76,7 +76,7 @@ func (n *notifier) logOutput(out io.Reader) {
 	lines := bufio.NewScanner(io.LimitReader(out, notifyOutput))
 	lines.Buffer(make([]byte, 0, 4096), notifyOutput+1)
 	for lines.Scan() {
-		n.a.log().Info("notify output", "configuration", n.a.o.Name, "output", lines.Text())
+		n.a.log().Info("notify output", "output", lines.Text())
 	}
 	io.Copy(io.Discard, out) // its writer is not to get SIGPIPE
 }

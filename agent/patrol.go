@@ -124,9 +124,9 @@ func (a *Agent) inspected(c *Condition) {
 	a.rec.Watch = w
 	switch {
 	case w.Difference != before.Difference && w.Difference != "":
-		a.log().Error("live root modified", "configuration", a.o.Name, "root", c.Root, "error", w.Difference)
+		a.log().Error("live root modified", "root", c.Root, "error", w.Difference)
 	case w.Difference == "" && before.Difference != "":
-		a.log().Info("live root whole again", "configuration", a.o.Name, "root", c.Root)
+		a.log().Info("live root whole again", "root", c.Root)
 	}
 	if err := a.save(); err != nil {
 		a.sayError("watch", "record not written", err)

@@ -98,11 +98,11 @@ func (a *Agent) watchPublished(ctx context.Context) {
 	a.said["published"] = stamp
 	all, err := publishedIn(ctx, a.o.Dir, a.rec)
 	if err != nil {
-		a.log().Warn("published files not compared", "configuration", a.o.Name, "error", err)
+		a.log().Warn("published files not compared", "error", err)
 	}
 	for _, p := range all {
 		if p.Differs != "" {
-			a.log().Warn("published file changed by somebody else", "configuration", a.o.Name, "error", p.Path+": "+p.Differs)
+			a.log().Warn("published file changed by somebody else", "error", p.Path+": "+p.Differs)
 		}
 	}
 }
@@ -213,7 +213,7 @@ func (a *Agent) warnPublishing(d *Deployment, message, text string) {
 	if d.Publishing == nil || slices.Contains(d.Publishing.Warnings, text) {
 		return
 	}
-	a.log().Warn(message, "configuration", a.o.Name, "error", text)
+	a.log().Warn(message, "error", text)
 	p := *d.Publishing
 	p.Warnings = append(slices.Clone(p.Warnings), text)
 	d.Publishing = &p

@@ -154,7 +154,7 @@ func (a *Agent) prepare(ctx context.Context, d *Deployment, targets []atomic.Tar
 		d.Publishing.Changes = append(d.Publishing.Changes, c)
 	}
 	for _, w := range set.Warnings() {
-		a.log().Warn("published with a difference", "configuration", a.o.Name, "error", w)
+		a.log().Warn("published with a difference", "error", w)
 	}
 	return nil
 }
@@ -230,7 +230,7 @@ func (a *Agent) undo(ctx context.Context, set *atomic.Set, end bool) error {
 	}
 	err := set.Undo(ctx)
 	for _, w := range set.Warnings() {
-		a.log().Warn("put back with a difference", "configuration", a.o.Name, "error", w)
+		a.log().Warn("put back with a difference", "error", w)
 	}
 	if err == nil && end && set.State() == atomic.Undone {
 		err = set.Finish(ctx)

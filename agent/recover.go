@@ -52,7 +52,7 @@ func (a *Agent) recover(ctx context.Context) (*Record, error) {
 		}
 		r.Live, d.From, d.Back = back, back, back
 	}
-	a.log().Warn("record made anew", "configuration", a.o.Name, "state", r.State)
+	a.log().Warn("record made anew", "state", r.State)
 	return r, nil
 }
 
@@ -133,7 +133,7 @@ func (a *Agent) adopt(r *Record, link string) error {
 		err = a.ours(c)
 	}
 	if err != nil {
-		a.log().Warn("state file not used", "configuration", a.o.Name, "error", err)
+		a.log().Warn("state file not used", "error", err)
 		return nil
 	}
 	root := &Root{Dir: filepath.Join(upstreamRoots, c.Hash.String()), Configuration: c, Spec: a.o.Verify,
@@ -151,7 +151,7 @@ func (a *Agent) adopt(r *Record, link string) error {
 	if err := atomic.Symlink(root.Dir, a.path("current")); err != nil {
 		return err
 	}
-	a.log().Info("root adopted", "configuration", a.o.Name, "root", root.Dir)
+	a.log().Info("root adopted", "root", root.Dir)
 	r.Live = root
 	return nil
 }

@@ -37,6 +37,6 @@ func (a *Agent) callOffRemoval() error {
 	if err := a.save(); err != nil {
 		return err
 	}
-	a.log().Info("removal called off", "configuration", a.o.Name)
+	a.log().Info("removal called off")
 	return nil
 }

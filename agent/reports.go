@@ -204,6 +204,6 @@ func (a *Agent) tellLast(ctx context.Context) {
 		return
 	}
 	if _, err := a.ask(ctx); err != nil {
-		a.log().Debug("report not confirmed", "configuration", a.o.Name, "error", err)
+		a.log().Debug("report not confirmed", "error", err)
 	}
 }

@@ -95,7 +95,7 @@ func (a *Agent) seize(ctx context.Context) (*atomic.Lock, error) {
 			return lock, err
 		}
 		if held.PID > 0 {
-			a.log().Warn("agent ended that does not go on", "configuration", a.o.Name, "process", held.PID)
+			a.log().Warn("agent ended that does not go on", "process", held.PID)
 			a.endHolder(held.PID)
 		}
 	}

@@ -41,7 +41,7 @@ func (a *Agent) ask(ctx context.Context) (wire.PollState, error) {
 	}
 	switch {
 	case err == nil && !a.away.IsZero():
-		a.log().Info("registry reached again", "configuration", a.o.Name, "duration_ms", time.Since(a.away).Milliseconds())
+		a.log().Info("registry reached again", "duration_ms", time.Since(a.away).Milliseconds())
 		a.away = time.Time{}
 	case err != nil && ctx.Err() == nil && a.away.IsZero():
 		a.away = time.Now()

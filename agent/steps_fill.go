@@ -118,7 +118,7 @@ func (a *Agent) refetches(err error) bool {
 		return false
 	}
 	a.refetched = d.ID
-	a.log().Warn("damaged layer is fetched again", "configuration", a.o.Name, "error", err)
+	a.log().Warn("damaged layer is fetched again", "error", err)
 	return true
 }
 
@@ -189,7 +189,7 @@ func (a *Agent) paced(ctx context.Context, m iter.Seq2[manifest.Entry, error]) i
 // that has its name has them too.
 func (a *Agent) finish(ctx context.Context, staged *atomic.Dir, info *layers.Info) error {
 	for _, w := range info.Warnings {
-		a.log().Warn("layer not applied as it is", "configuration", a.o.Name, "error", w)
+		a.log().Warn("layer not applied as it is", "error", w)
 	}
 	d := a.rec.Deployment
 	err := a.sealRoot(&d.New, a.paced(ctx, info.Manifest))

@@ -165,7 +165,7 @@ func (a *Agent) relabel(ctx context.Context, c *wire.Configuration) error {
 	if a.o.Observe.Unchanged != nil {
 		a.o.Observe.Unchanged()
 	}
-	a.log().Info("configuration relabelled", "configuration", c.Name, "revision", c.Revision)
+	a.log().Info("configuration relabelled", "revision", c.Revision)
 	a.derive()
 	return errStay
 }
@@ -196,7 +196,7 @@ func (a *Agent) wanted() (opened bool, err error) {
 	switch {
 	case root == nil:
 		gone = fmt.Errorf("cannot roll back to %s: %w", dir, ErrNoRoot)
-		a.log().Warn("rollback not done", "configuration", a.o.Name, "root", dir, "error", gone)
+		a.log().Warn("rollback not done", "root", dir, "error", gone)
 	case a.rec.Live != nil && a.rec.Live.Dir == dir:
 		a.rec.Hold = a.rec.Hold.rolledBack()
 		if d := a.rec.Last; d != nil && d.Broken != "" { // it was taken back for this, and nobody has made dir live since

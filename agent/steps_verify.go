@@ -63,7 +63,7 @@ func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
 	d.Checks = &r
 	for _, f := range r.Findings {
 		if f.Warning != "" {
-			a.log().Warn("check warns", "configuration", a.o.Name, "check", f.Check, "error", f.Warning)
+			a.log().Warn("check warns", "check", f.Check, "error", f.Warning)
 		}
 	}
 	switch {
@@ -75,7 +75,7 @@ func (a *Agent) verifyRoot(ctx context.Context, d *Deployment) error {
 		return context.Cause(ctx)
 	case a.o.Baseline == BaselineEnvironment && d.From != nil && d.Baseline != nil && verify.Environment(*d.Baseline, r):
 		d.New.Verification = Environment
-		a.log().Warn("checks fail as before the switch", "configuration", a.o.Name, "check", failures(r))
+		a.log().Warn("checks fail as before the switch", "check", failures(r))
 		return nil // it cannot soak: these checks would go on failing
 	default:
 		return bad(fmt.Errorf("verification failed: %s", failures(r)))
@@ -91,7 +91,7 @@ func (a *Agent) missing(r *Root, total time.Duration) func([]verify.Finding) {
 		if text := texts(missed); text != before {
 			before = text
 			a.show(func(p *present) { p.missing, p.patience = text, until })
-			a.log().Warn("checks do not pass yet", "configuration", a.o.Name, "root", r.Dir, "until", until.Format(time.RFC3339), "error", text)
+			a.log().Warn("checks do not pass yet", "root", r.Dir, "until", until.Format(time.RFC3339), "error", text)
 		}
 	}
 }
@@ -198,7 +198,7 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 		return nil
 	}
 	if a.said["broken"] != d.ID {
-		a.log().Error("neither root serves", "configuration", a.o.Name, "error", d.Broken)
+		a.log().Error("neither root serves", "error", d.Broken)
 		a.said["broken"] = d.ID
 	}
 	st, err := a.askBeside(ctx, Superseded)
@@ -212,7 +212,7 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 	if a.unreturned(d) {
 		a.pulse.within(a.longest(Restoring) + a.longest(Rehooking) + a.longest(Broken))
 		if err := a.takeBack(ctx); err != nil {
-			a.log().Warn("still no way back", "configuration", a.o.Name, "error", err)
+			a.log().Warn("still no way back", "error", err)
 			return errStay
 		}
 	}
@@ -224,7 +224,7 @@ func (a *Agent) awaitOperator(ctx context.Context) error {
 		}
 		if len(verify.Worse(d.before(), r)) == 0 {
 			d.Restored = &r
-			a.log().Info("serves again", "configuration", a.o.Name, "revision", d.Back.Configuration.Revision, "root", d.Back.Dir)
+			a.log().Info("serves again", "revision", d.Back.Configuration.Revision, "root", d.Back.Dir)
 			return nil
 		}
 	}

@@ -7,7 +7,7 @@ import "cmp"
 
 // logStart says what the agent found.
 func (a *Agent) logStart() {
-	a.log().Info("agent started", append([]any{"configuration", a.o.Name, "dir", a.o.Dir, "state", a.rec.State}, serving(a.rec.Live)...)...)
+	a.log().Info("agent started", append([]any{"dir", a.o.Dir, "state", a.rec.State}, serving(a.rec.Live)...)...)
 }
 
 // serving is what a line says of the committed root; nil: there is none.
@@ -21,7 +21,7 @@ func serving(r *Root) []any {
 // logEnd says how the deployment d ended, once that is on record. What is not
 // verified is never told as if it were.
 func (a *Agent) logEnd(d *Deployment) {
-	keys := []any{"configuration", a.o.Name, "revision", d.New.Configuration.Revision}
+	keys := []any{"revision", d.New.Configuration.Revision}
 	root := "none" // that serves again
 	if back := d.target(); back != nil {
 		root = back.Dir

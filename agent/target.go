@@ -52,7 +52,7 @@ func (a *Agent) warnRoot(level slog.Level, message, dir, detail string) {
 		return
 	}
 	a.said[subject] = detail
-	a.log().Log(context.Background(), level, message, "configuration", a.o.Name, "root", cmp.Or(dir, "none"), "error", detail)
+	a.log().Log(context.Background(), level, message, "root", cmp.Or(dir, "none"), "error", detail)
 }
 
 // examiner compares a root with its manifest.
@@ -125,7 +125,7 @@ func (a *Agent) renew(ctx context.Context, d *Deployment) error {
 		}
 		return nil
 	}
-	a.log().Warn("root unpacked again", "configuration", a.o.Name, "root", d.New.Dir, "error", wrong)
+	a.log().Warn("root unpacked again", "root", d.New.Dir, "error", wrong)
 	return a.unpack(ctx)
 }
 

@@ -221,11 +221,11 @@ func (a *Agent) saw(r verify.Report, checks []spec.Check) {
 	a.rec.Watch = w
 	switch live := a.rec.Live; {
 	case before.Failing.IsZero() && !w.Failing.IsZero():
-		a.log().Error("live root fails its checks", "configuration", a.o.Name, "root", live.Dir, "error", failures(r))
+		a.log().Error("live root fails its checks", "root", live.Dir, "error", failures(r))
 	case w.Checks != before.Checks && w.Checks != "":
-		a.log().Warn("live root fails its checks otherwise", "configuration", a.o.Name, "root", live.Dir, "error", failures(r))
+		a.log().Warn("live root fails its checks otherwise", "root", live.Dir, "error", failures(r))
 	case !before.Failing.IsZero() && w.Failing.IsZero():
-		a.log().Info("live root passes its checks again", "configuration", a.o.Name, "root", live.Dir, "since", stamp(before.Failing))
+		a.log().Info("live root passes its checks again", "root", live.Dir, "since", stamp(before.Failing))
 	}
 	a.warnExpiry()
 }
@@ -289,7 +289,7 @@ func sameChecks(x, y *wire.Configuration) bool {
 // refuseChecks marks a revision that asks for what it may not, as a deployment of
 // it would. What is live stays as it is, and is looked at as before.
 func (a *Agent) refuseChecks(c *wire.Configuration, err error) error {
-	a.log().Error("checks refused", "configuration", a.o.Name, "revision", c.Revision, "error", err)
+	a.log().Error("checks refused", "revision", c.Revision, "error", err)
 	a.rec.mark(c, line(err))
 	a.result = fmt.Errorf("%w: configuration %q, revision %d: %w", ErrRolledBack, a.o.Name, c.Revision, err)
 	a.rec.Refused = nil // which is told anew after a retry

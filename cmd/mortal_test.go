@@ -30,7 +30,7 @@ func mortal(main mainFunc) mainFunc {
 	return func(ctx context.Context, args []string, o *cli.IO) int {
 		state, writes := strings.CutSuffix(os.Getenv(dieAt), ".writes")
 		if state != "" && (len(args) == 0 || args[0] != agent.SuperviseCommand) {
-			o.Stderr = &lastWords{o.Stderr, []byte("state entered\" state=" + state + " "), writes}
+			o.Stderr = &lastWords{o.Stderr, []byte(" state=" + state + " from_state="), writes}
 		}
 		return main(ctx, args, o)
 	}

@@ -111,7 +111,7 @@ deploy-agent -addr "$DEPLOYCTL_ADDR" -fp "$DEPLOYCTL_FINGERPRINT" -key agent.key
 pids+=($!)
 
 say "1. Version 1 goes live"
-until_true "version 1 is committed" lines_with 'msg="state entered" state=Idle from_state=Committing' 1
+until_true "version 1 is committed" lines_with 'msg="state entered" configuration=web state=Idle from_state=Committing' 1
 expect "hello, version 1"
 
 printf '%s\n' "hello, version 1" "hello, version 2" "hello, wrong certificate" >bodies
@@ -124,7 +124,7 @@ echo '{"Greeting": "hello, version 2"}' >settings/etc/settings.json
 show deployctl pack settings -o settings-2.tar.gz
 show deployctl addver -name settings -version 2 -file settings-2.tar.gz
 show deployctl bumpconf -name web -component settings
-until_true "version 2 is committed" lines_with 'msg="state entered" state=Idle from_state=Committing' 2
+until_true "version 2 is committed" lines_with 'msg="state entered" configuration=web state=Idle from_state=Committing' 2
 expect "hello, version 2"
 
 say "3. A version whose hook fails: rolled back, the old one answers"
@@ -132,7 +132,7 @@ touch settings/etc/fail
 show deployctl pack settings -o settings-3.tar.gz
 show deployctl addver -name settings -version 3 -file settings-3.tar.gz
 show deployctl bumpconf -name web -component settings
-until_true "version 3 is rolled back" lines_with 'msg="state entered" state=Idle from_state=Discarding' 1
+until_true "version 3 is rolled back" lines_with 'msg="state entered" configuration=web state=Idle from_state=Discarding' 1
 grep 'state=Hooking.*error=' agent.log | tail -n 1
 expect "hello, version 2"
 
@@ -142,7 +142,7 @@ echo '{"Greeting": "hello, wrong certificate", "Certificate": "etc/forgotten"}' 
 show deployctl pack settings -o settings-4.tar.gz
 show deployctl addver -name settings -version 4 -file settings-4.tar.gz
 show deployctl bumpconf -name web -component settings
-until_true "version 4 is rolled back" lines_with 'msg="state entered" state=Idle from_state=Discarding' 2
+until_true "version 4 is rolled back" lines_with 'msg="state entered" configuration=web state=Idle from_state=Discarding' 2
 grep 'state=Verifying.*error=' agent.log | tail -n 1
 lines_with 'state=Discarding from_state=Reverifying' 2 || fail "the old root was not verified again"
 expect "hello, version 2"
@@ -151,7 +151,7 @@ echo "and the old root was verified again, with its own certificate"
 say "5. What the registry remembers"
 show deployctl history -name web
 say "and what the agent did, by its log"
-grep -o 'msg="state entered".*' agent.log | sed 's/msg="state entered" //; s/ configuration=web//' | tail -n 9
+grep -o 'msg="state entered".*' agent.log | sed 's/msg="state entered" configuration=web //' | tail -n 9
 
 say "6. What a client saw that asked all the time"
 kill "$poller"

@@ -103,6 +103,7 @@ func reply(ctx context.Context, a *agent.Agent, verb string, r request, note fun
 // is not possible the agent works all the same.
 func attend(dir string, log *slog.Logger) func(*agent.Agent) (unlock func()) {
 	return func(a *agent.Agent) func() {
+		log := log.With("configuration", a.Record().Name)
 		s, err := control.Listen(dir, func(ctx context.Context, verb string, args json.RawMessage, note func(string)) (any, error) {
 			var r request
 			if len(args) > 0 {
