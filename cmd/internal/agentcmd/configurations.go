@@ -106,6 +106,12 @@ func (s *settings) part(text string) (*settings, error) {
 	}
 	file := strings.ReplaceAll(s.settingsFile, nameHere, name)
 	vars, err := readEnvironment(file)
+	if errors.Is(err, fs.ErrNotExist) && file != s.settingsFile { // a configuration may have none
+		err = nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cli.WithHint(cli.Usage("-settings %s: there is no such file", file), "give the name of the file that has the settings, or leave -settings out; a name with "+nameHere+" is of a file that may be missing")
+	}
 	if err != nil {
 		return nil, cli.Usage("-settings %s: %w", file, err)
 	}
@@ -158,15 +164,12 @@ func lookup(vars map[string]string) func(name string) (value string, set bool) {
 	return func(name string) (string, bool) { value, set := vars[name]; return value, set }
 }
 
-// readEnvironment reads the variables of one configuration. It may have none.
+// readEnvironment reads the variables of one configuration.
 func readEnvironment(file string) (map[string]string, error) {
 	if file == "" {
 		return nil, nil
 	}
 	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}

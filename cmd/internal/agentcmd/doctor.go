@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -21,15 +20,18 @@ import (
 func (s *settings) doctorCommand() cli.Command {
 	return cli.Command{
 		Name: "doctor", Short: "look for what commonly goes wrong on this host",
-		Long: `A line for each thing that it looks at: ok, warn, or FAIL with what to do. It takes the
-settings that the agent would, so the variables of a unit have to be given: -env reads
-them. -name and -dir behind it mean what they mean for the other verbs. It asks the
-registry, and writes nothing but for a moment below -dir.
+		Long: `A line for each thing that it looks at: ok, warn, or FAIL with what to do. -name and -dir
+behind it mean what they mean for the other verbs. It asks the registry, and writes nothing
+but for a moment below -dir.
+
+The settings are those before the verb, and of -env. Where none are given they are those of the
+agent that runs there, or of the files of its unit, and its relative names of files count from
+where it works. Where there are none of these either, nothing is said of what depends on them.
 
 The exit status is 1 when something fails.`,
 		Examples: []string{
-			"deploy-agent -name web -dir /var/lib/deploy-agent/web doctor -env /etc/deploy-agent/environment -env /etc/deploy-agent/web.environment",
-			"deploy-agent doctor -name web -json",
+			"deploy-agent doctor -name web",
+			"deploy-agent -name web -dir /srv/web doctor -env /srv/web.environment -json",
 		},
 		New: func() cli.Op { return &doctorOp{place: place{s: s}} },
 	}
@@ -96,29 +98,39 @@ func (d *diagnosis) Text(w io.Writer) error {
 
 func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	d := &diagnosis{}
-	s, vars, err := v.settings()
+	t, err := v.taken(ctx)
 	var all []agent.Options
 	var bad []*misfit
 	if err == nil {
-		err = v.narrow(s)
+		err = v.narrow(t.s)
 	}
 	if err == nil {
-		all, bad, err = s.configurations()
+		all, bad, err = t.s.configurations()
 	}
 	if err != nil {
-		d.fail("settings", cmp.Or(cli.HintOf(err), "give what the agent is given; -env reads the variables of a unit"), "%v", err)
+		d.fail("settings", cmp.Or(cli.HintOf(err), "-dir DIR or -name NAME behind doctor says whose agent is meant; or "+settingsHint), "%v", err)
 	} else {
-		d.ok("settings", "configurations: %d", len(all))
+		if t.from == "" {
+			d.warn("settings", settingsHint, "none are given, and %s: the key, the registry, the programs and the checks are not looked at", cmp.Or(t.why, "it may be any agent's"))
+		} else {
+			d.ok("settings", "configurations: %d, %s", len(all), t.from)
+		}
 		for _, m := range bad {
 			d.fail("settings", cmp.Or(cli.HintOf(m.err), misfitHint), "configuration %s: %v", m.name, m.err)
 		}
-		d.variables(s, vars, o)
+		d.variables(t.s, t.vars, o)
 		d.clock()
-		d.registry(ctx, s, all, o)
-		for _, c := range all {
-			d.host(ctx, c)
+		if t.from != "" {
+			d.registry(ctx, t.s, all, o)
 		}
-		d.http(s.http)
+		for _, c := range all {
+			d.host(c)
+			if t.from != "" {
+				d.settled(t.s, c)
+			}
+			d.unit(ctx, c.Name)
+		}
+		d.http(t.s.http)
 	}
 	if err := console.Show(o.Stdout, d, v.json); err != nil {
 		return err
@@ -127,26 +139,6 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		return &cli.Error{Status: wire.Failed}
 	}
 	return nil
-}
-
-// settings returns those of the program, with the variables of -env, and those.
-func (v *doctorOp) settings() (*settings, map[string]string, error) {
-	vars := map[string]string{}
-	for _, file := range v.env {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return nil, nil, err
-		}
-		more, err := parseEnvironment(string(b))
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", file, err)
-		}
-		maps.Copy(vars, more)
-	}
-	s := &settings{}
-	fs := pflag.NewFlagSet(v.s.set.Name(), pflag.ContinueOnError)
-	s.flags(fs)
-	return s, vars, cli.Overlay(fs, v.s.set, envPrefix, lookup(vars))
 }
 
 // narrow has s be about the one configuration that -name and -dir behind the verb

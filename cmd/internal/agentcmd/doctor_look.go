@@ -39,7 +39,9 @@ func (d *diagnosis) clock() {
 
 // registry looks at the key, at the registry, and at what it shows to the key.
 func (d *diagnosis) registry(ctx context.Context, s *settings, all []agent.Options, o *cli.IO) {
-	d.key(s.key)
+	if !d.key(s) {
+		return
+	}
 	log, err := s.logger(&cli.IO{Stdout: o.Stdout, Stderr: new(bytes.Buffer), Env: o.Env})
 	if err != nil {
 		d.fail("settings", "", "%v", err)
@@ -80,33 +82,46 @@ func (d *diagnosis) registry(ctx context.Context, s *settings, all []agent.Optio
 	}
 }
 
-func (d *diagnosis) key(path string) {
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		d.fail("key", fmt.Sprintf("ssh-keygen -t ed25519 -N '' -f %s, and put %s.pub into the registry's service.keys", path, path), "%v", err)
-	case err != nil:
-		d.fail("key", "run this as the agent's user", "%v", err)
-	case info.Mode().Perm()&0o077 != 0:
-		d.warn("key", "chmod 600 "+path, "%s: others can reach it (mode %04o)", path, info.Mode().Perm())
-	default:
-		f, err := os.Open(path)
-		if err != nil {
-			d.fail("key", "give it to the user that runs the agent", "%v", err)
-			return
+// key looks at the private key, and reports whether it can be read.
+func (d *diagnosis) key(s *settings) bool {
+	info, err := os.Stat(s.key)
+	if errors.Is(err, fs.ErrNotExist) {
+		next := fmt.Sprintf("give -key FILE, or where this host has no key yet: ssh-keygen -t ed25519 -N '' -f %s, and put %s.pub into the registry's service.keys", s.key, s.key)
+		if !s.given("key") {
+			next = "give -key FILE, the key of the agent: without it that is looked for where you are"
 		}
-		f.Close()
-		d.ok("key", "%s", path)
+		d.fail("key", next, "%v", err)
+		return false
 	}
+	if err != nil {
+		d.fail("key", "run this as the agent's user", "%v", err)
+		return false
+	}
+	f, err := os.Open(s.key)
+	if err != nil {
+		d.fail("key", "give it to the user that runs the agent", "%v", err)
+		return false
+	}
+	f.Close()
+	if info.Mode().Perm()&0o077 != 0 {
+		d.warn("key", "chmod 600 "+s.key, "%s: others can reach it (mode %04o)", s.key, info.Mode().Perm())
+	} else {
+		d.ok("key", "%s", s.key)
+	}
+	return true
 }
 
 // host looks at what one configuration needs here.
-func (d *diagnosis) host(ctx context.Context, o agent.Options) {
+func (d *diagnosis) host(o agent.Options) {
 	d.record(o)
 	if dir := d.directory(o); dir != "" {
 		d.disk(o, dir)
 		d.abilities(o.Name, dir)
 	}
+}
+
+// settled looks at what the settings of one configuration name.
+func (d *diagnosis) settled(s *settings, o agent.Options) {
 	for _, p := range []struct{ flag, path string }{
 		{"-script", o.Hook.Script}, {"-check-script", o.Hook.CheckScript}, {"-remove-script", o.Hook.RemoveScript},
 	} {
@@ -114,7 +129,11 @@ func (d *diagnosis) host(ctx context.Context, o agent.Options) {
 			continue
 		}
 		if err := agent.CheckProgram(p.path); err != nil {
-			d.fail(o.Name, "mend it: nothing is deployed until then", "%s %v", p.flag, err)
+			next := "mend it: nothing is deployed until then"
+			if p.path == s.set.Lookup("script").DefValue {
+				next = "give -script: without it that is looked for where you are"
+			}
+			d.fail(o.Name, next, "%s %v", p.flag, err)
 			continue
 		}
 		d.ok(o.Name, "%s %s", p.flag, p.path)
@@ -137,7 +156,6 @@ func (d *diagnosis) host(ctx context.Context, o agent.Options) {
 	for _, m := range o.Publish.Files {
 		d.destination(o.Name, m)
 	}
-	d.unit(ctx, o.Name)
 }
 
 func (d *diagnosis) record(o agent.Options) {

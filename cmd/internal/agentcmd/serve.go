@@ -30,6 +30,9 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 	"status": func(_ context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
 		return statusOf(a), nil
 	},
+	"given": func(context.Context, *agent.Agent, request, func(string)) (any, error) {
+		return givenHere()
+	},
 	"poll": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
 		return nil, a.Wake(ctx)
 	},

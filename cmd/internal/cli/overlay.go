@@ -26,7 +26,7 @@ func Overlay(fs, base *pflag.FlagSet, prefix string, env func(string) (string, b
 		for _, v := range variables(prefix, base.Lookup(name)) {
 			if value, _ := env(v); value != "" {
 				return WithHint(Usage("variable %s: is for the whole program, not for a part of it", v),
-					"take it out of there: the program takes it from its environment, or as the flag -"+name)
+					"the program takes it as the flag -"+name+", or from its environment, into which a unit's EnvironmentFile= puts a whole file, and a shell 'set -a; . FILE'")
 			}
 		}
 	}
