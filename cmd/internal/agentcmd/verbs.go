@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"deploytools/agent"
 	"deploytools/cmd/internal/cli"
 	"deploytools/cmd/internal/control"
 	"deploytools/registry/console"
@@ -182,45 +181,6 @@ func (v *showOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		fmt.Fprintln(o.Stderr, "note: nothing was deployed here yet")
 	}
 	return v.show(o, v.result.(console.Result))
-}
-
-// checkOp is the verb check.
-type checkOp struct {
-	place
-	what agent.Inspection
-}
-
-func (v *checkOp) Flags(fs *pflag.FlagSet) {
-	v.place.flags(fs)
-	fs.BoolVar(&v.what.All, "all", false, "look at every root, the cached layers and the records")
-	fs.BoolVar(&v.what.Quick, "quick", false, "read no files that have not changed since they were unpacked, as far as the file system tells")
-	fs.BoolVar(&v.what.Idle, "idle", false, "give way to whoever else needs the processor or the disk")
-}
-
-func (v *checkOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
-	if err := v.find(); err != nil {
-		return err
-	}
-	a, err := agent.Look(v.viewing())
-	if errors.Is(err, agent.ErrNothing) {
-		return v.lost(err)
-	}
-	v.what.Owner = v.at.layers.Owner
-	found, inspectErr := agent.Inspect(ctx, v.at.dir, v.what)
-	if inspectErr != nil {
-		return v.lost(inspectErr)
-	}
-	result := checkResult{Name: v.at.name, Whole: found.Whole(), Integrity: found}
-	if err == nil { // else it is among what was found
-		result.Name = a.Record().Name
-	}
-	if err := v.show(o, result); err != nil {
-		return err
-	}
-	if !result.Whole {
-		return &cli.Error{Status: wire.Failed, Hint: v.call("repair") + " deploys what is live again"}
-	}
-	return nil
 }
 
 // actOp is a verb that changes the record.
