@@ -349,5 +349,5 @@ func (a *Agent) unwanted(verdict Verdict) error {
 	case d.New.Dir == a.rec.Wanted:
 		return nil
 	}
-	return &definite{verdict: verdict, err: errors.New("a person rolls back")}
+	return &definite{verdict: verdict, err: errors.New("a rollback by hand has taken its place")}
 }

@@ -90,6 +90,7 @@ type Agent struct {
 	mu      sync.Mutex // guards what follows
 	saved   *Record    // the last that was entered or saved; never changed
 	present present
+	behind  []chan struct{} // of those who want to see what an act leads to
 }
 
 // programs runs the host's programs: a hookRunner.
@@ -314,6 +315,7 @@ func (a *Agent) waitFor(ctx context.Context, d time.Duration, next time.Time) (a
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	a.show(func(p *present) { p.next = next })
+	a.caughtUp()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():

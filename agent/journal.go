@@ -43,6 +43,9 @@ func (a *Agent) enter(next State) error {
 		a.logEnd(a.rec.Last)
 		a.closed(a.rec.Last)
 	}
+	if next.works() {
+		a.caughtUp()
+	}
 	if a.o.Observe.Enter != nil {
 		a.o.Observe.Enter(next)
 	}

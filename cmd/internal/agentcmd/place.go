@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -216,6 +217,9 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 	if err != nil {
 		return err
 	}
+	if !p.at.verbose {
+		fmt.Fprintln(o.Stderr, "note: no agent runs there, one does for as long as this takes; -v before "+verb+" shows its log")
+	}
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
@@ -312,6 +316,9 @@ func (s *settings) brief(o *cli.IO) (*agent.Agent, error) {
 	log, err := s.logger(o)
 	if err != nil {
 		return nil, err
+	}
+	if !s.verbose {
+		log = slog.New(&briefly{w: o.Stderr})
 	}
 	options, err := s.options()
 	if err != nil {

@@ -94,7 +94,11 @@ func (s statusResult) Text(w io.Writer) error {
 	if d := s.Last; d != nil {
 		f.row("last", "%s: revision %d %s in %s, at %s%s", d.ID, d.Revision, howEnded(d), took(d), stamp(d.Ended), because(d))
 	}
-	f.newest(s.Newest)
+	if s.Newest == nil && s.Agent == nil && !s.Silent {
+		f.row("registry", "not asked: no agent runs")
+	} else {
+		f.newest(s.Newest)
+	}
 	if !s.Next.IsZero() {
 		f.row("next poll", "%s", stamp(s.Next))
 	}

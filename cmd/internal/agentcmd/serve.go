@@ -45,31 +45,36 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 		return gcResult{Name: a.Record().Name, Retention: kept}, err
 	},
 	"hold": func(ctx context.Context, a *agent.Agent, r request, _ func(string)) (any, error) {
-		return acted(a, a.Hold(ctx, r.Reason, agent.Until{At: r.At, After: r.After}))
+		return acted(ctx, a, func() error { return a.Hold(ctx, r.Reason, agent.Until{At: r.At, After: r.After}) })
 	},
 	"resume": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
-		s, err := a.Status(), a.Resume(ctx)
-		if holds := s.Holds(); err == nil && len(holds) > 1 {
-			note("ended: " + strings.Join(holds, "; and: "))
-		}
-		if s.Live != nil && s.Live.Gone && err == nil {
-			note("the live root " + s.Live.Root + " is gone: " + call("repair", s.Dir) + " makes it anew")
-		}
-		return acted(a, err)
+		s := a.Status()
+		return acted(ctx, a, func() error {
+			err := a.Resume(ctx)
+			if holds := s.Holds(); err == nil && len(holds) > 1 {
+				note("ended: " + strings.Join(holds, "; and: "))
+			}
+			if s.Live != nil && s.Live.Gone && err == nil {
+				note("the live root " + s.Live.Root + " is gone: " + call("repair", s.Dir) + " makes it anew")
+			}
+			return err
+		})
 	},
 	"retry": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
-		err := a.Retry(ctx)
-		if s := a.Status(); err == nil && len(s.Holds()) > 0 {
-			note("what has failed here is tried when the hold has ended: " + call("resume", s.Dir) + " ends it")
-		}
-		return acted(a, err)
+		return acted(ctx, a, func() error {
+			err := a.Retry(ctx)
+			if s := a.Status(); err == nil && len(s.Holds()) > 0 {
+				note("what has failed here is tried when the hold has ended: " + call("resume", s.Dir) + " ends it")
+			}
+			return err
+		})
 	},
 	"rollback": func(ctx context.Context, a *agent.Agent, r request, note func(string)) (any, error) {
 		root, outcome, err := a.Rollback(ctx, r.To)
 		if err == nil {
 			note("the rollback to " + root + " is on record; it goes on if you leave")
 		}
-		result, err := awaited(ctx, a, outcome, err)
+		result, err := awaited(ctx, a, outcome, note, err)
 		if s := a.Status(); errors.Is(err, agent.ErrBroken) && s.State != agent.Broken && s.Live != nil {
 			err = cli.WithHint(err, "mend the host, then "+call("repair", s.Dir)+" makes "+s.Live.Root+" live again")
 		}
@@ -80,15 +85,15 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 		if err == nil {
 			note("the repair is on record; it goes on if you leave")
 		}
-		return awaited(ctx, a, outcome, err)
+		return awaited(ctx, a, outcome, note, err)
 	},
-	"run-once": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+	"run-once": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
 		outcome, err := a.RunOnce(ctx)
-		return awaited(ctx, a, outcome, err)
+		return awaited(ctx, a, outcome, note, err)
 	},
-	"dry-run": func(ctx context.Context, a *agent.Agent, _ request, _ func(string)) (any, error) {
+	"dry-run": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
 		outcome, err := a.DryRun(ctx)
-		return awaited(ctx, a, outcome, err)
+		return awaited(ctx, a, outcome, note, err)
 	},
 }
 
@@ -134,21 +139,32 @@ func statusOf(a *agent.Agent) statusResult {
 	return s
 }
 
+// ledTo is how long the status of an act waits for what that has led to: a registry that is
+// away may take longer to be so.
+const ledTo = 3 * time.Second
+
 // acted is what an act on the record has led to.
-func acted(a *agent.Agent, err error) (any, error) {
-	if err != nil {
+func acted(ctx context.Context, a *agent.Agent, act func() error) (any, error) {
+	caughtUp := a.CatchUp()
+	if err := act(); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, ledTo)
+	defer cancel()
+	caughtUp(ctx)
 	return statusOf(a), nil
 }
 
 // awaited waits for what comes of an act.
-func awaited(ctx context.Context, a *agent.Agent, outcome <-chan agent.Result, err error) (any, error) {
+func awaited(ctx context.Context, a *agent.Agent, outcome <-chan agent.Result, note func(string), err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
 	select {
 	case out := <-outcome:
+		if d := out.Deployment; out.Err != nil && d != nil && d.Ended.IsZero() && a.Status().State != agent.Broken {
+			note("it is not done, and stays on record: as long as an agent runs there it is tried again; " + call("why", a.Status().Dir) + " says what it waits for, and what gives it up")
+		}
 		return actResult{Name: a.Record().Name, Deployment: out.Deployment.Shown(), Live: a.Status().Live}, out.Err
 	case <-ctx.Done():
 		return nil, cli.WithHint(cli.WithStatus(context.Cause(ctx), wire.NotNow), "what is on record goes on when it starts again: see 'deploy-agent status'")
