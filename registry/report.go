@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -182,14 +183,23 @@ func (r *Registry) HookOutput(ctx context.Context, c Caller, host, configuration
 	}
 	err := r.o.Meta.View(ctx, func(tx Tx) error {
 		var found []string
-		for key := range tx.Scan(hostKey(prefixReport, host) + configuration + "/") {
+		reported := func(host, configuration string) iter.Seq2[string, []byte] {
+			return tx.Scan(hostKey(prefixReport, host) + configuration + "/")
+		}
+		for key := range reported(host, configuration) {
 			if instance == "" || nameOf(key) == instance {
 				found = append(found, nameOf(key))
 			}
 		}
 		switch {
 		case len(found) == 0:
-			return fail(ErrNotFound, "no agent of host %q has reported about configuration %q", host, configuration).hint("see 'hosts'")
+			err := fail(ErrNotFound, "no agent of host %q has reported about configuration %q", host, configuration).hint("see 'hosts'")
+			for range reported(configuration, host) {
+				if c.CheckScope(host) == nil {
+					return err.hint("see 'log %s %s': the host comes first", configuration, host)
+				}
+			}
+			return err
 		case len(found) > 1:
 			return fail(ErrConflict, "%d agents of host %q have reported about configuration %q", len(found), host, configuration).
 				hint("give -instance, one of: %s", strings.Join(found[:min(len(found), 10)], " "))

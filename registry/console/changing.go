@@ -2,9 +2,11 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/pflag"
 
@@ -213,6 +215,11 @@ func (r *rollbackOp) Flags(fs *pflag.FlagSet) {
 
 func (r *rollbackOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
 	if err := r.alone(args); err != nil {
+		if e, ok := errors.AsType[*registry.Error](err); ok && len(args) > 0 && r.to == 0 {
+			if _, err := strconv.ParseUint(args[0], 10, 64); err == nil {
+				e.Hint = "if it is a revision: -to " + args[0]
+			}
+		}
 		return nil, err
 	}
 	change, err := s.Registry.Rollback(ctx, r.act(s), r.name, r.to)

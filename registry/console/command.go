@@ -300,6 +300,14 @@ func encodeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// Failure is an error as JSON, on stderr.
+type Failure struct {
+	Schema Schema      `json:"schema"`
+	Error  string      `json:"error,omitempty"` // empty: the result has told
+	Hint   string      `json:"hint,omitempty"`
+	Status wire.Status `json:"status"`
+}
+
 // report prints an error and returns the exit status for it.
 func (s *Session) report(err error) wire.Status {
 	if err == nil {
@@ -314,12 +322,7 @@ func (s *Session) report(err error) wire.Status {
 	}
 	text := Clean(err.Error())
 	if s.json {
-		encodeJSON(s.Stderr, struct {
-			Schema Schema      `json:"schema"`
-			Error  string      `json:"error"`
-			Hint   string      `json:"hint,omitempty"`
-			Status wire.Status `json:"status"`
-		}{Error: text, Hint: hint, Status: status})
+		encodeJSON(s.Stderr, Failure{Error: text, Hint: hint, Status: status})
 		return status
 	}
 	fmt.Fprintf(s.Stderr, "error: %s\n", text)

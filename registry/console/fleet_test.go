@@ -118,6 +118,11 @@ func TestLogOfAHost(t *testing.T) {
 			t.Errorf("%s: exit status %s, stderr %q, want %s", line, status, stderr, want)
 		}
 	}
+	for line, want := range map[string]string{"log project1 web1": "hint: see 'log web1 project1': the host comes first\n", "log web2 project1": "hint: see 'hosts'\n"} {
+		if _, stderr, status := d.run(line); status != wire.NotFound || !strings.HasSuffix(stderr, want) {
+			t.Errorf("%s: exit status %s, stderr %q, want %q", line, status, stderr, want)
+		}
+	}
 }
 
 func TestForget(t *testing.T) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -125,20 +126,40 @@ func chain(err error) func(yield func(*Error) bool) {
 // returns the exit status. An err that comes from the end of ctx by a signal
 // is told as an interruption.
 func Report(ctx context.Context, w io.Writer, err error) wire.Status {
+	f := failure(ctx, err)
+	if f.Error != "" {
+		fmt.Fprintln(w, "error:", f.Error)
+	}
+	if f.Hint != "" {
+		fmt.Fprintln(w, "hint:", f.Hint)
+	}
+	return f.Status
+}
+
+// reportJSON is Report in one object, as the registry's console prints it.
+func reportJSON(ctx context.Context, w io.Writer, err error) wire.Status {
+	f := failure(ctx, err)
+	if f.Error != "" || f.Hint != "" {
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		e.Encode(f) // no error that anybody could be told
+	}
+	return f.Status
+}
+
+// failure is what a user is told about err.
+func failure(ctx context.Context, err error) console.Failure {
 	if err == nil {
-		return wire.OK
+		return console.Failure{Status: wire.OK}
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		fmt.Fprintln(w, "error: interrupted")
-		return wire.Failed
+		return console.Failure{Error: "interrupted", Status: wire.Failed}
 	}
+	f := console.Failure{Hint: Clean(HintOf(err)), Status: StatusOf(err)}
 	if e, ok := errors.AsType[*Error](err); !ok || e.Err != nil {
-		fmt.Fprintln(w, "error:", Clean(err.Error()))
+		f.Error = Clean(err.Error())
 	}
-	if hint := HintOf(err); hint != "" {
-		fmt.Fprintln(w, "hint:", Clean(hint))
-	}
-	return StatusOf(err)
+	return f
 }
 
 // Clean is console.Clean: see there.

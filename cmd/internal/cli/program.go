@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -40,6 +41,8 @@ type Program struct {
 	// Alone says that Run is what the program does without any words, and that
 	// it takes none.
 	Alone bool
+
+	json bool // the command that was called is to print JSON
 }
 
 // Command is one command of a program.
@@ -69,8 +72,13 @@ type Op interface {
 
 // Main runs the program with the words after its name, prints an error to
 // stderr, and returns the exit status. It blocks until the command is done.
+// Where the command takes -json and has it, the error is one JSON object.
 func (p *Program) Main(ctx context.Context, args []string, o *IO) int {
-	return int(Report(ctx, o.Stderr, p.run(ctx, args, o)))
+	err := p.run(ctx, args, o)
+	if p.json {
+		return int(reportJSON(ctx, o.Stderr, err))
+	}
+	return int(Report(ctx, o.Stderr, err))
 }
 
 func (p *Program) run(ctx context.Context, args []string, o *IO) error {
@@ -130,13 +138,16 @@ func (p *Program) call(ctx context.Context, o *IO, own *pflag.FlagSet, c Command
 	op := c.New()
 	fs := newFlagSet(c.Name, op.Flags)
 	rest, err := c.parse(fs, args)
+	p.json = wantsJSON(fs, args)
 	if errors.Is(err, pflag.ErrHelp) {
 		return p.commandPage(c).Text(o.Stdout)
 	}
 	name, hint := p.Name+" "+c.Name, ""
 	if err == nil && c.Args == "" && !c.Raw && len(rest) > 0 {
 		err = fmt.Errorf("unexpected argument %q", rest[0])
-		if f := fs.Lookup("name"); f != nil && !f.Changed {
+		if f := fs.Lookup("to"); f != nil && !f.Changed && "0" <= rest[0] && rest[0] < ":" {
+			hint = "if that is where it should go: -to " + console.Join(rest[:1])
+		} else if f := fs.Lookup("name"); f != nil && !f.Changed {
 			hint = "if it is a name: -name " + console.Join(rest[:1])
 		}
 	}
@@ -152,6 +163,20 @@ func (p *Program) call(ctx context.Context, o *IO, own *pflag.FlagSet, c Command
 		}
 	}
 	return p.usage(name, op.Run(ctx, o, rest))
+}
+
+// wantsJSON reports whether the words have -json, which the command knows. They may not
+// have been parsed, or not to the end.
+func wantsJSON(fs *pflag.FlagSet, args []string) bool {
+	f := fs.Lookup("json")
+	if f == nil {
+		return false
+	}
+	end := slices.Index(args, "--")
+	if end < 0 {
+		end = len(args)
+	}
+	return f.Value.String() == "true" || !f.Changed && slices.ContainsFunc(args[:end], func(word string) bool { return word == "-json" || word == "--json" })
 }
 
 // misplaced returns the flag of the program's own among those of the command,

@@ -107,6 +107,7 @@ func TestCommandLines(t *testing.T) {
 		{"far -name -addr", wire.OK, `args=["-name" "-addr"]`, ""},
 		{"bare x", wire.Usage, "", "error: unexpected argument \"x\"\nhint: if it is a name: -name x\n"},
 		{"silent", wire.Conflict, "", ""},
+		{"version -json -nope", wire.Usage, "", `{"schema":1,"error":"unknown flag \"-nope\"","hint":"run 'test-tool version -h'","status":2}` + "\n"},
 		{"lost", wire.NotFound, "", "error: no \\x1b[31mred\\nerror: forged\nhint: run 'test-tool echo'\n"},
 		{"help nothing", wire.Usage, "", "error: unknown command \"nothing\"\nhint: run 'test-tool help'\n"},
 		{"help ehco", wire.Usage, "", "error: unknown command \"ehco\", the nearest is echo\nhint: run 'test-tool help echo'\n"},
@@ -273,7 +274,11 @@ func TestStdoutThatCannotBeWrittenIsAnError(t *testing.T) {
 	for _, line := range []string{"help", "echo -h", "version", "version -json", "completion bash", "__complete e"} {
 		var errs bytes.Buffer
 		o := &IO{Stdout: full{}, Stderr: &errs, Env: func(string) string { return "" }}
-		if status := tool(new(string)).Main(t.Context(), strings.Fields(line), o); status != 1 || errs.String() != "error: no space left on device\n" {
+		want := "error: no space left on device\n"
+		if line == "version -json" {
+			want = `{"schema":1,"error":"no space left on device","status":1}` + "\n"
+		}
+		if status := tool(new(string)).Main(t.Context(), strings.Fields(line), o); status != 1 || errs.String() != want {
 			t.Errorf("%s: status %d, %s", line, status, errs.String())
 		}
 	}
