@@ -29,26 +29,56 @@ func Pin(dir, id, reason string) error {
 	return atomic.WriteFile(file, []byte(oneLine(reason)+"\n"), 0o644)
 }
 
-// Unpin takes the pin away. A root without one is left as it is.
-func Unpin(dir, id string) error {
+// Unpin takes the pin away, and reports whether there was one. A root without one is
+// left as it is.
+func Unpin(dir, id string) (was bool, err error) {
 	file, err := pinFile(dir, id)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return atomic.Remove(file)
+	_, err = os.Lstat(file)
+	return err == nil, atomic.Remove(file)
+}
+
+// Kept returns the roots of an agent's directory that have been committed and are kept,
+// the last that was committed last.
+func Kept(dir string) ([]Shown, error) {
+	a, err := Look(Options{Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	roots, err := a.roots()
+	var kept []Shown
+	for _, r := range roots {
+		if !r.Committed.IsZero() {
+			kept = append(kept, *shown(r))
+		}
+	}
+	return kept, err
+}
+
+// RootNames returns the names of the roots of an agent's directory, in order.
+func RootNames(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(dir, "roots"))
+	for _, e := range entries {
+		if e.IsDir() && rootName.MatchString(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
 }
 
 // FindRoot returns the name of the root that text means: the name, as it is or
 // behind roots/, or its number. The error wraps fs.ErrNotExist if there is none.
 func FindRoot(dir, text string) (string, error) {
 	text = strings.TrimPrefix(text, "roots/")
-	entries, err := os.ReadDir(filepath.Join(dir, "roots"))
+	names, err := RootNames(dir)
 	if err != nil {
 		return "", err
 	}
 	n, noNumber := strconv.ParseUint(text, 10, 64)
-	for _, e := range entries {
-		if name := e.Name(); e.IsDir() && rootName.MatchString(name) && (name == text || noNumber == nil && number(name) == n) {
+	for _, name := range names {
+		if name == text || noNumber == nil && number(name) == n {
 			return name, nil
 		}
 	}

@@ -97,7 +97,9 @@ func TestEachRootHasARule(t *testing.T) {
 		if !slices.Equal(left, stay) {
 			t.Errorf("left %q, want %q", left, stay)
 		}
-		must(Unpin(h.dir, ids[0]))
+		if was, err := Unpin(h.dir, ids[0]); !was || err != nil {
+			t.Errorf("Unpin = %v, %v", was, err)
+		}
 		if rule := h.rules()[ids[0]]; !strings.HasPrefix(rule, "goes") {
 			t.Errorf("without its pin: %q", rule)
 		}
@@ -130,8 +132,11 @@ func TestPinNeedsARoot(t *testing.T) {
 	dir := t.TempDir()
 	must(os.MkdirAll(dir+"/roots/000001-0123456789ab", 0o755))
 	must(Pin(dir, "000001-0123456789ab", "why"))
-	must(Unpin(dir, "000001-0123456789ab"))
-	must(Unpin(dir, "000001-0123456789ab"))
+	for _, pinned := range []bool{true, false} {
+		if was, err := Unpin(dir, "000001-0123456789ab"); was != pinned || err != nil {
+			t.Errorf("Unpin = %v, %v, want %v", was, err, pinned)
+		}
+	}
 	for _, id := range []string{"000002-0123456789ab", "../x", "", "current"} {
 		if Pin(dir, id, "why") == nil {
 			t.Errorf("pinned %q", id)

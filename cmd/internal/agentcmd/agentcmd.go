@@ -80,6 +80,7 @@ again what has failed before.`,
 		Flags:    s.flags,
 		Run:      s.run,
 		Alone:    true,
+		Suggest:  s.suggest,
 		Commands: append(s.verbs(), s.pinCommand(), s.unpinCommand(), s.logCommand(), s.evidenceCommand(), s.removeCommand(), s.doctorCommand(), s.guardCommand()),
 	}
 }

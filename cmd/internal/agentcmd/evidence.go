@@ -22,7 +22,7 @@ import (
 
 func (s *settings) evidenceCommand() cli.Command {
 	return cli.Command{
-		Name: "evidence", Args: "[ID]", Short: "show or export the evidence of a deployment",
+		Name: "evidence", Args: "[ID]", Named: true, Short: "show or export the evidence of a deployment",
 		Long: `Shows what is on record of the last deployment, or of the deployment ID; a number
 will do. Neither an agent nor the registry has to be there. -o writes all of it, with what the programs have printed, to a tar archive.
 Equal evidence makes equal archives.`,

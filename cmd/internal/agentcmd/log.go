@@ -20,7 +20,7 @@ import (
 
 func (s *settings) logCommand() cli.Command {
 	return cli.Command{
-		Name: "log", Args: "[ID]", Short: "show what the hook has printed last",
+		Name: "log", Args: "[ID]", Named: true, Short: "show what the hook has printed last",
 		Long: `Shows what the host's programs have printed in the last deployment that ran any,
 or in the deployment ID; a number will do. Neither an agent nor the registry has to be
 there.
@@ -45,6 +45,7 @@ type logOp struct {
 func (l *logOp) Flags(fs *pflag.FlagSet) {
 	l.place.flags(fs)
 	fs.StringVar(&l.phase, "phase", "", "one `phase` alone: check, deploy, rollback or remove")
+	cli.NamedFlag(fs, "phase")
 	fs.BoolVarP(&l.follow, "follow", "f", false, "go on until the deployment has ended")
 }
 

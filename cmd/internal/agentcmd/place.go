@@ -35,6 +35,7 @@ func (p *place) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&p.name, "name", "", "`name` of the configuration, where the directory is that of the unit, "+agent.UnitDir+"/NAME")
 	fs.BoolVar(&p.json, "json", false, "print one JSON object")
 	cli.FileFlag(fs, "dir")
+	cli.NamedFlag(fs, "name")
 }
 
 func (p *place) show(o *cli.IO, r console.Result) error { return console.Show(o.Stdout, r, p.json) }
@@ -54,6 +55,8 @@ func (p *place) find() error {
 	}
 	unit := filepath.Join(agent.UnitDir, p.at.name)
 	switch {
+	case p.dir != "" && p.at.name != "":
+		p.at.dir = strings.ReplaceAll(p.dir, nameHere, p.at.name)
 	case p.dir != "":
 		p.at.dir = p.dir
 	case worked(p.at.dir, p.at.name):

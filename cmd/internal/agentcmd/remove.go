@@ -60,8 +60,9 @@ type removal struct {
 	Schema   schema   `json:"schema"`
 	Name     string   `json:"name"`
 	Dir      string   `json:"dir"`
-	Root     string   `json:"root,omitempty"`   // that was live
-	Script   string   `json:"script,omitempty"` // that runs first
+	Root     string   `json:"root,omitempty"`          // that was live
+	Script   string   `json:"script,omitempty"`        // that runs first
+	Unsaid   bool     `json:"script_unsaid,omitempty"` // which that is has to be said for more than a dry run
 	Goes     []string `json:"goes"`
 	Stays    []string `json:"stays,omitempty"` // files at fixed paths
 	KeepData bool     `json:"keep_data,omitempty"`
@@ -83,6 +84,8 @@ func (r removal) Text(w io.Writer) error {
 	switch {
 	case r.Script != "":
 		fmt.Fprintf(b, "runs      %s, on %s\n", cli.Clean(r.Script), r.Root)
+	case r.Unsaid:
+		fmt.Fprintf(b, "runs      the program of -remove-script, which has to be said\n")
 	case r.Root != "":
 		fmt.Fprintf(b, "runs      nothing, %s is live\n", r.Root)
 	}
@@ -109,6 +112,7 @@ func (v *removeOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		r.Goes = append(r.Goes, m.StateFile)
 	}
 	if v.dryRun {
+		r.Unsaid = !v.set.Changed("remove-script") && !v.at.given("remove-script")
 		return v.show(o, r)
 	}
 	if err := v.confirm(o, r); err != nil {
@@ -135,7 +139,7 @@ func (v *removeOp) machine(o *cli.IO) (*agent.Agent, error) {
 	switch {
 	case v.set.Changed("remove-script"):
 		s.removeScript = v.script
-	case !s.given("remove-script"):
+	case !s.given("remove-script") && !v.dryRun:
 		return nil, cli.WithHint(cli.Usage("-remove-script should say which program takes %s off the host", s.name),
 			"give it, or -remove-script '' where there is nothing to stop")
 	}

@@ -238,6 +238,7 @@ type rollbackOp struct {
 func (v *rollbackOp) Flags(fs *pflag.FlagSet) {
 	v.place.flags(fs)
 	fs.StringVar(&v.to, "to", "", "`root` to make live: its name or its revision; without it that of the version before")
+	cli.NamedFlag(fs, "to")
 }
 
 func (v *rollbackOp) Run(ctx context.Context, o *cli.IO, _ []string) error {

@@ -59,8 +59,11 @@ func (p *Program) builtins() []Command {
 
 // completes says what the scripts complete.
 func (p *Program) completes() string {
-	if p.Suggest == nil {
+	switch {
+	case p.Suggest == nil:
 		return "commands, flags and file names."
+	case p.Alone:
+		return "commands, flags, file names, and the names of what the\nhost keeps: configurations, roots, revisions and deployments."
 	}
 	return "commands, flags, file names, and the names that the\nregistry has, unless it takes too long to answer."
 }
@@ -158,7 +161,7 @@ func (p *Program) complete(ctx context.Context, o *IO, words []string, word stri
 		return lines(word, p.names(), false)
 	case u.command.Name == "completion" && positional == 0:
 		return lines(word, shells, false)
-	case u.command.Raw && u.command.Args != "":
+	case u.command.Named, u.command.Raw && u.command.Args != "":
 		return p.suggest(ctx, o, u)
 	}
 	return lines(word, nil, u.command.Files)

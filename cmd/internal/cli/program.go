@@ -34,7 +34,7 @@ type Program struct {
 	// commands elsewhere; nil makes those an error.
 	Run func(ctx context.Context, o *IO, args []string) error
 	// Suggest returns what word may become behind words, a command and what
-	// follows it, where the command is Raw or not known here, or for a NamedFlag. It is called
+	// follows it, where the command is Raw, Named or not known here, or for a NamedFlag. It is called
 	// while somebody waits with a key pressed: it bounds its time, asks nothing
 	// and prints nothing. Nil: nothing.
 	Suggest func(ctx context.Context, o *IO, words []string, word string) []string
@@ -54,6 +54,7 @@ type Command struct {
 	Examples []string
 	Statuses []wire.Status // that it returns, besides 0, 1 and 2
 	Files    bool          // its arguments are file names, for completion
+	Named    bool          // Program.Suggest knows its arguments
 	Hidden   bool          // in no list and no document
 	// Raw leaves all words after the name to Run, unless the first of them asks
 	// for help: for commands that are parsed elsewhere. Flags then only

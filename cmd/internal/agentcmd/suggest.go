@@ -1,0 +1,87 @@
+package agentcmd
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"deploytools/agent"
+	"deploytools/cmd/internal/cli"
+)
+
+// suggest returns what word may become behind words, a command and what follows it: what
+// the host keeps. Whatever cannot be read is no names.
+func (s *settings) suggest(_ context.Context, _ *cli.IO, words []string, word string) []string {
+	p, flag, before := place{s: s}, "", ""
+	for i, w := range append(words[1:len(words):len(words)], word) {
+		name, value, joined := strings.Cut(strings.TrimLeft(w, "-"), "=")
+		if !strings.HasPrefix(w, "-") || !slices.Contains([]string{"dir", "name", "to", "phase"}, name) {
+			continue
+		}
+		last := i == len(words)-1
+		switch {
+		case joined && last:
+			flag, before = name, strings.TrimSuffix(w, value)
+		case !joined && i == len(words)-2:
+			flag = name
+		case !joined:
+			value = words[i+2]
+		}
+		if flag == "" && name == "dir" {
+			p.dir = value
+		} else if flag == "" && name == "name" {
+			p.name = value
+		}
+	}
+	found := p.suggest(words[0], flag)
+	for i := range found {
+		found[i] = before + found[i]
+	}
+	return found
+}
+
+// suggest returns the values of a flag, or of the argument of a verb where flag is empty.
+func (p *place) suggest(verb, flag string) (found []string) {
+	switch flag {
+	case "phase":
+		return phases
+	case "name":
+		return p.names()
+	}
+	if p.find() != nil {
+		return nil
+	}
+	switch verb {
+	case "rollback":
+		kept, _ := agent.Kept(p.at.dir)
+		for _, r := range slices.Backward(kept) {
+			found = append(found, filepath.Base(r.Root))
+			if n := strconv.FormatUint(r.Revision, 10); !slices.Contains(found, n) {
+				found = append(found, n)
+			}
+		}
+	case "pin", "unpin":
+		found, _ = agent.RootNames(p.at.dir)
+	case "log", "evidence":
+		found, _ = agent.OpenDeployments(p.at.dir).IDs()
+	}
+	return found
+}
+
+// names returns those of the configurations that are known here.
+func (p *place) names() (names []string) {
+	for _, text := range splitLines(p.s.names) {
+		name, _, _ := strings.Cut(text, "=")
+		names = append(names, name)
+	}
+	dirs, _ := filepath.Glob(filepath.Join(agent.UnitDir, "*")) // no error: the pattern is sound
+	for _, dir := range append(dirs, p.dir) {
+		if a, err := agent.Look(agent.Options{Dir: dir}); err == nil && dir != "" {
+			names = append(names, a.Record().Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
