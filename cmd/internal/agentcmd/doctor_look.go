@@ -72,7 +72,7 @@ func (d *diagnosis) registry(ctx context.Context, s *settings, all []agent.Optio
 	for i, name := range names {
 		switch {
 		case errs[i] != nil:
-			d.fail(name, cli.HintOf(errs[i]), "%v", errs[i])
+			d.fail(name, cli.HintOf(explain(errs[i])), "%v", errs[i])
 		case states[i].Revision == 0 && states[i].Digest.IsZero():
 			d.warn(name, "deployctl addconf -name "+name+" ..., or a configs= that names it for this key",
 				"the registry shows no such configuration to this key")
