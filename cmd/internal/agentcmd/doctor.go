@@ -107,11 +107,14 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err == nil {
 		all, bad, err = t.s.configurations()
 	}
+	if err != nil && t.why != nil {
+		err = cli.WithHint(fmt.Errorf("%w; %w", err, t.why), cmp.Or(cli.HintOf(err), cli.HintOf(t.why)))
+	}
 	if err != nil {
 		d.fail("settings", cmp.Or(cli.HintOf(err), "-dir DIR or -name NAME behind doctor says whose agent is meant; or "+settingsHint), "%v", err)
 	} else {
 		if t.from == "" {
-			d.warn("settings", settingsHint, "none are given, and %s: the key, the registry, the programs and the checks are not looked at", cmp.Or(t.why, "it may be any agent's"))
+			d.warn("settings", cmp.Or(cli.HintOf(t.why), settingsHint), "none are given, and %v: the key, the registry, the programs and the checks are not looked at", t.why)
 		} else {
 			d.ok("settings", "configurations: %d, %s", len(all), t.from)
 		}

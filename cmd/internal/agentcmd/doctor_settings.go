@@ -50,7 +50,7 @@ type taken struct {
 	s    *settings
 	vars map[string]string // that count besides
 	from string            // whose they are; "": nobody's, they are the defaults
-	why  string            // it is ""
+	why  error             // it is ""; nil: nobody was asked
 }
 
 // taken finds the settings. Where they are those of an agent or of its unit, it goes to
@@ -92,7 +92,7 @@ func (v *doctorOp) ofAgent(ctx context.Context) (taken, error) {
 	}
 	if err != nil {
 		t, _ := v.ofFiles(nil, "")
-		t.why = fmt.Sprintf("the agent of %s does not say its own: %v", v.dir, v.lost(err))
+		t.why = fmt.Errorf("the agent of %s does not say its own: %w", v.dir, v.lost(err))
 		return t, nil
 	}
 	s := &settings{args: g.Args}
@@ -112,7 +112,7 @@ func (v *doctorOp) ofUnit() (taken, error) {
 		return t, err
 	}
 	t, err := v.ofFiles(nil, "")
-	t.why = "no agent runs in " + v.dir
+	t.why = fmt.Errorf("no agent runs in %s", v.dir)
 	return t, err
 }
 
