@@ -136,8 +136,8 @@ func Report(ctx context.Context, w io.Writer, err error) wire.Status {
 	return f.Status
 }
 
-// reportJSON is Report in one object, as the registry's console prints it.
-func reportJSON(ctx context.Context, w io.Writer, err error) wire.Status {
+// ReportJSON is Report in one object, as the registry's console prints it.
+func ReportJSON(ctx context.Context, w io.Writer, err error) wire.Status {
 	f := failure(ctx, err)
 	if f.Error != "" || f.Hint != "" {
 		e := json.NewEncoder(w)

@@ -77,7 +77,7 @@ type Op interface {
 func (p *Program) Main(ctx context.Context, args []string, o *IO) int {
 	err := p.run(ctx, args, o)
 	if p.json {
-		return int(reportJSON(ctx, o.Stderr, err))
+		return int(ReportJSON(ctx, o.Stderr, err))
 	}
 	return int(Report(ctx, o.Stderr, err))
 }

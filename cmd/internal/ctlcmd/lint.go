@@ -56,7 +56,10 @@ func (l *lint) Run(ctx context.Context, o *cli.IO, args []string) error {
 	if len(args) == 0 {
 		return cli.Usage("no file given")
 	}
-	refused := false
+	refused, report := false, cli.Report
+	if l.json {
+		report = cli.ReportJSON
+	}
 	for _, file := range args {
 		v, err := l.verdict(ctx, o, file)
 		if ctx.Err() != nil {
@@ -64,7 +67,7 @@ func (l *lint) Run(ctx context.Context, o *cli.IO, args []string) error {
 		}
 		if err != nil {
 			refused = true
-			cli.Report(ctx, o.Stderr, err)
+			report(ctx, o.Stderr, err)
 		}
 		warn(o, v.Warnings)
 		if err := l.print(o, v); err != nil {
