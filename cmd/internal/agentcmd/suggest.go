@@ -13,31 +13,29 @@ import (
 
 // suggest returns what word may become behind words, a command and what follows it: what
 // the host keeps. Whatever cannot be read is no names.
-func (s *settings) suggest(_ context.Context, _ *cli.IO, words []string, word string) []string {
-	p, flag, before := place{s: s}, "", ""
-	for i, w := range append(words[1:len(words):len(words)], word) {
+func (s *settings) suggest(_ context.Context, _ *cli.IO, words []string, word string) (found []string) {
+	p, verb, typed := place{s: s}, words[0], words[1:]
+	flag, before := "", "" // whose value word is, and what of it stands before that
+	if dashed, _, joined := strings.Cut(word, "="); joined && strings.HasPrefix(word, "-") {
+		flag, before = strings.TrimLeft(dashed, "-"), dashed+"="
+	} else if n := len(typed); n > 0 && strings.HasPrefix(typed[n-1], "-") && slices.Contains([]string{"name", "to", "phase"}, strings.TrimLeft(typed[n-1], "-")) {
+		flag, typed = strings.TrimLeft(typed[n-1], "-"), typed[:n-1]
+	}
+	for i, w := range typed {
 		name, value, joined := strings.Cut(strings.TrimLeft(w, "-"), "=")
-		if !strings.HasPrefix(w, "-") || !slices.Contains([]string{"dir", "name", "to", "phase"}, name) {
-			continue
+		if !joined && i+1 < len(typed) {
+			value = typed[i+1]
 		}
-		last := i == len(words)-1
 		switch {
-		case joined && last:
-			flag, before = name, strings.TrimSuffix(w, value)
-		case !joined && i == len(words)-2:
-			flag = name
-		case !joined:
-			value = words[i+2]
-		}
-		if flag == "" && name == "dir" {
+		case !strings.HasPrefix(w, "-"):
+		case name == "dir":
 			p.dir = value
-		} else if flag == "" && name == "name" {
+		case name == "name":
 			p.name = value
 		}
 	}
-	found := p.suggest(words[0], flag)
-	for i := range found {
-		found[i] = before + found[i]
+	for _, value := range p.suggest(verb, flag) {
+		found = append(found, before+value)
 	}
 	return found
 }
