@@ -180,7 +180,7 @@ func (a *Agent) renewReserve() {
 // freeReserve gives its room to what cannot wait.
 func (a *Agent) freeReserve() {
 	if err := os.Remove(a.path(reserve)); err == nil {
-		a.log().Warn("disk is full, reserve freed", "configuration", a.o.Name)
+		a.log().Warn("disk is full, reserve freed")
 	}
 }
 
