@@ -183,7 +183,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err := a.displaced(); err != nil {
 			return err
 		}
-		a.obey()
+		if a.rec.State != Discarding { // what is closed in a moment is in nobody's way
+			a.obey()
+		}
 		if done, err := a.turn(ctx); done {
 			if a.o.Mode.Once && ctx.Err() == nil {
 				a.tellLast(ctx)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"deploytools/registry/wire"
@@ -157,6 +158,40 @@ func TestRetryOfWhatIsBrokenIsOnRecord(t *testing.T) {
 		if n := h.runs("deploy"); n != 1 {
 			t.Errorf("%d deploys, want one", n)
 		}
+	})
+}
+
+// A retry without an agent leaves a deployment to close, which a repair found under way.
+func TestRepairAfterARetryWithoutAnAgent(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		broken(h)
+		a, release, err := Alone(t.Context(), Options{Dir: h.dir})
+		must(err)
+		must(a.Retry(t.Context()))
+		release()
+		h.o.Mode.Once = false
+		next := h.new()
+		ended := make(chan error, 1)
+		go func() {
+			outcome, err := next.RepairAwaited(t.Context())
+			if err == nil {
+				err = (<-outcome).Err
+			}
+			ended <- err
+		}()
+		synctest.Wait()
+		ctx, stop := context.WithCancel(t.Context())
+		go next.Run(ctx)
+		pass(time.Hour)
+		select {
+		case err := <-ended:
+			if err != nil || h.live() != "v1" {
+				t.Errorf("%v, %q is live\n%s", err, h.live(), h.logged)
+			}
+		default:
+			t.Errorf("the repair has not ended\n%s", h.logged)
+		}
+		stop()
 	})
 }
 
