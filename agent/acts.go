@@ -99,7 +99,7 @@ func (a *Agent) retryNow() error {
 		return fmt.Errorf("configuration %q %w", a.rec.Name, ErrRemoving)
 	}
 	a.rec.Marks = nil
-	a.asked = true
+	a.asked, a.filled = true, filled{}
 	if a.rec.State == Broken {
 		return a.enter(machine[Broken].done)
 	}
@@ -208,7 +208,7 @@ func (a *Agent) backBest(ctx context.Context, back *Root) (*Root, error) {
 // next waits, as a Run in Mode.Once would end.
 func (a *Agent) RunOnce(ctx context.Context) (<-chan Result, error) {
 	return a.await(ctx, waitsForRest, func() error {
-		a.result, a.asked = nil, true
+		a.result, a.asked, a.filled = nil, true, filled{}
 		return nil
 	})
 }

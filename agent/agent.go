@@ -76,6 +76,8 @@ type Agent struct {
 	hasLooked bool      // it is the former
 	patrol    patrol
 	crossed   crossed
+	had       disk   // when something was last thought to fit
+	filled    filled // the disk, because it did not
 
 	obeys    bool      // a person does something
 	asked    bool      // a person wants what is new now, whatever the window says
@@ -268,6 +270,9 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	a.tell(a.status() + ", waiting: " + line(err))
 	if full(err) {
 		a.collect.start(a, 0)
+	}
+	if _, is := errors.AsType[*fullNow](err); is {
+		a.filled = filled{a.rec.Deployment.New.Configuration.Digest, a.had, time.Now().Add(again)}
 	}
 	a.rest(err)
 	a.show(func(p *present) { p.waiting = line(err) })

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,8 +41,42 @@ func (a *Agent) fits(c *wire.Configuration) error {
 		return &noRoom{needs + Size(bytes) + note, Size(on.free)}
 	case on.inodes >= 0 && entries > on.inodes:
 		return &noRoom{fmt.Sprintf("%s%d inodes%s", needs, entries, note), strconv.FormatInt(on.inodes, 10)}
+	case a.filled.still(c, on):
+		return &noRoom{needs + "more than the " + Size(a.filled.had.free) + " with which it filled the disk", Size(on.free)}
 	}
+	a.had = on
 	return nil
+}
+
+// filled is an unpacking that needed more room than fits had thought, as many small
+// files do. To try again as long as there is no more of it would fill the disk, on which
+// others live, each time.
+type filled struct {
+	configuration digest.Digest
+	had           disk      // before
+	until         time.Time // it is tried again then: the file system may not tell all
+}
+
+// again is how long filled holds.
+const again = time.Hour
+
+// still reports whether there is no more room for the configuration than it had then.
+func (f *filled) still(c *wire.Configuration, on disk) bool {
+	more := func(now, then int64) bool { return now > then+then/16 }
+	return f.configuration == c.Digest && time.Now().Before(f.until) && !more(on.free, f.had.free) && !more(on.inodes, f.had.inodes)
+}
+
+// fullNow is the error of an unpacking that has filled the disk.
+type fullNow struct{ error }
+
+func (e *fullNow) Unwrap() error { return e.error }
+
+// filledBy is err, as a fullNow where the disk is as full as that says.
+func (a *Agent) filledBy(err error) error {
+	if on, e := diskOf(a.o.Dir); full(err) && e == nil && (on.free < 16*reserveSize || on.cramped()) {
+		return &fullNow{err}
+	}
+	return err
 }
 
 // noRoom says what does not fit. What is free is another amount each time, while

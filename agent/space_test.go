@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -96,4 +97,48 @@ func TestRoomOfWhatIsShared(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Small files take more than fits can know. It is tried again when there is more room,
+// and not with each wait.
+func TestDiskIsNotFilledAgainAndAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.small("size=4m")
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		many := files{}
+		for i := range 2000 {
+			many[fmt.Sprint("f", i)] = "x"
+		}
+		c := h.src.put("v2", archive(many))
+		c.Layers[0].Entries, c.Layers[0].Unpacked = 1, 1 // as if it were known to be less
+		stop := h.serve()
+		pass(30 * time.Minute)
+		root := h.agent.Record().Deployment.New.Dir
+		if n := h.lines("WARN", "step not done"); n != 2 || !strings.Contains(h.agent.Status().Blocks[0].Text, "MiB with which it filled the disk") {
+			t.Errorf("%d times not done, %+v\n%s", n, h.agent.Status().Blocks, h.logged)
+		}
+		pass(10 * time.Minute)
+		if again := h.agent.Record().Deployment.New.Dir; again != root {
+			t.Errorf("it was tried in %s, and in %s with no more room", root, again)
+		}
+		_, err := h.agent.RunOnce(t.Context())
+		must(err)
+		pass(time.Minute)
+		if again := h.agent.Record().Deployment.New.Dir; again == root {
+			t.Error("it was not tried for a person")
+		} else {
+			root = again
+		}
+		pass(time.Hour + time.Minute)
+		if again := h.agent.Record().Deployment.New.Dir; again == root {
+			t.Error("an hour later it was not tried again")
+		}
+		must(unix.Mount("none", h.dir, "tmpfs", unix.MS_REMOUNT, "size=64m"))
+		pass(10 * time.Minute)
+		if r := h.agent.Record(); r.Live.Configuration.Revision != 2 {
+			t.Errorf("with room revision %d is live\n%s", r.Live.Configuration.Revision, h.logged)
+		}
+		stop()
+	})
 }

@@ -154,7 +154,8 @@ func (a *Agent) unpackNow(ctx context.Context) (*atomic.Dir, *layers.Info, error
 func (a *Agent) unpackInto(ctx context.Context, staged *atomic.Dir, stack []layers.Layer, from *layers.Reuse) (*layers.Info, error) {
 	o := a.o.Layers
 	o.Reuse = from
-	return layers.Unpack(ctx, staged.Path(), stack, o)
+	info, err := layers.Unpack(ctx, staged.Path(), stack, o)
+	return info, a.filledBy(err)
 }
 
 // numberRoot gives the deployment a root's name that was never used.

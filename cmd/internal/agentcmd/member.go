@@ -121,6 +121,7 @@ func (m *member) observe(dir string) agent.Observe {
 				if last := a.Record().Last; last != nil {
 					m.tally.ended(last)
 				}
+				go debug.FreeOSMemory() // what unpacking took; the host has other uses for it
 			}
 			m.shown()
 		},
