@@ -4,17 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/pflag"
 
 	"deploytools/agent"
 	"deploytools/cmd/internal/cli"
-	"deploytools/registry/console"
-	"deploytools/registry/wire"
+	"deploytools/cmd/internal/doctor"
 )
 
 func (s *settings) doctorCommand() cli.Command {
@@ -49,52 +46,8 @@ func (v *doctorOp) Flags(fs *pflag.FlagSet) {
 	cli.FileFlag(fs, "env")
 }
 
-// The levels of what was found.
-const (
-	levelOK   = "ok"
-	levelWarn = "warn"
-	levelFail = "FAIL"
-)
-
-// found is the result of one look.
-type found struct {
-	Level string `json:"level"`
-	About string `json:"about"`
-	Text  string `json:"text"`
-	Next  string `json:"next,omitempty"` // what to do
-}
-
 // diagnosis is the result of the command.
-type diagnosis struct {
-	Schema console.Schema `json:"schema"`
-	Looks  []found        `json:"looks"`
-	Failed int            `json:"failed"`
-}
-
-func (d *diagnosis) ok(about, format string, args ...any) {
-	d.Looks = append(d.Looks, found{levelOK, about, fmt.Sprintf(format, args...), ""})
-}
-
-func (d *diagnosis) warn(about, next, format string, args ...any) {
-	d.Looks = append(d.Looks, found{levelWarn, about, fmt.Sprintf(format, args...), next})
-}
-
-func (d *diagnosis) fail(about, next, format string, args ...any) {
-	d.Looks = append(d.Looks, found{levelFail, about, fmt.Sprintf(format, args...), next})
-	d.Failed++
-}
-
-// Text is a line for each look, and one for what to do.
-func (d *diagnosis) Text(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	for _, f := range d.Looks {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Level, cli.Clean(f.About), cli.Clean(f.Text))
-		if f.Next != "" {
-			fmt.Fprintf(t, "\t\thint: %s\n", cli.Clean(f.Next))
-		}
-	}
-	return t.Flush()
-}
+type diagnosis struct{ doctor.Diagnosis }
 
 func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	d := &diagnosis{}
@@ -111,18 +64,18 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		err = cli.WithHint(fmt.Errorf("%w; %w", err, t.why), cmp.Or(cli.HintOf(err), cli.HintOf(t.why)))
 	}
 	if err != nil {
-		d.fail("settings", cmp.Or(cli.HintOf(err), "-dir DIR or -name NAME behind doctor says whose agent is meant; or "+settingsHint), "%v", err)
+		d.Fail("settings", cmp.Or(cli.HintOf(err), "-dir DIR or -name NAME behind doctor says whose agent is meant; or "+settingsHint), "%v", err)
 	} else {
 		if t.from == "" {
-			d.warn("settings", cmp.Or(cli.HintOf(t.why), settingsHint), "none are given, and %v: the key, the registry, the programs and the checks are not looked at", t.why)
+			d.Warn("settings", cmp.Or(cli.HintOf(t.why), settingsHint), "none are given, and %v: the key, the registry, the programs and the checks are not looked at", t.why)
 		} else {
-			d.ok("settings", "configurations: %d, %s", len(all), t.from)
+			d.OK("settings", "configurations: %d, %s", len(all), t.from)
 		}
 		for _, m := range bad {
-			d.fail("settings", cmp.Or(cli.HintOf(m.err), misfitHint), "configuration %s: %v", m.name, m.err)
+			d.Fail("settings", cmp.Or(cli.HintOf(m.err), misfitHint), "configuration %s: %v", m.name, m.err)
 		}
 		d.variables(t.s, t.vars, o)
-		d.clock()
+		d.Clock("so that -window, certificates and logs have the right time")
 		if t.from != "" {
 			d.registry(ctx, t.s, all, o)
 		}
@@ -135,13 +88,7 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		}
 		d.http(t.s.http)
 	}
-	if err := console.Show(o.Stdout, d, v.json); err != nil {
-		return err
-	}
-	if d.Failed > 0 {
-		return &cli.Error{Status: wire.Failed}
-	}
-	return nil
+	return d.Show(o, v.json)
 }
 
 // narrow has s be about the one configuration that -name and -dir behind the verb
@@ -186,6 +133,6 @@ func (d *diagnosis) variables(s *settings, vars map[string]string, o *cli.IO) {
 		}
 	}
 	for _, err := range cli.UnknownVariables(s.set, envPrefix, maps.Keys(all)) {
-		d.warn("settings", "mend its name, or take it out: the agent does not read it", "%v", err)
+		d.Warn("settings", "mend its name, or take it out: the agent does not read it", "%v", err)
 	}
 }

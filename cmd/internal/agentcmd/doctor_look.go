@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,22 +19,11 @@ import (
 	"deploytools/registry/wire"
 )
 
+// goodBytes are enough for most roots.
+const goodBytes = 1 << 30
+
 // lookTimeout bounds each question to the registry or the service manager.
 const lookTimeout = 20 * time.Second
-
-// clock looks whether the host's time can be believed.
-func (d *diagnosis) clock() {
-	var t unix.Timex
-	_, err := unix.Adjtimex(&t)
-	switch {
-	case time.Now().Year() < 2025:
-		d.fail("clock", "set it, or run a time service: systemctl enable --now systemd-timesyncd", "it says %s", time.Now().Format(time.RFC3339))
-	case err == nil && t.Status&unix.STA_UNSYNC != 0:
-		d.warn("clock", "run a time service, so that -window, certificates and logs have the right time", "nobody keeps it right")
-	default:
-		d.ok("clock", "%s", time.Now().Format(time.RFC3339))
-	}
-}
 
 // registry looks at the key, at the registry, and at what it shows to the key.
 func (d *diagnosis) registry(ctx context.Context, s *settings, all []agent.Options, o *cli.IO) {
@@ -44,12 +32,12 @@ func (d *diagnosis) registry(ctx context.Context, s *settings, all []agent.Optio
 	}
 	log, err := s.logger(&cli.IO{Stdout: o.Stdout, Stderr: new(bytes.Buffer), Env: o.Env})
 	if err != nil {
-		d.fail("settings", "", "%v", err)
+		d.Fail("settings", "", "%v", err)
 		return
 	}
 	c, err := s.connect(log)
 	if err != nil {
-		d.fail("registry", cli.HintOf(err), "%v", err)
+		d.Fail("registry", cli.HintOf(err), "%v", err)
 		return
 	}
 	defer c.Close()
@@ -60,10 +48,10 @@ func (d *diagnosis) registry(ctx context.Context, s *settings, all []agent.Optio
 		if errors.Is(err, wire.ErrUntrusted) && next == "" {
 			next = "compare fingerprints with the registry's log, then give -fp; and see that its service.keys has this key"
 		}
-		d.fail("registry", next, "%v", err)
+		d.Fail("registry", next, "%v", err)
 		return
 	}
-	d.ok("registry", "%s answers, and takes the key", s.addr)
+	d.OK("registry", "%s answers, and takes the key", s.addr)
 	names := make([]string, len(all))
 	for i, one := range all {
 		names[i] = one.Name
@@ -72,12 +60,12 @@ func (d *diagnosis) registry(ctx context.Context, s *settings, all []agent.Optio
 	for i, name := range names {
 		switch {
 		case errs[i] != nil:
-			d.fail(name, cli.HintOf(explain(errs[i])), "%v", errs[i])
+			d.Fail(name, cli.HintOf(explain(errs[i])), "%v", errs[i])
 		case states[i].Revision == 0 && states[i].Digest.IsZero():
-			d.warn(name, "deployctl addconf -name "+name+" ..., or a configs= that names it for this key",
+			d.Warn(name, "deployctl addconf -name "+name+" ..., or a configs= that names it for this key",
 				"the registry shows no such configuration to this key")
 		default:
-			d.ok(name, "the registry has revision %d", states[i].Revision)
+			d.OK(name, "the registry has revision %d", states[i].Revision)
 		}
 	}
 }
@@ -90,23 +78,23 @@ func (d *diagnosis) key(s *settings) bool {
 		if !s.given("key") {
 			next = "give -key FILE, the key of the agent: without it that is looked for where you are"
 		}
-		d.fail("key", next, "%v", err)
+		d.Fail("key", next, "%v", err)
 		return false
 	}
 	if err != nil {
-		d.fail("key", "run this as the agent's user", "%v", err)
+		d.Fail("key", "run this as the agent's user", "%v", err)
 		return false
 	}
 	f, err := os.Open(s.key)
 	if err != nil {
-		d.fail("key", "give it to the user that runs the agent", "%v", err)
+		d.Fail("key", "give it to the user that runs the agent", "%v", err)
 		return false
 	}
 	f.Close()
 	if info.Mode().Perm()&0o077 != 0 {
-		d.warn("key", "chmod 600 "+s.key, "%s: others can reach it (mode %04o)", s.key, info.Mode().Perm())
+		d.Warn("key", "chmod 600 "+s.key, "%s: others can reach it (mode %04o)", s.key, info.Mode().Perm())
 	} else {
-		d.ok("key", "%s", s.key)
+		d.OK("key", "%s", s.key)
 	}
 	return true
 }
@@ -114,10 +102,7 @@ func (d *diagnosis) key(s *settings) bool {
 // host looks at what one configuration needs here.
 func (d *diagnosis) host(o agent.Options) {
 	d.record(o)
-	if dir := d.directory(o); dir != "" {
-		d.disk(o, dir)
-		d.abilities(o.Name, dir)
-	}
+	d.Disk(o.Name, o.Dir, call("gc -explain", o.Dir)+" shows what the agent keeps", goodBytes)
 }
 
 // settled looks at what the settings of one configuration name.
@@ -133,25 +118,25 @@ func (d *diagnosis) settled(s *settings, o agent.Options) {
 			if p.path == s.set.Lookup("script").DefValue {
 				next = "give -script: without it that is looked for where you are"
 			}
-			d.fail(o.Name, next, "%s %v", p.flag, err)
+			d.Fail(o.Name, next, "%s %v", p.flag, err)
 			continue
 		}
-		d.ok(o.Name, "%s %s", p.flag, p.path)
+		d.OK(o.Name, "%s %s", p.flag, p.path)
 	}
 	if path := o.Hook.NotifyScript; path != "" {
 		if err := agent.CheckProgram(path); err != nil {
-			d.warn(o.Name, notifyHint, "-notify %v", err)
+			d.Warn(o.Name, notifyHint, "-notify %v", err)
 		} else {
-			d.ok(o.Name, "-notify %s", path)
+			d.OK(o.Name, "-notify %s", path)
 		}
 	}
 	if n := len(o.Verify.Checks); n == 0 && !o.Checks.HostOnly {
-		d.warn(o.Name, "give -verify here, or to changeconf at the registry: a version that does not work is found out and taken back",
+		d.Warn(o.Name, "give -verify here, or to changeconf at the registry: a version that does not work is found out and taken back",
 			"no checks: of this host; those of the revision and of the root count alone")
 	} else if n == 0 {
-		d.warn(o.Name, "give -verify: a version that does not work is found out and taken back", "no checks: what is deployed is never verified")
+		d.Warn(o.Name, "give -verify: a version that does not work is found out and taken back", "no checks: what is deployed is never verified")
 	} else {
-		d.ok(o.Name, "-verify: checks: %d", n)
+		d.OK(o.Name, "-verify: checks: %d", n)
 	}
 	for _, m := range o.Publish.Files {
 		d.destination(o.Name, m)
@@ -162,40 +147,15 @@ func (d *diagnosis) record(o agent.Options) {
 	a, err := agent.Look(agent.Options{Dir: o.Dir, Name: o.Name})
 	switch {
 	case errors.Is(err, agent.ErrNothing):
-		d.ok(o.Name, "nothing was deployed here yet")
+		d.OK(o.Name, "nothing was deployed here yet")
 	case err != nil:
-		d.fail(o.Name, "name the right -dir; a damaged record is made anew when the agent starts", "%v", err)
+		d.Fail(o.Name, "name the right -dir; a damaged record is made anew when the agent starts", "%v", err)
 	case a.Record().Removing != nil:
-		d.fail(o.Name, removingHint(callIn(o.Dir)), "%v", agent.ErrRemoving)
+		d.Fail(o.Name, removingHint(callIn(o.Dir)), "%v", agent.ErrRemoving)
 	case a.Record().State == agent.Broken:
-		d.fail(o.Name, call("why", o.Dir)+" says more", "neither the new nor the old version works")
+		d.Fail(o.Name, call("why", o.Dir)+" says more", "neither the new nor the old version works")
 	default:
-		d.ok(o.Name, "on record: %s", a.Record().State)
-	}
-}
-
-// directory returns a directory that can be tried: the agent's, or the nearest
-// that is there already.
-func (d *diagnosis) directory(o agent.Options) string {
-	dir, err := filepath.Abs(o.Dir)
-	if err != nil {
-		d.fail(o.Name, "", "%v", err)
-		return ""
-	}
-	for {
-		info, err := os.Stat(dir)
-		if err == nil && !info.IsDir() {
-			d.fail(o.Name, cli.DirHint, "%s is no directory", dir)
-			return ""
-		}
-		if err == nil {
-			return dir
-		}
-		if !errors.Is(err, fs.ErrNotExist) || dir == "/" {
-			d.fail(o.Name, cli.DirHint, "%v", err)
-			return ""
-		}
-		dir = filepath.Dir(dir)
+		d.OK(o.Name, "on record: %s", a.Record().State)
 	}
 }
 
@@ -212,9 +172,9 @@ func (d *diagnosis) unit(ctx context.Context, name string) {
 			continue
 		}
 		if !strings.Contains(string(out), "KillMode=process") {
-			d.fail(name, "set KillMode=process, as deploy/deploy-agent@.service does", "%s: a restart of the agent would end hooks and what they started", unit)
+			d.Fail(name, "set KillMode=process, as deploy/deploy-agent@.service does", "%s: a restart of the agent would end hooks and what they started", unit)
 		} else {
-			d.ok(name, "%s", unit)
+			d.OK(name, "%s", unit)
 		}
 	}
 }
@@ -224,10 +184,10 @@ const notifyHint = "mend it: nobody is told until then"
 
 func (d *diagnosis) http(addr string) {
 	if err := ops.CheckLocal(addr); addr != "" && err != nil {
-		d.fail("-http", "give localhost:port or the path of a socket: the agent does not start with this", "%s: %v", addr, err)
+		d.Fail("-http", "give localhost:port or the path of a socket: the agent does not start with this", "%s: %v", addr, err)
 		return
 	}
 	if strings.HasPrefix(addr, "/") && len(addr) > len(unix.RawSockaddrUnix{}.Path)-1 {
-		d.fail("-http", "choose a shorter path", "%s: a socket's path has at most %d bytes", addr, len(unix.RawSockaddrUnix{}.Path)-1)
+		d.Fail("-http", "choose a shorter path", "%s: a socket's path has at most %d bytes", addr, len(unix.RawSockaddrUnix{}.Path)-1)
 	}
 }

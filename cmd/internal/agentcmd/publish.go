@@ -56,8 +56,8 @@ func publishApart(all []agent.Options) error {
 func (d *diagnosis) destination(name string, m agent.Mapping) {
 	dir := filepath.Dir(m.To)
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		d.fail(name, "make the directory, and let the agent's user write there: nothing is deployed until then", "-publish %s: %s: %v", m.To, dir, err)
+		d.Fail(name, "make the directory, and let the agent's user write there: nothing is deployed until then", "-publish %s: %s: %v", m.To, dir, err)
 		return
 	}
-	d.ok(name, "-publish %s", m.To)
+	d.OK(name, "-publish %s", m.To)
 }

@@ -51,6 +51,7 @@ is as it was.`,
 			Examples: []string{"deploy-registry migrate -dir $DIR -dry-run"},
 			New:      func() cli.Op { return &migrateOp{s: s} },
 		},
+		s.doctorCommand(),
 	}
 }
 
