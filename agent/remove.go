@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"deploytools/atomic"
@@ -54,7 +53,8 @@ func (m *Removing) String() string {
 const leaveLabel = "remove"
 
 // removed lists what Remove takes away, but the record, in this order. Whatever
-// else is in the directory is somebody else's, and stays.
+// else is in the directory is somebody else's, and stays; so does what is not among
+// ours of what is in these.
 var removed = []string{wayBack, "roots", "cache", "deployments", storeName, reserve, toldName, "journal.json.damaged", "control.sock"}
 
 // dataOf lists what stays in a removal that keeps the data.
@@ -66,7 +66,7 @@ type Remains struct {
 	Root      string   // the root that `current` names; "": none
 	Script    string   // that runs first; "": none
 	Gone      []string // paths that are removed
-	Stays     []string // published files that are not
+	Stays     []string // published files that are not, and what others have put between what is
 	StateFile string   // that is removed; "": none
 	Again     bool     // it began before
 	KeepData  bool     // roots, layers and evidence stay
@@ -96,12 +96,19 @@ func (a *Agent) Remains(keepData bool) (Remains, error) {
 			m.Script = a.o.Hook.RemoveScript
 		}
 	}
+	var foreign []string
 	for _, name := range append([]string{"current"}, removed...) {
-		if _, err := os.Lstat(a.path(name)); err == nil && !(keepData && dataOf[name]) {
-			m.Gone = append(m.Gone, a.path(name))
+		if _, err := os.Lstat(a.path(name)); err != nil || keepData && dataOf[name] {
+			continue
 		}
+		gone := []string{a.path(name)}
+		if own, others, err := a.owned(name); err == nil && len(others) > 0 {
+			gone, foreign = own, append(foreign, others...)
+		}
+		m.Gone = append(m.Gone, gone...)
 	}
 	goes, stays := a.leavePublished(r)
+	stays = append(foreign, stays...)
 	if keepData {
 		m.Stays = append(goes, stays...)
 	} else {
@@ -347,6 +354,16 @@ func (a *Agent) clearOne(p *pace, name string) error {
 	if info == nil {
 		return nil
 	}
+	if err := atomic.Sweep(path); err != nil {
+		return err
+	}
+	own, foreign, err := a.owned(name)
+	if err != nil {
+		return err
+	}
+	if len(foreign) > 0 {
+		return a.clearAround(p, own, name, hidden)
+	}
 	if err := atomic.Rename(path, a.path(hidden)); err != nil {
 		return err
 	}
@@ -369,17 +386,4 @@ func (a *Agent) stateIsOurs() (bool, error) {
 	}
 	c, err := wire.DecodeConfiguration(b)
 	return err == nil && c.Name == a.o.Name, nil
-}
-
-// Leftovers returns what is still in the directory, for people.
-func (a *Agent) Leftovers() []string {
-	entries, err := os.ReadDir(a.o.Dir)
-	if err != nil {
-		return nil
-	}
-	var all []string
-	for _, e := range entries {
-		all = append(all, filepath.Join(a.o.Dir, e.Name()))
-	}
-	return all
 }

@@ -230,16 +230,14 @@ func (a *Agent) decideLayers(t *Retention, n needed) error {
 		return err
 	}
 	for _, e := range entries {
-		name := strings.TrimSuffix(strings.TrimPrefix(e.Name(), "."), ".partial")
-		layer, err := digest.Parse(name)
-		temp := strings.HasPrefix(name, "temp-") // of the original tool set
-		info, infoErr := e.Info()
-		if err != nil && !temp || infoErr != nil || !info.Mode().IsRegular() {
+		layer, known := cachedLayer(e.Name())
+		info, err := e.Info()
+		if !known || err != nil || !info.Mode().IsRegular() {
 			continue
 		}
 		d := Decision{Name: "cache/" + e.Name(), Bytes: info.Sys().(*syscall.Stat_t).Blocks * 512, layer: layer, order: info.ModTime().UnixNano()}
 		switch rule := n.layers[layer]; {
-		case rule != "" && !temp:
+		case rule != "" && !layer.IsZero():
 			d.Kept, d.Rule, d.spare = true, rule, n.spares[layer]
 		case time.Since(info.ModTime()) < a.o.Keep.CacheAge:
 			d.Kept, d.Rule, d.spare = true, fmt.Sprintf("younger than %v", a.o.Keep.CacheAge), refetched

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -64,7 +65,7 @@ type removal struct {
 	Script   string   `json:"script,omitempty"`        // that runs first
 	Unsaid   bool     `json:"script_unsaid,omitempty"` // which that is has to be said for more than a dry run
 	Goes     []string `json:"goes"`
-	Stays    []string `json:"stays,omitempty"` // files at fixed paths
+	Stays    []string `json:"stays,omitempty"` // files at fixed paths, and what others have put between what goes
 	KeepData bool     `json:"keep_data,omitempty"`
 	Again    bool     `json:"again,omitempty"` // it had begun before
 	Done     bool     `json:"done"`
@@ -76,7 +77,7 @@ func (r removal) Text(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	if r.Done {
 		fmt.Fprintf(b, "%s was taken off this host\n", r.Name)
-		for _, path := range append(r.Left, r.Stays...) {
+		for _, path := range slices.Compact(slices.Sorted(slices.Values(append(r.Left, r.Stays...)))) {
 			fmt.Fprintf(b, "left      %s\n", cli.Clean(path))
 		}
 		return b.Flush()
