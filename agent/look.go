@@ -26,7 +26,7 @@ func Look(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.Dir, o.Source = dir, nobody{}
+	o.Dir, o.Source, o.Keep = dir, nobody{}, o.Keep.withDefaults()
 	o.Observe = Observe{Log: cmp.Or(o.Observe.Log, slog.New(slog.DiscardHandler)), Locked: o.Observe.Locked}
 	a := newAgent(o, dir)
 	r, err := a.load()

@@ -64,6 +64,14 @@ type Keep struct {
 	Delay    time.Duration // between the end of a deployment and the first deletion; 0: 1 min
 }
 
+func (k Keep) withDefaults() Keep {
+	k.Roots = cmp.Or(k.Roots, 3)
+	k.Evidence = cmp.Or(k.Evidence, 20)
+	k.CacheAge = cmp.Or(k.CacheAge, time.Hour)
+	k.Delay = cmp.Or(k.Delay, time.Minute)
+	return k
+}
+
 func (k Keep) limited() bool { return k.MaxBytes > 0 || k.MinFree != Room{} }
 
 // Baseline says what a failure is worth that was there before the switch.
@@ -156,10 +164,7 @@ func New(o Options) (*Agent, error) {
 	o.Poll.Interval = cmp.Or(o.Poll.Interval, 30*time.Second)
 	o.Poll.MaxWait = cmp.Or(o.Poll.MaxWait, o.Poll.Interval)
 	o.Hook.Timeout = cmp.Or(o.Hook.Timeout, 10*time.Minute)
-	o.Keep.Roots = cmp.Or(o.Keep.Roots, 3)
-	o.Keep.Evidence = cmp.Or(o.Keep.Evidence, 20)
-	o.Keep.CacheAge = cmp.Or(o.Keep.CacheAge, time.Hour)
-	o.Keep.Delay = cmp.Or(o.Keep.Delay, time.Minute)
+	o.Keep = o.Keep.withDefaults()
 	o.Observe.Log = cmp.Or(o.Observe.Log, slog.New(slog.DiscardHandler))
 	return newAgent(o, workDir), nil
 }

@@ -132,6 +132,9 @@ func (p *place) ask(ctx context.Context, o *cli.IO, verb string, r request, resu
 
 // look answers from the disk.
 func (p *place) look(ctx context.Context, verb string, r request, result any) error {
+	if _, err := p.at.retention(); err != nil {
+		return err
+	}
 	a, err := agent.Look(p.viewing())
 	if err != nil {
 		return p.lost(err)
@@ -276,11 +279,8 @@ func into(result any) func(any, error) error {
 
 // viewing are the options of an agent that does not run.
 func (p *place) viewing() agent.Options {
-	keep := p.at.keep
-	if p.at.cleanOld {
-		keep = 1
-	}
-	return agent.Options{Name: p.at.name, Dir: p.at.dir, Keep: agent.Keep{Roots: keep}}
+	keep, _ := p.at.retention() // look says what is wrong with it, where it counts
+	return agent.Options{Name: p.at.name, Dir: p.at.dir, Keep: keep}
 }
 
 // lost gives an error about the place its status and what to do.

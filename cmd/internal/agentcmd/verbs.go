@@ -62,8 +62,9 @@ when anything is found.`,
 		{
 			Name: "gc", Short: "say what the next collection deletes, and why the rest stays",
 			Long: `The agent collects by itself, some time after each deployment and once an hour: this
-changes nothing. Without an agent that runs, -keep counts as it is given here.`,
-			Examples: []string{"deploy-agent gc -explain -name web"},
+changes nothing. Without an agent that runs, -keep, -max-bytes and -min-free count as they are
+given before gc, or in the environment; those that are not, as the program has them by itself.`,
+			Examples: []string{"deploy-agent gc -explain -name web", "deploy-agent -keep 5 -min-free 10% gc -explain -name web"},
 			Statuses: acting, New: func() cli.Op {
 				return &showOp{place: place{s: s}, verb: "gc", result: new(gcResult), explains: true}
 			},
