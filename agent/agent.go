@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -289,6 +290,17 @@ func full(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
+// lacks names what the host has too little of, where that is the fault: whatever file
+// meets it first, it is the same fault. "": it is another one.
+func lacks(err error) string {
+	for _, kind := range []error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE} {
+		if _, is := errors.AsType[*noRoom](err); errors.Is(err, kind) && !is {
+			return kind.Error()
+		}
+	}
+	return ""
+}
+
 // outcome is how a Run in Mode.Once ends when it waits.
 func (a *Agent) outcome() error {
 	err := a.verdict()
@@ -373,6 +385,7 @@ func (a *Agent) sayError(subject, message string, err error, keys ...any) {
 	if a.rec != nil && a.rec.Deployment != nil && a.rec.Deployment.New.Dir != "" {
 		text = strings.ReplaceAll(text, filepath.Base(a.rec.Deployment.New.Dir), "") // each try has its own
 	}
+	text = cmp.Or(lacks(err), text)
 	if a.said[subject] == text {
 		level = slog.LevelDebug
 	}

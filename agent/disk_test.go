@@ -389,6 +389,9 @@ func TestReserveIsNotForPolls(t *testing.T) {
 		if _, err := os.Lstat(h.dir + "/" + reserve); err != nil {
 			t.Error(err)
 		}
+		if n := h.lines("WARN", "step not done"); n != 1 {
+			t.Errorf("%d lines say that a full disk is full, want 1\n%s", n, h.logged)
+		}
 		must(os.Remove(h.dir + "/filler"))
 		pass(time.Hour)
 		if h.live() != "v2" {
@@ -405,4 +408,19 @@ func (h *host) small(options string) {
 	h.o.Dir = h.dir
 	must(unix.Mount("none", h.dir, "tmpfs", 0, options))
 	h.Cleanup(func() { unix.Unmount(h.dir, unix.MNT_DETACH) })
+}
+
+func TestTheSameLackIsSaidOnce(t *testing.T) {
+	h := newHost(t, newFakeRegistry())
+	a := h.new()
+	for _, file := range []string{"a", "b", "c"} {
+		a.sayError("step", "step not done", fmt.Errorf("cannot write %s: %w", file, unix.ENOSPC))
+	}
+	if n := h.lines("WARN", "step not done"); n != 1 {
+		t.Errorf("%d lines, want 1\n%s", n, h.logged)
+	}
+	a.sayError("step", "step not done", fmt.Errorf("cannot open c: %w", unix.EMFILE))
+	if n := h.lines("WARN", "step not done"); n != 2 {
+		t.Errorf("%d lines, want 2\n%s", n, h.logged)
+	}
 }

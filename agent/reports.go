@@ -31,13 +31,14 @@ type reports struct {
 	log   *slog.Logger
 	wake  chan struct{} // has room for one
 
-	mu    sync.Mutex // guards what follows
-	heard heard
-	news  bool   // heard has some that nobody was woken for
-	takes bool   // the registry takes reports
-	has   string // tag of the one that it has
-	now   string // tag of the one that was built last
-	open  bool   // one was sent, and no poll was answered since
+	mu     sync.Mutex // guards what follows
+	heard  heard
+	news   bool   // heard has some that nobody was woken for
+	lacked string // by the last step: see lacks
+	takes  bool   // the registry takes reports
+	has    string // tag of the one that it has
+	now    string // tag of the one that was built last
+	open   bool   // one was sent, and no poll was answered since
 
 	// Of the goroutine: what was sent last, how often, and when it may be again.
 	sent  string
@@ -115,6 +116,11 @@ func (r *reports) met(err error) {
 		trouble = line(err)
 	}
 	r.mu.Lock()
+	lacked := lacks(err)
+	if lacked != "" && lacked == r.lacked { // another file of the same is no news
+		trouble = r.heard.trouble
+	}
+	r.lacked = lacked
 	news := r.news || r.heard.trouble != trouble
 	r.heard.trouble, r.news = trouble, false
 	r.mu.Unlock()

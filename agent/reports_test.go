@@ -117,6 +117,30 @@ func story(r wire.Report) string {
 	return strings.TrimSpace(s)
 }
 
+// Each file that finds the disk full was news.
+func TestTheSameLackIsNoNews(t *testing.T) {
+	r := &reports{wake: make(chan struct{}, 1)}
+	for i, test := range []struct {
+		err  error
+		news bool
+		told string
+	}{
+		{fmt.Errorf("cannot write a: %w", unix.ENOSPC), true, "cannot write a: no space left on device"},
+		{fmt.Errorf("cannot write b: %w", unix.ENOSPC), false, "cannot write a: no space left on device"},
+		{fmt.Errorf("cannot open c: %w", unix.EMFILE), true, "cannot open c: too many open files"},
+		{nil, true, ""},
+		{fmt.Errorf("cannot open d: %w", unix.EMFILE), true, "cannot open d: too many open files"},
+	} {
+		r.met(test.err)
+		if got := len(r.wake) == 1; got != test.news || r.heard.trouble != test.told {
+			t.Errorf("%d: news %t, told %q, want %t, %q", i, got, r.heard.trouble, test.news, test.told)
+		}
+		for len(r.wake) > 0 {
+			<-r.wake
+		}
+	}
+}
+
 func TestADeploymentIsOneReport(t *testing.T) {
 	listening(t, func(t *testing.T, h *host, l *listener) {
 		h.src.put("v1", one("1"))

@@ -48,7 +48,7 @@ func Symlink(target, link string) error { return disk{}.relink(target, link) }
 func (d disk) relink(target, link string) error {
 	link = filepath.Clean(link)
 	if err := d.relinkSynced(target, link); err != nil {
-		return fmt.Errorf("cannot link %s: %w", link, err)
+		return fmt.Errorf("cannot link %s: %w", link, nameless(err))
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func MkdirAll(path string, perm fs.FileMode) error { return disk{}.mkdirAll(path
 func (d disk) mkdirAll(path string, perm fs.FileMode) error {
 	path = filepath.Clean(path)
 	if err := d.ensureDir(path, perm); err != nil {
-		return fmt.Errorf("cannot make directory %s: %w", path, err)
+		return fmt.Errorf("cannot make directory %s: %w", path, nameless(err))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -19,6 +20,22 @@ const (
 	stagedPrefix = "."
 	stagedSuffix = ".partial"
 )
+
+// nameless is err without the name of a temp, which is another one each time and
+// says nothing to anybody.
+func nameless(err error) error {
+	switch e := err.(type) {
+	case *fs.PathError:
+		if isTemp(filepath.Base(e.Path)) {
+			return fmt.Errorf("%s: %w", e.Op, e.Err)
+		}
+	case *os.LinkError:
+		if isTemp(filepath.Base(e.Old)) || isTemp(filepath.Base(e.New)) {
+			return fmt.Errorf("%s: %w", e.Op, e.Err)
+		}
+	}
+	return err
+}
 
 // tempName returns a new name beside path. Nobody else has it, by chance.
 func tempName(path string) string {
