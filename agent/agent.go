@@ -235,7 +235,11 @@ func (a *Agent) Refuse(ctx context.Context, why error) error {
 func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	a.pulse.within(a.longest(a.rec.State))
 	err = a.advance(ctx)
-	a.reports.met(err)
+	if a.shutTo != "" && errors.Is(err, errStay) {
+		a.reports.met(errors.New(a.shutTo))
+	} else {
+		a.reports.met(err)
+	}
 	a.retrying = err != nil && !errors.Is(err, errStay)
 	switch {
 	case ctx.Err() != nil:

@@ -418,3 +418,30 @@ func TestPrintedIsTheEndOfAllOutputs(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Why a host is behind was not told where that is its window.
+func TestTheWindowIsReported(t *testing.T) {
+	listening(t, func(t *testing.T, h *host, l *listener) {
+		w, err := ParseWindow("22:00-04:00 UTC") // it is midnight
+		must(err)
+		h.o.Window = []Window{w}
+		h.src.put("v1", one("1"))
+		stop := h.serve()
+		pass(5 * time.Hour)
+		h.src.put("v2", one("2"))
+		pass(time.Minute)
+		if got, want := l.last().Error, "revision 2 waits: outside of the window until Sat 2000-01-01 22:00 UTC"; got != want {
+			t.Errorf("reported %q, want %q", got, want)
+		}
+		n := l.count()
+		pass(16 * time.Hour)
+		if more := l.count() - n; more > 0 {
+			t.Errorf("%d reports of the same", more)
+		}
+		pass(2 * time.Hour)
+		if got := l.last(); got.Error != "" || got.Running.Revision != 2 {
+			t.Errorf("reported %+v", got)
+		}
+		stop()
+	})
+}
