@@ -86,6 +86,10 @@ func TestNewerRecordIsLeftAlone(t *testing.T) {
 			}
 			stop := h.serve()
 			pass(time.Hour)
+			s := h.status()
+			if w := s.Why(func(verb string) string { return verb }); s.State != "" || !s.Unable || !strings.HasPrefix(w.Says[0], "The host runs what `current` names, roots/000001-") {
+				t.Errorf("%s: state %q, %+v", file, s.State, w)
+			}
 			stop()
 			b, _ := os.ReadFile(h.dir + "/" + file)
 			if !bytes.Equal(b, newer) || h.src.polls != polls || !strings.Contains(said, fmt.Sprintf("format %d, known is %d", format+1, format)) {

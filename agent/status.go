@@ -36,6 +36,7 @@ type Status struct {
 	Failed  []Failed        `json:"failed_here,omitempty"` // what is not tried again
 	Watched *Watched        `json:"watched,omitempty"`     // what was seen of the live root since
 	Broken  string          `json:"broken,omitempty"`      // why neither root serves
+	Unable  bool            `json:"unable,omitempty"`      // its record is of a newer version, so nothing of it is known but Current
 
 	Revocable bool `json:"removal_revocable,omitempty"` // a removal has begun, and nothing is removed yet
 }
@@ -141,6 +142,9 @@ func (a *Agent) Status() Status {
 	}
 	for _, m := range r.Marks {
 		s.Failed = append(s.Failed, Failed{m.Revision, m.Digest.String(), m.At, m.Reason})
+	}
+	if s.Unable = errors.Is(p.err, errNewer); s.Unable {
+		s.State = ""
 	}
 	s.Watched = a.watched(r.Seen())
 	s.Blocks = append(blocks(r, &p, link), a.fullDisk()...)

@@ -85,7 +85,10 @@ func (s *Status) unreturned(verb func(string) string) (says, do []string) {
 
 // runs says what is live.
 func (s *Status) runs() string {
-	if s.Live == nil {
+	switch {
+	case s.Unable && s.Current != "":
+		return "The host runs what `current` names, " + s.Current + "; the record cannot be read."
+	case s.Live == nil:
 		return "Nothing is deployed."
 	}
 	says := fmt.Sprintf("The host runs revision %d", s.Live.Revision)

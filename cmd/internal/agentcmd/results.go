@@ -58,10 +58,17 @@ func (s statusResult) Text(w io.Writer) error {
 	default:
 		f.row("agent", "does not run")
 	}
-	f.row("state", "%s since %s", s.State, stamp(s.Since))
-	if s.Live == nil {
-		f.row("live", "nothing")
+	if s.Unable {
+		f.row("state", "not known: the record is of a newer version")
 	} else {
+		f.row("state", "%s since %s", s.State, stamp(s.Since))
+	}
+	switch {
+	case s.Unable:
+		f.row("live", "not known; `current` names %s", cmp.Or(s.Current, "nothing"))
+	case s.Live == nil:
+		f.row("live", "nothing")
+	default:
 		f.root("live", s.Live)
 		f.row("layers", "%s", strings.Join(s.Live.Layers, " "))
 		if len(s.Live.Checks) > 0 {
