@@ -217,6 +217,10 @@ var (
 	errDamaged = errors.New("damaged")
 )
 
+// Damaged reports whether err is about a record or document that does not have the bytes
+// that an agent wrote. One that starts makes a record anew.
+func Damaged(err error) bool { return errors.Is(err, errDamaged) }
+
 // document is how a Record or a Root is stored: with a digest over the bytes
 // between the braces, so that a flipped bit is seen.
 type document struct {

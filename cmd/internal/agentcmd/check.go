@@ -3,6 +3,7 @@ package agentcmd
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -31,7 +32,7 @@ func (v *checkOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		return err
 	}
 	a, err := agent.Look(v.viewing())
-	if errors.Is(err, agent.ErrNothing) {
+	if errors.Is(err, agent.ErrNothing) || errors.Is(err, fs.ErrPermission) {
 		return v.lost(err)
 	}
 	v.what.Owner = v.at.layers.Owner

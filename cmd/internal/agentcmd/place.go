@@ -127,7 +127,11 @@ func (p *place) ask(ctx context.Context, o *cli.IO, verb string, r request, resu
 	if err := p.find(); err != nil {
 		return err
 	}
-	return control.Call(ctx, p.at.dir, verb, r, func(text string) { fmt.Fprintln(o.Stderr, "note:", cli.Clean(text)) }, result)
+	err := control.Call(ctx, p.at.dir, verb, r, func(text string) { fmt.Fprintln(o.Stderr, "note:", cli.Clean(text)) }, result)
+	if errors.Is(err, fs.ErrPermission) {
+		return p.lost(err)
+	}
+	return err
 }
 
 // look answers from the disk.
@@ -291,6 +295,12 @@ func (p *place) lost(err error) error {
 	case errors.Is(err, atomic.ErrLocked):
 		return cli.WithHint(cli.WithStatus(fmt.Errorf("an agent has %s, and does not answer at its %s", p.at.dir, control.Name), wire.NotNow),
 			"it may be starting or ending: try again; one of an earlier version has no socket")
+	case agent.Damaged(err):
+		serves := ""
+		if link, e := os.Readlink(filepath.Join(p.at.dir, "current")); e == nil {
+			serves = "; `current` names " + link + " as before"
+		}
+		return cli.WithHint(err, startHint(p.at.dir, p.at.name)+": it makes the record anew from what lies there"+serves)
 	case errors.Is(err, fs.ErrPermission):
 		return cli.WithHint(cli.WithStatus(err, wire.Denied), "only root and the agent's own user may: use sudo")
 	}
