@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"deploytools/registry/wire"
 )
@@ -31,8 +32,32 @@ func TestCrashMatrixAgent(t *testing.T) {
 				for n := range f.sample(t, points) {
 					c.at(t, n)
 				}
+				if f.power != 0 && (everyPoint() == 1 || h.name == "later-good") {
+					c.afterwards(t, 0)
+					c.afterwards(t, writeBack)
+				}
 			})
 		}
+	})
+}
+
+// afterwards cuts the power so long after the end of a deployment: what was told is so.
+func (c *stricken) afterwards(t *testing.T, wait time.Duration) {
+	t.Helper()
+	c.on(t, func(h *host, image string) {
+		log, err := h.run("")
+		time.Sleep(wait)
+		cutPower(t, h.file(c.dir()), c.power)
+		remount(t, image, h.file(c.dir()))
+		want := c.old
+		if status(err) == wire.OK {
+			want = c.way
+		}
+		if got := c.serving(t, h); got != want {
+			t.Errorf("%v after the end with %d: %q serves, want %q\n%s", wait, status(err), got, want, log)
+		}
+		again, err := h.run("")
+		c.check(t, h, 0, status(err), log+"--- again\n"+again)
 	})
 }
 
@@ -103,7 +128,7 @@ func (h *host) runUnder(t *testing.T, args ...string) (log string, err error) {
 		t.Fatal(err)
 	}
 	cmd := h.agent("")
-	cmd.Args = slices.Concat([]string{program, "-end", struckEnd}, args, []string{"--"}, cmd.Args)
+	cmd.Args = slices.Concat([]string{program, "-end", struckEnd}, args, []string{"--"}, cmd.Args, h.verb)
 	cmd.Path = program
 	h.enter(cmd)
 	out, err := cmd.CombinedOutput()

@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"deploytools/agent"
@@ -33,6 +34,10 @@ func TestCrashMatrixKeep(t *testing.T) {
 			t.Errorf("what serves is %+v\n%s", found.Roots, log)
 		}
 	})
+
+	back := h.copy(t)
+	back.verb = []string{"rollback"}
+	strikeBack(t, back)
 
 	collect := h.copy(t)
 	for range 2 { // roots that go
@@ -77,6 +82,36 @@ func strikeAll(t *testing.T, name string, h *host, check func(t *testing.T, h *h
 					}
 					h.checkRecord(t, log)
 					check(t, h, log)
+				})
+			}
+		})
+	}
+}
+
+// strikeBack lets every fault happen at every point of a person's rollback. What was
+// told to be on record is done, with the hold that comes with it; else all or nothing of it is.
+func strikeBack(t *testing.T, h *host) {
+	t.Helper()
+	points := (&stricken{before: h}).countPointsFrom(t, 15)
+	for _, f := range faults(8) {
+		t.Run(f.name+"/rollback", func(t *testing.T) {
+			t.Parallel()
+			c := &stricken{fault: f, before: h, old: "good", way: "old"}
+			for n := range f.sample(t, points) {
+				c.strike(t, n, func(h *host, ended wire.Status, log string) {
+					first, _, _ := strings.Cut(log, "--- again")
+					promised := strings.Contains(first, "is on record; it goes on") && !c.fails()
+					want, wantStatus := "good", wire.OK
+					if got := h.served(t); got == "old" || promised {
+						want, wantStatus = "old", wire.NotNow // which says that it is held
+					}
+					if got := h.served(t); got != want || ended != wantStatus {
+						t.Errorf("point %d: %q serves in the end and the agent ends with %d, want %q and %d\n%s", n, got, ended, want, wantStatus, log)
+					}
+					h.checkRecord(t, log)
+					if found := h.inspect(t, agent.Inspection{All: true}); !found.Whole() {
+						t.Errorf("point %d: roots are %+v\n%s", n, found.Roots, log)
+					}
 				})
 			}
 		})

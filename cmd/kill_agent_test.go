@@ -95,6 +95,7 @@ type host struct {
 	dir  string
 	name string   // of the configuration
 	more []string // flags
+	verb []string // of the first run under a fault: what a person says; none: the agent deploys
 	open bool     // other users may come to its directory
 
 	fixed    string                       // where the agent sees dir, in a mount namespace of its own; "": at dir
@@ -144,7 +145,7 @@ func (h *host) copy(t *testing.T) *host {
 	if h.open {
 		do(t, "chmod", "0711", filepath.Dir(dir), filepath.Dir(filepath.Dir(dir)))
 	}
-	return &host{s: h.s, dir: dir, name: h.name, more: h.more, open: h.open, fixed: h.fixed, versions: h.versions}
+	return &host{s: h.s, dir: dir, name: h.name, more: h.more, verb: h.verb, open: h.open, fixed: h.fixed, versions: h.versions}
 }
 
 // run runs the agent until nothing is left to do, or it dies.

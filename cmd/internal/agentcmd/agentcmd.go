@@ -274,6 +274,7 @@ func explain(err error) error {
 		{agent.ErrNoRoot, wire.NotFound, "'deploy-agent gc -explain' lists the roots"},
 		{agent.ErrUnderWay, wire.Conflict, "'deploy-agent status' shows how far it is"},
 		{agent.ErrRemoving, wire.Conflict, ""},
+		{atomic.ErrOccupied, wire.Failed, "move it away, and say that again"},
 		{atomic.ErrLocked, wire.Conflict, "one agent at a time works in a directory; to the one that runs there the verbs speak: deploy-agent status, run-once, retry"},
 		{wire.ErrUntrusted, wire.Untrusted, ""},
 		{wire.ErrUnreachable, wire.Unreachable, "the host keeps what it runs; check -addr, and whether deploy-registry runs there"},
