@@ -119,4 +119,6 @@ func (w *File) close() {
 	w.f = nil
 }
 
-func (w *File) cannot(err error) error { return fmt.Errorf("cannot write %s: %w", w.path, nameless(err)) }
+func (w *File) cannot(err error) error {
+	return fmt.Errorf("cannot write %s: %w", w.path, nameless(err))
+}
