@@ -36,7 +36,7 @@ func TestCrashMatrixRemove(t *testing.T) {
 	t.Parallel()
 	h := crashSite(t).oldHost(t, "leaves")
 	gone := "#!/bin/sh\necho \"$DEPLOY_PHASE $(cat \"$OLDROOT/version\")\" >>calls\n"
-	for name, text := range map[string]string{"gone.sh": gone, "agent/foreign": "not ours"} {
+	for name, text := range map[string]string{"gone.sh": gone, "agent/foreign": "not ours", "agent/roots/foreign": "nor this"} {
 		if err := os.WriteFile(h.file(name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -63,15 +63,17 @@ func TestCrashMatrixRemove(t *testing.T) {
 func (h *host) checkGone(t *testing.T, n int, log string) {
 	t.Helper()
 	var left []string
-	entries, err := os.ReadDir(h.file("agent"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		left = append(left, e.Name())
+	for _, dir := range []string{"", "roots/"} {
+		entries, err := os.ReadDir(h.file("agent/" + dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			left = append(left, dir+e.Name())
+		}
 	}
 	left = slices.DeleteFunc(left, func(name string) bool { return name == "lock" || name == "lost+found" })
-	if !slices.Equal(left, []string{"foreign"}) {
+	if !slices.Equal(left, []string{"foreign", "roots", "roots/foreign"}) {
 		t.Errorf("point %d: left %q, want what is foreign\n%s", n, left, log)
 	}
 	if _, err := os.Lstat(h.file("state.json")); err == nil {
