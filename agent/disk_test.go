@@ -330,8 +330,6 @@ func TestPersonIsObeyedOnAFullDisk(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.small("size=1m")
 		h.versions(3)
-		stop := h.serve()
-		pass(time.Minute)
 		filler := h.dir + "/filler"
 		h.seam = func(p string) {
 			switch p {
@@ -342,6 +340,8 @@ func TestPersonIsObeyedOnAFullDisk(t *testing.T) {
 				must(os.Remove(h.dir + "/printed"))
 			}
 		}
+		stop := h.serve()
+		pass(time.Minute)
 		back := func() error {
 			outcome := h.rollback("")
 			pass(time.Minute)
