@@ -164,10 +164,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		return a.refuse(ctx, err)
 	}
 	a.logStart()
-	if a.reports != nil && !a.o.Mode.Once {
-		reporting, stop := context.WithCancel(ctx)
-		defer stop()
-		go a.reports.run(reporting)
+	if !a.o.Mode.Once {
+		defer a.reports.start(ctx)()
 	}
 	if a.o.Mode.Retry {
 		if err := errors.Join(a.resumeNow(), a.retryNow()); err != nil {
@@ -196,38 +194,6 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	return context.Cause(ctx)
-}
-
-// refuse keeps away from a directory that a newer version wrote, and says so.
-// Ending would have systemd start us again and again.
-func (a *Agent) refuse(ctx context.Context, err error) error {
-	if !errors.Is(err, errNewer) || a.o.Mode.Once {
-		return err
-	}
-	a.log().Error("held", "error", err)
-	a.tell("held: " + line(err))
-	a.pulse.rest()
-	a.notifier.refuse(err)
-	a.show(func(p *present) { p.err = err })
-	<-ctx.Done()
-	return context.Cause(ctx)
-}
-
-// Refuse does nothing but to say why nothing is done in the directory, until ctx is
-// done: for a configuration whose settings cannot be used. It is called in place of
-// Run, on what Look returns, and needs the directory for itself, too.
-func (a *Agent) Refuse(ctx context.Context, why error) error {
-	release, err := a.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	a.show(func(p *present) { p.started, p.err = now(), why })
-	if a.o.Observe.Locked != nil {
-		defer a.o.Observe.Locked(a)()
-	}
-	<-ctx.Done()
 	return context.Cause(ctx)
 }
 

@@ -34,6 +34,10 @@ func (a *Agent) report(h heard) wire.Report {
 	if !a.o.Mode.Once {
 		r.PollSeconds = int64((max(a.o.Poll.Interval, a.o.Poll.MaxWait)*9/8 + time.Second - 1) / time.Second)
 	}
+	if err := a.unable(); err != nil {
+		a.keptAway(&r, err)
+		return r
+	}
 	if rec.Hold != nil {
 		r.Hold = reportText(cmp.Or(rec.Hold.Reason, "held"))
 	}

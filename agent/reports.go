@@ -129,6 +129,16 @@ func (r *reports) met(err error) {
 	}
 }
 
+// start starts the goroutine. It ends soon after stop or the end of ctx.
+func (r *reports) start(ctx context.Context) (stop func()) {
+	if r == nil {
+		return func() {}
+	}
+	ctx, stop = context.WithCancel(ctx)
+	go r.run(ctx)
+	return stop
+}
+
 // run is the goroutine. It ends soon after ctx, or with the connection where that
 // has no room to write; nobody waits for it.
 func (r *reports) run(ctx context.Context) {

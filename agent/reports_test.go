@@ -272,6 +272,35 @@ func TestWhatTheRegistryMissedIsTold(t *testing.T) {
 	})
 }
 
+// An older agent, which leaves a newer record alone, does not just fall silent.
+func TestAnAgentThatKeepsAwaySaysSo(t *testing.T) {
+	for _, file := range []string{"journal.json", "roots/000001-" + one1().Short() + ".json"} {
+		listening(t, func(t *testing.T, h *host, l *listener) {
+			h.src.put("v1", one("1"))
+			h.want("v1", nil)
+			must(os.Remove(h.dir + "/journal.json"))
+			must(os.WriteFile(h.dir+"/"+file, fmt.Appendf(nil, `{"Format":%d}`, format+1), 0o600))
+			before := l.count()
+			h.src.set(func() { h.src.down = wire.ErrUnreachable })
+			stop := h.serve()
+			pass(time.Hour)
+			if l.count() != before {
+				t.Fatalf("a registry that is away got %d reports", l.count()-before)
+			}
+			h.src.set(func() { h.src.down = nil })
+			pass(24 * time.Hour)
+			stop()
+			r, running := l.last(), file == "journal.json"
+			if l.count() != before+1 || r.State != stateUnable || !strings.Contains(r.Hold, errNewer.Error()) || r.PollSeconds == 0 || r.Boot == "" || (r.Running != nil) != running || running && r.Running.Revision != 1 {
+				t.Errorf("%s: %d reports, the last %+v, running %+v", file, l.count()-before, r, r.Running)
+			}
+			if n := strings.Count(h.logged.String(), "level=WARN msg=\"registry not told\""); n != 1 {
+				t.Errorf("%s: that the registry is away is said %d times", file, n)
+			}
+		})
+	}
+}
+
 // Reports that get lost are sent again, ever more seldom: another host may pretend
 // to be this one.
 func TestALostReportIsSentAgain(t *testing.T) {

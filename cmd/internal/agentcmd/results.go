@@ -101,9 +101,10 @@ func (s statusResult) Text(w io.Writer) error {
 	if d := s.Last; d != nil {
 		f.row("last", "%s: revision %d %s in %s, at %s%s", d.ID, d.Revision, howEnded(d), took(d), stamp(d.Ended), because(d))
 	}
-	if s.Newest == nil && s.Agent == nil && !s.Silent {
+	switch {
+	case s.Newest == nil && s.Agent == nil && !s.Silent:
 		f.row("registry", "not asked: no agent runs")
-	} else {
+	case !s.Unable:
 		f.newest(s.Newest)
 	}
 	if !s.Next.IsZero() {
