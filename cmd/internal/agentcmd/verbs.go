@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -170,6 +171,9 @@ func (v *showOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	err := v.ask(ctx, o, v.verb, request{Count: v.count}, v.result)
 	if errors.Is(err, control.ErrNobody) {
 		err = v.look(ctx, v.verb, request{Count: v.count}, v.result)
+		if v.explains && err == nil && !v.json && !slices.ContainsFunc([]string{"keep", "cleanold", "max-bytes", "min-free"}, v.at.given) {
+			fmt.Fprintf(o.Stderr, "note: no agent runs there, and its settings are not known: this is for -keep %d\n", v.at.keep)
+		}
 	}
 	if err != nil {
 		return err
