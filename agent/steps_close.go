@@ -60,7 +60,7 @@ func (a *Agent) discard(ctx context.Context) error {
 	}
 	a.rec.Published = published
 	if d.Hooked && !sameRoot(d.Back, d.From) {
-		a.rec.Live, a.rec.Back = d.Back, nil
+		a.rec.Live, a.rec.Back = d.Back, a.before(d.Back, a.rec.Back, d.From)
 	}
 	if d.Verdict == Bad {
 		a.result = d.failure()

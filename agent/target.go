@@ -154,7 +154,7 @@ func (a *Agent) spoilt(ctx context.Context, d *Deployment) (string, error) {
 // that is there and has other layers, not to the root that a repair replaced; nil: to none.
 func (a *Agent) before(root *Root, others ...*Root) *Root {
 	for _, other := range others {
-		if other != nil && !root.sameLayers(other) && a.there(other.Dir) {
+		if other != nil && (root == nil || !root.sameLayers(other)) && a.there(other.Dir) {
 			return other
 		}
 	}

@@ -98,6 +98,26 @@ func TestRollbackByHandIsToAWholeRoot(t *testing.T) {
 	}
 }
 
+// A failed deployment that led to another root than the one before it, since that was
+// modified, leaves somewhere to go back to from there.
+func TestAnotherRootIsBehindTheOneFallenBackOn(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v0", archive(files{"etc/motd": "0"}))
+		h.want("v0", nil)
+		_, two := twoRoots(h)
+		tampering["content"](two)
+		h.src.put("v3", with(failVerify))
+		h.want("v1", ErrRolledBack)
+		stop := h.serve()
+		h.rollback("")
+		pass(1e9)
+		stop()
+		if h.live() != "v0" {
+			t.Errorf("%q is live, want v0\n%s", h.live(), h.logged)
+		}
+	})
+}
+
 // The record is lost in the middle of a deployment.
 func TestRootToRestoreWithoutRecordIsWhole(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
