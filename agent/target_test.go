@@ -107,7 +107,9 @@ func TestAnotherRootIsBehindTheOneFallenBackOn(t *testing.T) {
 		_, two := twoRoots(h)
 		tampering["content"](two)
 		h.src.put("v3", with(failVerify))
-		h.want("v1", ErrRolledBack)
+		if err := h.run(); !errors.Is(err, ErrRolledBack) || h.live() != "v1" {
+			t.Fatalf("Run = %v, %q is live, want v1", err, h.live())
+		}
 		stop := h.serve()
 		h.rollback("")
 		pass(1e9)
