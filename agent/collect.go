@@ -132,19 +132,18 @@ func (a *Agent) collectThings(p *pace, t *Retention) error {
 	return errors.Join(all...)
 }
 
-// collectRoot hides a root durably before the first file of it goes: a name
-// without a dot is a complete root.
+// collectRoot hides a root before the first file of it goes.
 func (a *Agent) collectRoot(p *pace, id, rule string) error {
 	if a.pinned(id) != "" { // since it was decided
 		return nil
 	}
-	hidden := "." + id + ".partial"
-	if err := atomic.Rename(a.path("roots", id), a.path("roots", hidden)); err != nil {
+	hidden, err := hide(a.path("roots"), id)
+	if err != nil {
 		return err
 	}
 	p.point("root hidden")
 	a.log().Info("root collected", "root", id, "reason", rule)
-	err := errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")))
+	err = errors.Join(atomic.Remove(a.path("roots", id+".json")), atomic.Remove(a.path("roots", id+".manifest")))
 	p.point("documents removed")
 	return errors.Join(err, a.removeHidden(p, hidden))
 }

@@ -62,9 +62,8 @@ func (a *Agent) collectEvidence(p *pace, r *Record) error {
 		if needed[id] || p.ctx.Err() != nil {
 			continue
 		}
-		// Hidden first: a name without a dot is whole.
-		hidden := "." + id + ".partial"
-		if err := atomic.Rename(filepath.Join(dir, id), filepath.Join(dir, hidden)); err != nil {
+		hidden, err := hide(dir, id)
+		if err != nil {
 			all = append(all, err)
 			continue
 		}

@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+
+	"deploytools/atomic"
 )
 
 // pace removes trees in small batches with pauses between them.
@@ -25,8 +28,16 @@ func (p *pace) step() error {
 	return p.ctx.Err()
 }
 
-// removeTree removes the tree name in dir. It follows no link, needs no right
-// that its owner can give himself, and when ctx is done leaves the rest.
+// hide gives the directory name in dir, as the first step of its removal, a name that
+// says so: one without a dot is whole. It is durable then.
+func hide(dir, name string) (hidden string, err error) {
+	hidden = "." + name + ".partial"
+	return hidden, atomic.Rename(filepath.Join(dir, name), filepath.Join(dir, hidden))
+}
+
+// removeTree removes the tree name in dir. It follows no link, enters nothing that is
+// mounted in it, needs no right that its owner can give himself, and when ctx is done
+// leaves the rest.
 func (p *pace) removeTree(dir, name string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -67,7 +78,10 @@ func (p *pace) empty(root *os.Root, dir string) error {
 		if err != nil {
 			return err
 		}
-		names, err := f.Readdirnames(batch)
+		var names []string
+		if err = notMounted(f); err == nil {
+			names, err = f.Readdirnames(batch)
+		}
 		f.Close()
 		if errors.Is(err, io.EOF) {
 			return nil

@@ -19,6 +19,9 @@ var ErrRemoving = errors.New("is being removed from this host")
 // ErrGoing says that data which should stay has begun to go.
 var ErrGoing = errors.New("removing it with its data has begun")
 
+// ErrMounted says that something is mounted in what would be removed.
+var ErrMounted = errors.New("something is mounted there")
+
 // RemoveScriptError says that the remove script failed, or cannot be started.
 // Nothing was removed.
 type RemoveScriptError struct {
@@ -52,9 +55,9 @@ func (m *Removing) String() string {
 // leaveLabel names the files of a removal's script.
 const leaveLabel = "remove"
 
-// removed lists what Remove takes away, but the record, in this order. Whatever
-// else is in the directory is somebody else's, and stays; so does what is not among
-// ours of what is in these.
+// removed lists what Remove takes away, but the record, in this order: files and links,
+// and of directories what is ours in them. Whatever else is there is somebody else's,
+// and stays.
 var removed = []string{wayBack, "roots", "cache", "deployments", storeName, reserve, toldName, "journal.json.damaged", "control.sock"}
 
 // dataOf lists what stays in a removal that keeps the data.
@@ -67,6 +70,7 @@ type Remains struct {
 	Script    string   // that runs first; "": none
 	Gone      []string // paths that are removed
 	Stays     []string // published files that are not, and what others have put between what is
+	Mounted   []string // in what is removed: Remove refuses
 	StateFile string   // that is removed; "": none
 	Again     bool     // it began before
 	KeepData  bool     // roots, layers and evidence stay
@@ -98,14 +102,17 @@ func (a *Agent) Remains(keepData bool) (Remains, error) {
 	}
 	var foreign []string
 	for _, name := range append([]string{"current"}, removed...) {
-		if _, err := os.Lstat(a.path(name)); err != nil || keepData && dataOf[name] {
+		if keepData && dataOf[name] {
 			continue
 		}
-		gone := []string{a.path(name)}
-		if own, others, err := a.owned(name); err == nil && len(others) > 0 {
-			gone, foreign = own, append(foreign, others...)
+		gone, others, err := a.goes(name)
+		if err != nil {
+			return m, err
 		}
-		m.Gone = append(m.Gone, gone...)
+		m.Gone, foreign = append(m.Gone, gone...), append(foreign, others...)
+	}
+	if m.Mounted, err = a.mounted(keepData); err != nil {
+		return m, err
 	}
 	goes, stays := a.leavePublished(r)
 	stays = append(foreign, stays...)
@@ -139,7 +146,8 @@ func (m *Removing) keeps(keepData bool) (bool, error) {
 // crash, or when the script has failed, it can be called again, and goes on; until
 // then Run refuses with ErrRemoving. As long as nothing is removed, keepData may
 // change from call to call, and Resume calls it off; then the error wraps
-// ErrGoing where what should stay may be gone. An agent is used for one Run or one
+// ErrGoing where what should stay may be gone. Where something is mounted in what would
+// be removed nothing is done; the error wraps ErrMounted. An agent is used for one Run or one
 // Remove.
 func (a *Agent) Remove(ctx context.Context, keepData bool) error {
 	if _, err := a.loadToRemove(); err != nil { // before a lock file is made anywhere
@@ -151,6 +159,9 @@ func (a *Agent) Remove(ctx context.Context, keepData bool) error {
 	}
 	defer release()
 	if a.rec, err = a.loadToRemove(); err != nil {
+		return err
+	}
+	if err := a.unmounted(keepData); err != nil {
 		return err
 	}
 	if err := a.announceRemoval(ctx, keepData); err != nil {
@@ -335,40 +346,6 @@ func (a *Agent) clear() error {
 	}
 	a.rec.Live, a.rec.Back, a.rec.Hold, a.rec.Removing, a.rec.Wanted = nil, nil, nil, nil, ""
 	return a.save()
-}
-
-// clearOne removes a file, or a directory under another name: what has its own
-// name is whole.
-func (a *Agent) clearOne(p *pace, name string) error {
-	path, hidden := a.path(name), "."+name+".removed"
-	info, err := os.Lstat(path)
-	if err == nil && !info.IsDir() {
-		return atomic.Remove(path)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := p.removeTree(a.o.Dir, hidden); err != nil { // of an earlier time
-		return err
-	}
-	if info == nil {
-		return nil
-	}
-	if err := atomic.Sweep(path); err != nil {
-		return err
-	}
-	own, foreign, err := a.owned(name)
-	if err != nil {
-		return err
-	}
-	if len(foreign) > 0 {
-		return a.clearAround(p, own, name, hidden)
-	}
-	if err := atomic.Rename(path, a.path(hidden)); err != nil {
-		return err
-	}
-	a.crash("removal hid " + name)
-	return p.removeTree(a.o.Dir, hidden)
 }
 
 // stateIsOurs reports whether the state file is there and shows our

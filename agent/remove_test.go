@@ -178,7 +178,7 @@ func (h *host) callOff() error {
 // and all is as before; then it is not.
 func TestResumeCallsOffARemoval(t *testing.T) {
 	for point, whole := range map[string]bool{"removal announced": true, "before remove": true, "after remove": true, "removal failed": true,
-		"removal forgot": true, "removal left": false, "removal unlinked": false, "removal hid roots": false} {
+		"removal forgot": true, "removal left": false, "removal unlinked": false, "removal of some of roots": false} {
 		t.Run(point, func(t *testing.T) {
 			h := removable(t)
 			before := h.agent.Record()

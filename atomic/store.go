@@ -33,6 +33,11 @@ const (
 	previewName   = "preview"
 )
 
+// OfStore reports whether a Store gives this name to something in its directory.
+func OfStore(name string) bool {
+	return slices.Contains([]string{lockName, journalName, undoName, publishedName, keptName, previewName}, name)
+}
+
 // OpenStore opens the store in dir and makes it if there is none.
 func OpenStore(dir string) (*Store, error) { return disk{}.openStore(dir) }
 

@@ -65,7 +65,8 @@ type removal struct {
 	Script   string   `json:"script,omitempty"`        // that runs first
 	Unsaid   bool     `json:"script_unsaid,omitempty"` // which that is has to be said for more than a dry run
 	Goes     []string `json:"goes"`
-	Stays    []string `json:"stays,omitempty"` // files at fixed paths, and what others have put between what goes
+	Stays    []string `json:"stays,omitempty"`   // files at fixed paths, and what others have put between what goes
+	Mounted  []string `json:"mounted,omitempty"` // in what goes: nothing is done before they are not
 	KeepData bool     `json:"keep_data,omitempty"`
 	Again    bool     `json:"again,omitempty"` // it had begun before
 	Done     bool     `json:"done"`
@@ -96,6 +97,9 @@ func (r removal) Text(w io.Writer) error {
 	for _, path := range r.Stays {
 		fmt.Fprintf(b, "stays     %s\n", cli.Clean(path))
 	}
+	for _, path := range r.Mounted {
+		fmt.Fprintf(b, "mounted   %s, in what goes: umount it first\n", cli.Clean(path))
+	}
 	return b.Flush()
 }
 
@@ -108,7 +112,7 @@ func (v *removeOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	if err != nil {
 		return v.refused(err)
 	}
-	r := removal{Name: m.Name, Dir: m.Dir, Root: m.Root, Script: m.Script, Goes: m.Gone, Stays: m.Stays, KeepData: m.KeepData, Again: m.Again}
+	r := removal{Name: m.Name, Dir: m.Dir, Root: m.Root, Script: m.Script, Goes: m.Gone, Stays: m.Stays, Mounted: m.Mounted, KeepData: m.KeepData, Again: m.Again}
 	if m.StateFile != "" {
 		r.Goes = append(r.Goes, m.StateFile)
 	}
@@ -213,6 +217,8 @@ func (v *removeOp) refused(err error) error {
 		return cli.WithHint(cli.WithStatus(err, wire.Failed), "nothing has begun; give the path of a program, which counts from the directory where you are")
 	case errors.Is(err, agent.ErrGoing):
 		return cli.WithHint(cli.WithStatus(err, wire.Conflict), "without -keep-data it goes on to its end")
+	case errors.Is(err, agent.ErrMounted):
+		return cli.WithHint(cli.WithStatus(err, wire.Conflict), "nothing was removed; umount that, and say remove again")
 	case errors.Is(err, atomic.ErrLocked):
 		return cli.WithHint(cli.WithStatus(err, wire.Conflict), endHint(v.at.dir, v.at.name))
 	case errors.Is(err, agent.ErrUnderWay):
