@@ -1,13 +1,18 @@
 package agent
 
 import (
+	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"deploytools/layers/digest"
+	"deploytools/registry/wire"
 )
 
 // A person is at work beside the agent: it says so and holds, leaves `current` as
@@ -69,6 +74,127 @@ func TestDrift(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A later revision that is not deployed at once ends the hold when it is, and is not held
+// in its turn.
+func TestALaterRevisionThatWaitsEndsTheHoldOfAMovedLink(t *testing.T) {
+	for _, how := range []string{"held by the registry", "configuration not fetched", "overtaken while it is fetched", "failing", "standing"} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.src.put("v1", one("1"))
+			h.want("v1", nil)
+			unstable := &unstable{fakeRegistry: h.src}
+			h.o.Source = unstable
+			stop := h.serve()
+			if how == "standing" {
+				pass(time.Minute)
+				must(h.agent.Hold(t.Context(), "sale", Until{}))
+			}
+			must(os.Remove(h.dir + "/current"))
+			pass(10 * time.Minute)
+			want := "v2"
+			switch how {
+			case "held by the registry":
+				h.src.set(func() { h.src.hold = &wire.Hold{Reason: "sale"} })
+				h.src.put("v2", one("2"))
+				pass(10 * time.Minute)
+				h.src.set(func() { h.src.hold = nil })
+			case "configuration not fetched":
+				h.src.set(func() { unstable.fails = 3 })
+				h.src.put("v2", one("2"))
+			case "overtaken while it is fetched":
+				h.src.set(func() { h.src.fetch = func(digest.Digest, int64, io.Writer) error { return wire.ErrUnreachable } })
+				h.src.put("v2", one("2"))
+				pass(10 * time.Minute)
+				h.src.put("v3", one("3"))
+				h.src.set(func() { h.src.fetch = nil })
+				want = "v3"
+			case "failing":
+				h.src.put("v2", with(failVerify))
+				pass(10 * time.Minute)
+				if h.live() != "v1" || h.agent.Record().Hold != nil {
+					t.Errorf("%s: %q is live, hold %+v", how, h.live(), h.agent.Record().Hold)
+				}
+				h.src.put("v3", one("3"))
+				want = "v3"
+			case "standing":
+				h.src.put("v2", one("2"))
+				pass(10 * time.Minute)
+				if h.agent.Record().Live.Configuration.Revision != 1 {
+					t.Errorf("%s: a hold of a person was passed", how)
+				}
+				must(h.agent.Resume(t.Context()))
+			}
+			pass(time.Hour)
+			stop()
+			if h.live() != want || h.agent.Record().Hold != nil {
+				t.Errorf("%s: %q is live, want %s; hold %+v\n%s", how, h.live(), want, h.agent.Record().Hold, h.logged)
+			}
+		})
+	}
+}
+
+// unstable fails to yield configurations.
+type unstable struct {
+	*fakeRegistry
+	fails int
+}
+
+func (u *unstable) Configuration(ctx context.Context, name string) (*wire.Configuration, error) {
+	u.mu.Lock()
+	fails := u.fails > 0
+	u.fails--
+	u.mu.Unlock()
+	if fails {
+		return nil, wire.ErrUnreachable
+	}
+	return u.fakeRegistry.Configuration(ctx, name)
+}
+
+// A later revision with the same layers puts no link back: so that hold goes on.
+func TestTheSameLayersEndNoHoldOfAMovedLink(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		stop := h.serve()
+		must(os.Remove(h.dir + "/current"))
+		pass(10 * time.Minute)
+		h.src.put("v1", one("1"))
+		pass(10 * time.Minute)
+		r := h.agent.Record()
+		if r.Live.Configuration.Revision != 2 || r.Hold == nil || r.Hold.Revision != 2 {
+			t.Errorf("revision %d is live, hold %+v", r.Live.Configuration.Revision, r.Hold)
+		}
+		h.src.put("v2", one("2"))
+		pass(10 * time.Minute)
+		stop()
+		if h.live() != "v2" || h.agent.Record().Hold != nil {
+			t.Errorf("%q is live, hold %+v", h.live(), h.agent.Record().Hold)
+		}
+	})
+}
+
+// A repair that waits for what is in the place of `current` to be moved away goes on then.
+func TestARepairGoesOnOnceItsPlaceIsFree(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.src.put("v1", one("1"))
+		h.want("v1", nil)
+		must(os.Remove(h.dir + "/current"))
+		must(os.Mkdir(h.dir+"/current", 0o755))
+		stop := h.serve()
+		pass(10 * time.Minute)
+		_, err := h.agent.RepairAwaited(t.Context())
+		must(err)
+		pass(time.Minute)
+		must(os.Remove(h.dir + "/current"))
+		pass(time.Hour)
+		stop()
+		r := h.agent.Record()
+		link, _ := os.Readlink(h.dir + "/current")
+		if r.Live.Dir != link || !strings.HasPrefix(link, "roots/000002-") || r.Hold != nil {
+			t.Errorf("`current` names %q, %s is live, hold %+v\n%s", link, r.Live.Dir, r.Hold, h.logged)
+		}
+	})
 }
 
 // Every root was deleted under the agent: what comes then is good or bad, and

@@ -68,6 +68,11 @@ func (h *Hold) inPlace() *Hold {
 	return &left
 }
 
+// overtaken reports whether the registry has a later revision than the one that is held.
+func (h *Hold) overtaken(st wire.PollState) bool {
+	return !h.Standing && !h.Digest.IsZero() && (st.Revision > h.Revision || st.Revision == 0 && st.Digest != h.Digest)
+}
+
 // String returns the hold in words.
 func (h *Hold) String() string {
 	if h.Until.IsZero() {
@@ -144,7 +149,7 @@ func (a *Agent) watchLink(st wire.PollState) error {
 		return a.moved(link, st)
 	case h != nil && h.Link != "" && link == want && !gone:
 		a.rec.Hold = h.inPlace()
-		a.log().Info("hold ended", "reason", h.Reason)
+		a.log().Info("current is back in its place", "root", link)
 		return a.save()
 	case gone && h == nil && st.Digest == a.rec.Live.Configuration.Digest: // else another comes anyway
 		return a.vanished(link, st)
@@ -159,7 +164,7 @@ func (a *Agent) watchLink(st wire.PollState) error {
 		return a.save()
 	case h.Standing:
 		return nil
-	case st.Revision > h.Revision, st.Revision == 0 && st.Digest != h.Digest:
+	case h.overtaken(st) && h.Link == "": // else what comes ends it, once it is live
 		a.rec.Hold = nil
 		a.log().Info("hold ended", "revision", st.Revision)
 		return a.save()

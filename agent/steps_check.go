@@ -64,7 +64,7 @@ func (a *Agent) check(ctx context.Context) error {
 	if link == noLink {
 		return fmt.Errorf("%s is no link: move it away", a.path("current"))
 	}
-	if link != d.Link {
+	if link != d.Link && d.Link != noLink { // from where it was to be moved away
 		return &definite{verdict: Superseded, err: fmt.Errorf("`current` was moved by hand to %q", link)}
 	}
 	return a.prepareWayBack(d)

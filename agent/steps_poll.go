@@ -98,7 +98,7 @@ func (a *Agent) expectNothing(st wire.PollState) bool {
 		r.Last.New.Configuration.Digest == st.Digest && r.Last.New.Configuration.Revision == st.Revision {
 		return true
 	}
-	if r.Hold != nil {
+	if r.Hold != nil && !r.Hold.overtaken(st) {
 		a.say("want", "held", r.Hold.String(), "revision", st.Revision, "reason", r.Hold.Reason)
 		return true
 	}
@@ -159,6 +159,11 @@ func (a *Agent) relabel(ctx context.Context, c *wire.Configuration) error {
 		return err
 	}
 	a.rec.Live, a.rec.Refused = &live, nil
+	if h := a.rec.Hold; h != nil { // nothing was done that would end it
+		still := *h
+		still.Revision, still.Digest = c.Revision, c.Digest
+		a.rec.Hold = &still
+	}
 	if err := a.save(); err != nil {
 		return err
 	}

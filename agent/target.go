@@ -78,11 +78,8 @@ func (a *Agent) examineBeside(ctx context.Context, r *Root, how How) (c *Conditi
 func (a *Agent) best(ctx context.Context, first *Root, except func(*Root) bool, look examiner) (best *Root, condition *Condition, err error) {
 	candidates := []*Root{first}
 	if roots, err := a.roots(); err == nil {
-		for _, r := range slices.Backward(roots) {
-			if !r.Committed.IsZero() && r.Dir != first.Dir {
-				candidates = append(candidates, r)
-			}
-		}
+		others := slices.DeleteFunc(committedLast(roots), first.is)
+		candidates = append(candidates, others...)
 	} else if !errors.Is(err, errNewer) {
 		return nil, nil, err
 	}
@@ -150,15 +147,31 @@ func (a *Agent) spoilt(ctx context.Context, d *Deployment) (string, error) {
 	return c.String(), nil
 }
 
-// before returns where a rollback leads once root is live: to the first of the others
-// that is there and has other layers, not to the root that a repair replaced; nil: to none.
+// before returns where a rollback leads once root is live: to the first of the others, or
+// else the last committed one, that is there and has other layers, not to the root that a
+// repair replaced; nil: to none.
 func (a *Agent) before(root *Root, others ...*Root) *Root {
-	for _, other := range others {
-		if other != nil && (root == nil || !root.sameLayers(other)) && a.there(other.Dir) {
-			return other
-		}
+	leads := func(r *Root) bool {
+		return r != nil && (root == nil || !root.sameLayers(r)) && a.there(r.Dir)
+	}
+	if i := slices.IndexFunc(others, leads); i >= 0 {
+		return others[i]
+	}
+	roots, _ := a.roots() // those that cannot be read are none
+	if committed := committedLast(roots); slices.ContainsFunc(committed, leads) {
+		return committed[slices.IndexFunc(committed, leads)]
 	}
 	return nil
+}
+
+// committedLast returns those of the roots that were committed, the last one first.
+func committedLast(roots []*Root) (committed []*Root) {
+	for _, r := range slices.Backward(roots) {
+		if !r.Committed.IsZero() {
+			committed = append(committed, r)
+		}
+	}
+	return committed
 }
 
 // sameLayers reports whether both hold the same.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // tampering are ways to modify the root dir.
@@ -118,6 +119,46 @@ func TestAnotherRootIsBehindTheOneFallenBackOn(t *testing.T) {
 			t.Errorf("%q is live, want v0\n%s", h.live(), h.logged)
 		}
 	})
+}
+
+// A rollback finds the root that is there, whatever became of the one on record, also
+// once a repair has come between.
+func TestRollbackFindsWhatIsKept(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		for _, repaired := range []bool{false, true} {
+			bubble(t, func(t *testing.T, h *host) {
+				h.o.Keep.Roots = 5
+				h.versions(3)
+				repair := func() {
+					h.o.Mode.Repair = true
+					must(h.run())
+					h.o.Mode.Repair = false
+				}
+				r, want := h.agent.Record(), "v1"
+				if gone {
+					must(os.RemoveAll(h.dir + "/" + r.Back.Dir))
+				} else { // the record names another root of the same version
+					repair()
+					was := r.Live
+					changed := *h.agent.Record()
+					changed.Back, want = was, "v2"
+					b, err := encode(&changed)
+					must(errors.Join(err, os.WriteFile(h.dir+"/journal.json", b, 0o600)))
+				}
+				if repaired {
+					repair()
+				}
+				stop := h.serve()
+				pass(time.Minute)
+				h.rollback("")
+				pass(time.Minute)
+				stop()
+				if h.live() != want {
+					t.Errorf("gone: %t, repaired: %t: %q is live, want %s\n%s", gone, repaired, h.live(), want, h.logged)
+				}
+			})
+		}
+	}
 }
 
 // The record is lost in the middle of a deployment.
