@@ -213,7 +213,7 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	case err == nil:
 		a.waits.reset()
 		return false, nil
-	case errors.Is(err, errAgain), a.refetches(err):
+	case errors.Is(err, errAgain), a.refetches(err), a.freed(err):
 		return false, nil
 	case errors.Is(err, errStay):
 		a.waits.reset()
@@ -242,6 +242,7 @@ func (a *Agent) turn(ctx context.Context) (done bool, err error) {
 	if full(err) {
 		a.collect.start(a, 0)
 	}
+	a.renewReserve()
 	if _, is := errors.AsType[*fullNow](err); is {
 		a.filled = filled{a.rec.Deployment.New.Configuration.Digest, a.had, time.Now().Add(again)}
 	}

@@ -232,7 +232,7 @@ func TestRoomTakenAheadIsNotCountedTwice(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.dir = t.TempDir()
 		h.o.Dir = h.dir
-		must(unix.Mount("none", h.dir, "tmpfs", 0, "size=10m"))
+		must(unix.Mount("none", h.dir, "tmpfs", 0, "size=12m"))
 		t.Cleanup(func() { unix.Unmount(h.dir, unix.MNT_DETACH) })
 		layer := large()
 		c := h.src.put("v1", layer)

@@ -274,7 +274,7 @@ func (h *host) copiedOptions() *Agent {
 func TestFullDiskStaysAndLeavesNoTree(t *testing.T) {
 	h := newHost(t, newFakeRegistry())
 	h.o.Poll = Poll{Interval: time.Millisecond, MaxWait: time.Millisecond}
-	h.small("size=1m")
+	h.small("size=3500k")
 	h.src.put("v1", one("1"))
 	h.want("v1", nil)
 	h.src.put("v2", archive(files{"big": strings.Repeat("0123456789", 200_000)}))
@@ -285,7 +285,7 @@ func TestFullDiskStaysAndLeavesNoTree(t *testing.T) {
 	if r := h.agent.Record(); r.State != Unpacking || len(r.Marks) > 0 || len(left) > 0 {
 		t.Errorf("in %s with marks %v, left %q", r.State, r.Marks, left)
 	}
-	must(unix.Mount("none", h.dir, "tmpfs", unix.MS_REMOUNT, "size=8m"))
+	must(unix.Mount("none", h.dir, "tmpfs", unix.MS_REMOUNT, "size=12m"))
 	h.want("v2", nil)
 
 	// Full from the switch on: the reserve and the prepared link lead back.
@@ -328,15 +328,15 @@ func TestRecordIsMadeAnewInADirectoryOfAnyName(t *testing.T) {
 
 func TestPersonIsObeyedOnAFullDisk(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
-		h.small("size=1m")
+		h.small("size=12m")
 		h.versions(3)
 		filler := h.dir + "/filler"
 		h.seam = func(p string) {
 			switch p {
 			case "entered Checking": // the service goes on writing
-				must(os.WriteFile(h.dir+"/logs", make([]byte, reserveSize/4), 0o600))
+				must(os.WriteFile(h.dir+"/logs", make([]byte, reservePart/4), 0o600))
 			case "before deploy": // whose output and result have to go somewhere
-				must(os.WriteFile(h.dir+"/printed", make([]byte, reserveSize/2), 0o600))
+				must(os.WriteFile(h.dir+"/printed", make([]byte, reservePart/2), 0o600))
 				must(os.Remove(h.dir + "/printed"))
 			}
 		}
@@ -381,10 +381,64 @@ func TestPersonIsObeyedOnAFullDisk(t *testing.T) {
 	})
 }
 
+// Whoever fills the disk goes on with it, and takes each part of the reserve that he can:
+// after a hold there is enough for a rollback, and the reserve is whole again once there is
+// room, also while a version waits for more.
+func TestPersonIsObeyedWhileTheDiskIsFilled(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.small("size=20m")
+		h.versions(2)
+		c := h.src.put("v3", one("3"))
+		h.src.set(func() {
+			c.Layers[0].Unpacked = 1 << 30
+			c.Seal()
+		})
+		stop := h.serve()
+		pass(time.Minute)
+		filler := h.dir + "/filler"
+		fillUp(filler)
+		must(h.agent.Hold(t.Context(), "why", Until{}))
+		h.seam = func(p string) {
+			if strings.HasPrefix(p, "entered ") {
+				fillUp(filler)
+			}
+		}
+		fillUp(filler)
+		outcome := h.rollback("1")
+		pass(time.Minute)
+		select {
+		case o := <-outcome:
+			if o.Err != nil || h.live() != "v1" {
+				t.Errorf("%v, %q is live\n%s", o.Err, h.live(), h.logged)
+			}
+		default:
+			t.Fatalf("it waits: %v\n%s", h.status().Blocks, h.logged)
+		}
+		h.seam = func(string) {}
+		must(os.Remove(filler))
+		must(h.agent.Resume(t.Context()))
+		c = h.src.put("v5", one("5"))
+		h.src.set(func() {
+			c.Layers[0].Unpacked = 1 << 30
+			c.Seal()
+		})
+		pass(time.Minute)
+		if r := h.agent.Record(); r.State != Fetching {
+			t.Fatalf("in %s", r.State)
+		}
+		must(os.Truncate(h.dir+"/"+reserve, reservePart))
+		pass(time.Hour)
+		if got := h.agent.reserved(); got != reserveSize || h.live() != "v1" {
+			t.Errorf("%d bytes are in reserve, %q is live", got, h.live())
+		}
+		stop()
+	})
+}
+
 // What nobody asked for leaves the reserve to the way back.
 func TestReserveIsNotForPolls(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
-		h.small("size=1m")
+		h.small("size=4m")
 		h.versions(1)
 		stop := h.serve()
 		fillUp(h.dir + "/filler")

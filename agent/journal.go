@@ -65,13 +65,13 @@ func (a *Agent) save() error {
 	if err != nil {
 		return fmt.Errorf("internal error: %w", err)
 	}
-	for try := range 3 {
+	for try := 0; try < 3; try++ {
 		if err = atomic.WriteFile(a.path("journal.json"), b, 0o600); err == nil {
 			a.publish()
 			return nil
 		}
-		if try == 0 && full(err) && (a.obeys || a.rec.State.among(Switching, Broken)) {
-			a.freeReserve()
+		if a.freed(err) {
+			try = 0
 		}
 	}
 	return err

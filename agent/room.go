@@ -65,7 +65,7 @@ type disk struct {
 
 // cramped reports whether there is hardly room for the record and the evidence of
 // a deployment.
-func (d disk) cramped() bool { return d.free < reserveSize || 0 <= d.inodes && d.inodes < 16 }
+func (d disk) cramped() bool { return d.free < 2*reservePart || 0 <= d.inodes && d.inodes < 16 }
 
 func diskOf(path string) (disk, error) {
 	var st unix.Statfs_t

@@ -15,8 +15,8 @@ import (
 )
 
 // fits is an error that wraps ENOSPC if the file system surely lacks room for
-// what is left to fetch of the configuration's layers, and for what they unpack
-// to: a disk that is full to the last byte hurts what serves. It goes by what the
+// what is left to fetch of the configuration's layers, for what they unpack to, and for
+// the reserve: a disk that is full to the last byte hurts what serves. It goes by what the
 // registry told, and by half a block more a file; what it did not tell, and what
 // the live root shares, is not counted. That something else takes the room meanwhile is found while unpacking.
 func (a *Agent) fits(c *wire.Configuration) error {
@@ -33,7 +33,7 @@ func (a *Agent) fits(c *wire.Configuration) error {
 			entries += l.Entries
 		}
 	}
-	bytes += layers.ScratchBytes(entries)
+	bytes += layers.ScratchBytes(entries) + reserveSize - a.reserved()
 	note := a.unshared(c, shared)
 	needs := fmt.Sprintf("no room in %s: revision %d of %s needs ", a.o.Dir, c.Revision, c.Name)
 	switch {
@@ -73,7 +73,7 @@ func (e *fullNow) Unwrap() error { return e.error }
 
 // filledBy is err, as a fullNow where the disk is as full as that says.
 func (a *Agent) filledBy(err error) error {
-	if on, e := diskOf(a.o.Dir); full(err) && e == nil && (on.free < 16*reserveSize || on.cramped()) {
+	if on, e := diskOf(a.o.Dir); full(err) && e == nil && (on.free < reserveSize/2 || on.cramped()) {
 		return &fullNow{err}
 	}
 	return err

@@ -52,7 +52,7 @@ func TestRoomIsLookedForBeforeAnythingIsWritten(t *testing.T) {
 
 func TestRoomForRealFiles(t *testing.T) {
 	needsRoot(t)
-	for what, options := range map[string]string{"bytes": "size=1m", "inodes": "size=64m,nr_inodes=40"} {
+	for what, options := range map[string]string{"bytes": "size=3500k", "inodes": "size=64m,nr_inodes=40"} {
 		h := newHost(t, newFakeRegistry())
 		h.dir = t.TempDir()
 		h.o.Dir, h.o.Poll = h.dir, Poll{Interval: time.Millisecond}

@@ -16,11 +16,13 @@ import (
 )
 
 // wayBack is the link to OLDROOT that Restoring only renames; reserve is room
-// for the record on a disk that has become full.
+// for the record on a disk that has become full. xfs wants some
+// 200 KiB to be free before it makes a file.
 const (
 	wayBack     = ".back"
 	reserve     = ".reserve"
-	reserveSize = 64 << 10
+	reserveSize = 16 * reservePart
+	reservePart = 128 << 10
 )
 
 // check is the step of Checking: the last one that touches nothing.
@@ -155,33 +157,74 @@ func (a *Agent) prepareWayBack(d *Deployment) error {
 		}
 	}
 	if d.ByHand { // on a full disk nothing else helps
-		return nil
+		return a.enoughToSwitch()
 	}
 	return a.keepReserve()
 }
 
-// keepReserve makes the reserve, unless it is there.
+// keepReserve makes the reserve, unless it is there, whole.
 func (a *Agent) keepReserve() error {
-	info, err := os.Lstat(a.path(reserve))
-	if err == nil && info.Size() == reserveSize {
+	if a.reserved() == reserveSize {
 		return nil
 	}
 	return atomic.WriteFile(a.path(reserve), bytes.Repeat([]byte("reserve\n"), reserveSize/8), 0o600)
 }
 
+// enoughToSwitch is an error if there is so little room left, with the reserve, that the
+// hook's files or the record might not be written behind the switch.
+func (a *Agent) enoughToSwitch() error {
+	on, err := diskOf(a.o.Dir)
+	if left := on.free + a.reserved(); err == nil && left < reserveSize/2 {
+		err = &noRoom{fmt.Sprintf("no room in %s: a rollback needs %s, of which the reserve is used up", a.o.Dir, Size(reserveSize/2)), Size(left)}
+	}
+	return err
+}
+
+// reserved returns how much of the reserve there is, in bytes.
+func (a *Agent) reserved() int64 {
+	info, err := os.Lstat(a.path(reserve))
+	if err != nil || !info.Mode().IsRegular() {
+		return 0
+	}
+	return info.Size()
+}
+
 // renewReserve makes it again after a full disk, when others are not in need of the
 // room. Before a switch it has to be there; else it need not.
 func (a *Agent) renewReserve() {
-	if on, err := diskOf(a.o.Dir); err == nil && on.free > 4*reserveSize && a.rec.Live != nil {
+	if on, err := diskOf(a.o.Dir); err == nil && on.free > 2*reserveSize && a.rec.Live != nil {
 		a.keepReserve()
 	}
 }
 
-// freeReserve gives its room to what cannot wait.
-func (a *Agent) freeReserve() {
-	if err := os.Remove(a.path(reserve)); err == nil {
-		a.log().Warn("disk is full, reserve freed")
+// freed reports whether some of the reserve was given for what has met a full disk.
+func (a *Agent) freed(err error) bool {
+	_, is := errors.AsType[*noRoom](err)
+	return full(err) && !is && a.urgent() && a.freeReserve()
+}
+
+// freeReserve gives a part of it to what cannot wait, and reports whether there was one. It
+// goes in parts since whoever fills the disk may take one first, and since what needs them
+// comes step by step.
+func (a *Agent) freeReserve() bool {
+	left := (a.reserved() - 1) / reservePart * reservePart
+	var err error
+	if left > 0 {
+		err = os.Truncate(a.path(reserve), left)
+	} else {
+		err = os.Remove(a.path(reserve))
 	}
+	if err == nil {
+		a.log().Warn("disk is full, some of the reserve freed", "left", max(left, 0))
+	}
+	return err == nil
+}
+
+// urgent reports whether what is done cannot wait for room on the disk: a way back, or
+// what a person wants that needs none but for records.
+func (a *Agent) urgent() bool {
+	d := a.rec.Deployment
+	return a.obeys || a.rec.Wanted != "" || d != nil && d.ByHand || a.rec.State.among(Switching, Broken)
 }
 
 // vars is what checks of the root may refer to.

@@ -134,6 +134,9 @@ func (a *Agent) persist(ctx context.Context, do func() error) error {
 			return err
 		}
 		a.log().Warn("step tried again", "state", a.rec.State, "attempt", n, "error", err)
+		if a.freed(err) { // at once: who fills the disk takes that too
+			continue
+		}
 		if err := sleep(ctx, time.Duration(n)*time.Second); err != nil {
 			return err
 		}
