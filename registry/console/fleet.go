@@ -48,7 +48,8 @@ What a host says is its own word: a key speaks for its own host and configuratio
 		{
 			Name: "log", Short: "show what the hook of a host printed last", Args: "[HOST NAME]", Role: registry.Operator, Reach: OwnConfigurations,
 			Long: `The end of what the host's programs printed in the last deployment of the configuration, at most
-64 KiB. What is not printable comes as ?. The host has more: deployments/ in its agent's directory.`,
+64 KiB. What is not printable comes as ?. The host has more of it, and what earlier
+deployments printed: deploy-agent log ID, and deployments/ in its agent's directory.`,
 			Examples: []string{"log web1 project1"}, Statuses: []wire.Status{wire.NotFound, wire.Conflict},
 			New: func() Op { return new(logOp) },
 		},
@@ -128,17 +129,20 @@ func (l *logOp) Run(ctx context.Context, s *Session, args []string) (Result, err
 		return nil, err
 	}
 	if !s.json {
-		s.noteOutput(out)
+		s.noteOutput(out, l.host, l.name)
 	}
 	return hookLog{Host: l.host, Configuration: l.name, Deployment: Clean(out.Deployment), Received: out.Received, Cut: out.Cut, Output: cleanLines(out.Text)}, nil
 }
 
-func (s *Session) noteOutput(out registry.Output) {
+func (s *Session) noteOutput(out registry.Output, host, name string) {
 	switch {
 	case out.Text == "":
 		fmt.Fprintln(s.Stderr, "note: nothing was printed")
 	case out.Cut:
 		fmt.Fprintln(s.Stderr, "note: this is only the end of it")
+	}
+	if out.Text != "" && out.Deployment == "" {
+		fmt.Fprintf(s.Stderr, "note: this is of another deployment than the one that failed; %s\n", onHost(host, name))
 	}
 }
 

@@ -125,6 +125,37 @@ func TestLogOfAHost(t *testing.T) {
 	}
 }
 
+// A host that was repaired after a failure reports what failed with the output of the
+// repair: status pointed there.
+func TestLogOfAnotherDeploymentThanFailed(t *testing.T) {
+	d := newDesk(t).walk()
+	d.report("web1", func(r *wire.Report) {
+		r.Running.Digest = digest.Of([]byte("older"))
+		r.Deployment.ID, r.Deployment.Verdict, r.Deployment.Reason = "", "bad", "exit status 7"
+	})
+	const host = "on web1 'deploy-agent history -name project1' lists the deployments, and 'deploy-agent log -name project1 ID' shows what the hook of one printed\n"
+	if _, stderr, _ := d.run("status project1"); stderr != "error: 1 of 1 hosts do not run what is wanted\nhint: "+host {
+		t.Errorf("status: %q", stderr)
+	}
+	if stdout, stderr, _ := d.run("log web1 project1"); stdout != "hook says: done\n" || stderr != "note: this is of another deployment than the one that failed; "+host {
+		t.Errorf("log: %q, %q", stdout, stderr)
+	}
+}
+
+// What failed hid that somebody holds the host besides.
+func TestStatusOfAHostThatFailedAndIsHeld(t *testing.T) {
+	d := newDesk(t).walk()
+	for state, want := range map[string]string{"Idle": "rolled back", "Broken": "broken"} {
+		d.report("web1", func(r *wire.Report) {
+			r.Running.Digest = digest.Of([]byte("older"))
+			r.State, r.Deployment.Verdict, r.Deployment.Reason, r.Hold = state, "bad", "exit status 7", "ask ann"
+		})
+		if stdout, _, _ := d.run("status project1"); !strings.Contains(stdout, want) || !strings.HasSuffix(stdout, "exit status 7; held on the host: ask ann\n") {
+			t.Errorf("%s: %s", state, stdout)
+		}
+	}
+}
+
 func TestForget(t *testing.T) {
 	d := newDesk(t).fleet()
 	before := d.state()

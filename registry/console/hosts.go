@@ -259,9 +259,14 @@ func statusOf(h registry.Host, now time.Time) statusRow {
 // matter says why a host does not run what is wanted, or what it waits for, and
 // what is wrong with what it runs.
 func matter(h registry.Host) string {
-	all := []string{behind(h)}
+	var all []string
 	if rep := h.Report; rep != nil {
-		if d := rep.Deployment; d != nil && d.Broken != "" && !slices.Contains([]registry.Standing{registry.Broken, registry.RolledBack}, h.Standing()) {
+		d, here := rep.Deployment, failed(h.Standing())
+		if d != nil && here {
+			all = append(all, failure(d))
+		}
+		all = append(all, behind(h))
+		if d != nil && d.Broken != "" && !here {
 			all = append(all, fmt.Sprintf("revision %d failed: %s", d.Revision, failure(d)))
 		}
 		if rep.Failing != "" {
@@ -275,19 +280,19 @@ func matter(h registry.Host) string {
 	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), "; ")
 }
 
-// behind says why a host does not run what is wanted, or what it waits for.
+// failed reports whether a host stands so because its deployment failed.
+func failed(s registry.Standing) bool { return s == registry.Broken || s == registry.RolledBack }
+
+// behind says what keeps a host from what is wanted, or what it waits for.
 func behind(h registry.Host) string {
 	rep := h.Report
-	if rep == nil {
-		return ""
-	}
 	switch standing := h.Standing(); {
-	case rep.Deployment != nil && (standing == registry.Broken || standing == registry.RolledBack):
-		return failure(rep.Deployment)
 	case standing == registry.Moved:
 		return Clean("`current` names " + cmp.Or(rep.Moved, "nothing"))
 	case rep.Hold != "":
 		return Clean("held on the host: " + rep.Hold)
+	case failed(standing):
+		return ""
 	case rep.Error != "":
 		return Clean(rep.Error)
 	case h.Hold != nil && standing != registry.Same:
@@ -353,9 +358,19 @@ func (f fleetStatus) Outcome() error {
 	}
 	err := fmt.Errorf("%d of %d hosts do not run what is wanted", f.count(func(r statusRow) bool { return r.Differs }), all)
 	for _, r := range f.Hosts {
-		if r.Standing == registry.RolledBack || r.Standing == registry.Broken {
-			return &registry.Error{Text: err.Error(), Hint: fmt.Sprintf("see 'log %s %s' for what its hook printed", r.Host, r.Configuration)}
+		if failed(r.Standing) {
+			hint := fmt.Sprintf("see 'log %s %s' for what its hook printed", r.Host, r.Configuration)
+			if r.Deployment == "" {
+				hint = onHost(r.Host, r.Configuration)
+			}
+			return &registry.Error{Text: err.Error(), Hint: hint}
 		}
 	}
 	return err
+}
+
+// onHost says where the output is of a deployment that is not the host's last: reports
+// carry only that of the last one, and no ID where another one failed.
+func onHost(host, configuration string) string {
+	return fmt.Sprintf("on %[1]s 'deploy-agent history -name %[2]s' lists the deployments, and 'deploy-agent log -name %[2]s ID' shows what the hook of one printed", host, configuration)
 }
