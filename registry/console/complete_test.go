@@ -14,6 +14,7 @@ func TestComplete(t *testing.T) {
 	d := newDesk(t).walk()
 	d.must("addconf -name project2 -layer code:v01")
 	d.must("addconf -name web -layer code:v01")
+	d.report("web1", nil)
 	empty := d.upload("").String()
 	for _, test := range []struct {
 		name, line, want string
@@ -59,6 +60,13 @@ func TestComplete(t *testing.T) {
 		{name: "name of the one to delete", line: "delconf -force w|", want: "delconf -force web |"},
 		{name: "component to delete", line: "delcomp ass|", want: "delcomp assets |"},
 		{name: "flags, where no word has its place", line: "rollback web |", want: "rollback web -|", candidates: "-dry-run -expect -json -name -note -to"},
+		{name: "host", line: "log w|", want: "log web1 |"},
+		{name: "configuration behind the host", line: "log web1 |", want: "log web1 project1 |"},
+		{name: "configuration behind the host's flag", line: "log -host web1 p|", want: "log -host web1 project1 |"},
+		{name: "flags behind both", line: "log web1 project1 |", want: "log web1 project1 -|", candidates: "-host -instance -json -name"},
+		{name: "host to forget", line: "forget w|", want: "forget web1 |"},
+		{name: "nothing behind it", line: "forget web1 w|", want: "forget web1 w|"},
+		{name: "one configuration of it", line: "forget web1 -name w|", want: "forget web1 -name web |"},
 		{name: "in the middle", line: "showconf -name w| -v", want: "showconf -name web| -v"},
 		{name: "middle of a word", line: "addv|er -name x", want: "addver |er -name x"},
 		{name: "quoted", line: `showconf -name "w|`, want: `showconf -name "w|`},

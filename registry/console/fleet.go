@@ -2,8 +2,10 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,35 +82,56 @@ func (a *agentArgs) suggest(ctx context.Context, s *Session, flag string) ([]str
 	if flag == "host" || flag == "" && a.host == "" {
 		return hostNames(ctx, s)
 	}
-	if flag == "" {
-		flag = "name"
-	}
 	return a.configName.suggest(ctx, s, flag)
 }
 
-// take sets what the words behind the flags say: the host, and then, if named,
-// the configuration.
-func (a *agentArgs) take(s *Session, args []string, named bool) error {
-	if a.host == "" && len(args) > 0 {
-		a.host, args = args[0], args[1:]
-	}
-	if a.host == "" {
+func (a *agentArgs) adopt(args []string) []string { return adoptName(&a.host, args) }
+
+// check fails unless the host is given, and no word is left.
+func (a *agentArgs) check(args []string) error {
+	switch {
+	case a.host == "":
 		return usage("-host should be set")
-	}
-	if named {
-		args = adoptName(&a.name, args)
-		if err := alone(a.name, args); err != nil {
-			return err
-		}
-		return s.Caller.CheckScope(a.name)
-	}
-	if len(args) > 0 {
+	case len(args) > 0:
 		return usage("unexpected argument %q", args[0])
 	}
 	return nil
 }
 
 type logOp struct{ agentArgs }
+
+func (l *logOp) adopt(args []string) []string { return adoptName(&l.name, l.agentArgs.adopt(args)) }
+
+func (l *logOp) suggest(ctx context.Context, s *Session, flag string) ([]string, error) {
+	if flag == "name" || flag == "" && l.host != "" && l.name == "" {
+		return s.reportedBy(ctx, l.host), nil
+	}
+	return l.agentArgs.suggest(ctx, s, flag)
+}
+
+// reportedBy returns the configurations about which a host has reported, any host where
+// none is named. Without an answer of the registry there are none.
+func (s *Session) reportedBy(ctx context.Context, host string) (names []string) {
+	all, _ := s.hosts(ctx, "")
+	for _, h := range all {
+		if h.Report != nil && (host == "" || h.Name == host) {
+			names = append(names, h.Configuration)
+		}
+	}
+	return slices.Compact(names)
+}
+
+// which has a refusal of log name what can be asked for.
+func (l *logOp) which(ctx context.Context, s *Session, err error) error {
+	var lines []string
+	for _, name := range s.reportedBy(ctx, l.host) {
+		lines = append(lines, fmt.Sprintf("'log %s %s'", l.host, name))
+	}
+	if e, ok := errors.AsType[*registry.Error](err); ok && len(lines) > 0 {
+		e.Hint = "see " + some(lines)
+	}
+	return err
+}
 
 type hookLog struct {
 	Schema        Schema    `json:"schema"`
@@ -121,10 +144,16 @@ type hookLog struct {
 }
 
 func (l *logOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := l.take(s, args, true); err != nil {
+	if err := l.check(args); err != nil {
 		return nil, err
 	}
+	if l.name == "" {
+		return nil, l.which(ctx, s, usage("-name should be set, or the configuration stand behind the host"))
+	}
 	out, err := s.Registry.HookOutput(ctx, s.Caller, l.host, l.name, l.instance)
+	if errors.Is(err, registry.ErrNotFound) {
+		err = l.which(ctx, s, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +210,7 @@ func (f *forgetOp) Flags(fs *pflag.FlagSet) {
 }
 
 func (f *forgetOp) Run(ctx context.Context, s *Session, args []string) (Result, error) {
-	if err := f.take(s, args, false); err != nil {
+	if err := f.check(args); err != nil {
 		return nil, err
 	}
 	if s.Daemon != nil && !f.dryRun {

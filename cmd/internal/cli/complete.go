@@ -16,11 +16,14 @@ import (
 // completeName is the hidden command that the completion scripts call with the
 // words after the program's name, with the quotes that the user has typed, and
 // the one under the cursor last, even if it is empty. It prints what this word
-// may become, a whole word a line, or completeFiles alone.
+// may become, a whole word a line, or completeFiles or completeDirectories alone.
 const completeName = "__complete"
 
-// completeFiles asks the shell to complete the names of files.
-const completeFiles = ":files"
+// These ask the shell to complete the names of files, or of directories alone.
+const (
+	completeFiles       = ":files"
+	completeDirectories = ":directories"
+)
 
 // The scripts, by shell. PROGRAM stands for the name of the program and
 // FUNCTION for the same as an identifier.
@@ -171,6 +174,9 @@ func (p *Program) complete(ctx context.Context, o *IO, words []string, word stri
 // it, -flag=value. The flag is nil if it is not known here.
 func (p *Program) completeValue(ctx context.Context, o *IO, u unfinished, flag *pflag.Flag) []string {
 	if flag != nil && flag.Annotations[annotationFile] != nil {
+		if what, _ := pflag.UnquoteUsage(flag); what == "directory" {
+			return []string{completeDirectories + "\n"}
+		}
 		return lines(u.word, nil, true)
 	}
 	if !u.command.Raw && (flag == nil || flag.Annotations[annotationNamed] == nil) {

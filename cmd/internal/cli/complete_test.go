@@ -20,12 +20,14 @@ func TestComplete(t *testing.T) {
 		"-addr h:1 ec":        "echo",
 		"-addr=h:1 -v ec":     "echo",
 		"-addr echo ":         "echo bare far lost torn silent wait help version completion", // echo is the address
-		"echo -":              "-name -force -file -help",
+		"echo -":              "-name -force -file -dir -help",
 		"echo --f":            "--force --file",
 		"echo ":               ":files",
 		"echo a ":             ":files",
 		"echo -name ":         "",
 		"echo -file ":         ":files",
+		"echo -dir ":          ":directories",
+		"echo -dir=":          ":directories",
 		"-h":                  "-help",
 		"echo -force ":        ":files",
 		"echo -name x -f":     "-force -file",
@@ -99,6 +101,9 @@ func inBash(t *testing.T, dir, line string) string {
 
 func TestBashCompletes(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "built site"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"a layer.tar.gz", "b.tar.gz"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -112,10 +117,13 @@ func TestBashCompletes(t *testing.T) {
 		`echo "a la`:              `echo "a layer.tar.gz"`,
 		`echo a\ la`:              `echo a\ layer.tar.gz`,
 		`echo -file a\ `:          `echo -file a\ layer.tar.gz`,
-		"echo ":                   `echo a\ layer.tar.gz b.tar.gz`,
-		"echo -file b":            "echo -file b.tar.gz",
-		"echo -file=b":            "echo -file=b.tar.gz",
-		"echo -file=":             `echo -file=a\ layer.tar.gz b.tar.gz`,
+		"echo ":                   `echo a\ layer.tar.gz b.tar.gz built\ site`,
+		"echo -dir ":              `echo -dir built\ site`,
+		"echo -dir=":              `echo -dir=built\ site`,
+		"echo -dir b":             `echo -dir built\ site`,
+		"echo -file b.":           "echo -file b.tar.gz",
+		"echo -file=b.":           "echo -file=b.tar.gz",
+		"echo -file=":             `echo -file=a\ layer.tar.gz b.tar.gz built\ site`,
 		"echo -name=b":            "echo -name=b",
 		"echo -name b":            "echo -name b",
 		"bare ":                   "bare",

@@ -28,6 +28,8 @@ func (e *echo) Flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&e.force, "force", "f", false, "print it louder")
 	fs.String("file", "", "file to read")
 	FileFlag(fs, "file")
+	fs.String("dir", "", "`directory` to read")
+	FileFlag(fs, "dir")
 	fs.Bool("hidden-flag", false, "for nobody")
 	fs.Lookup("hidden-flag").Hidden = true
 }
@@ -114,7 +116,7 @@ func TestCommandLines(t *testing.T) {
 		{"help", wire.OK, "\n  echo        print words\n", ""},
 		{"-h", wire.OK, "\n  -v, -verbose     say more ($TEST_TOOL_VERBOSE)\n", ""},
 		{"--help", wire.OK, "\n  -addr host:port  host:port of the registry (default localhost:2022, $TEST_TOOL_ADDR, $TEST_OLD_ADDR)\n", ""},
-		{"help echo", wire.OK, "\n  -name word    word to print (default none)\n", ""},
+		{"help echo", wire.OK, "\n  -name word      word to print (default none)\n", ""},
 		{"echo -h", wire.OK, "\nExamples:\n  test-tool echo a\n", ""},
 		{"echo -help", wire.OK, "\nExit statuses:\n  0  done\n  1  failed; nothing was changed unless the message says so\n  2  the command line is wrong\n  3  what was named does not exist\n  4  it exists already, or has changed meanwhile\n", ""},
 		{"version", wire.OK, "test-tool ", ""},

@@ -25,7 +25,8 @@ func EnvAlias(fs *pflag.FlagSet, flag string, names ...string) {
 	annotate(fs, flag, annotationEnv, names)
 }
 
-// FileFlag says that the flag's value is the name of a file, for completion.
+// FileFlag says that the flag's value is the name of a file, for completion; of a
+// directory where its usage calls it `directory`.
 func FileFlag(fs *pflag.FlagSet, flag string) {
 	annotate(fs, flag, annotationFile, []string{"true"})
 }

@@ -16,8 +16,9 @@ _FUNCTION() {
 	cut=${words[-1]%"$2"}
 	COMPREPLY=()
 	while IFS= read -r line; do
-		if [[ $line == :files ]]; then
-			mapfile -t COMPREPLY < <(compgen -f -- "$2")
+		if [[ $line == :files || $line == :directories ]]; then
+			[[ $line == :files ]] && i=-f || i=-d
+			mapfile -t COMPREPLY < <(compgen "$i" -- "$2")
 			compopt -o filenames 2>/dev/null || :
 			return
 		fi

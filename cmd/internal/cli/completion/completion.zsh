@@ -3,9 +3,9 @@
 _FUNCTION() {
 	local -a candidates
 	candidates=(${(f)"$("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)"})
-	if [[ ${candidates[1]} == :files ]]; then
+	if [[ ${candidates[1]} == :(files|directories) ]]; then
 		[[ $PREFIX == -*=* ]] && compset -P '*='
-		_files
+		if [[ ${candidates[1]} == :files ]]; then _files; else _files -/; fi
 	else
 		compadd -- "${candidates[@]}"
 	fi
