@@ -27,7 +27,7 @@ func Moment(flag, text string, now time.Time, sign time.Duration) (time.Time, er
 		d = time.Duration(n) * 24 * time.Hour
 	}
 	if err != nil || d < 0 {
-		return time.Time{}, usage("-%s %q: should be a time such as 2026-01-31 18:30, in UTC, or a duration such as 90m or 2d", flag, text)
+		return time.Time{}, usage("-%s %q: should be a time such as 2026-01-31 18:30, in UTC, or 2026-01-31T18:30:00+01:00, or a duration such as 90m or 2d", flag, text)
 	}
 	return now.Add(sign * d), nil
 }

@@ -188,8 +188,8 @@ configuration other layers.`,
 changed meanwhile. Agents log the reason and show it in their status. An agent that does
 not know holds, one of before, deploys all the same.
 
--until takes a time in UTC, such as "2026-01-31 18:30" or 2026-01-31T18:30:00Z, or a
-duration: 90m, 2d. Another hold takes the place of the first.`,
+-until takes a time in UTC, such as "2026-01-31 18:30", one with a zone, as in
+2026-01-31T18:30:00+01:00, or a duration: 90m, 2d. Another hold takes the place of the first.`,
 			Examples: []string{
 				"hold project1 -reason 'database migration' -until 2h",
 				"hold -name project1 -reason 'sale, ask ann' -until 2099-11-30",
