@@ -23,7 +23,8 @@ func (r *Registry) DeleteVersion(ctx context.Context, a Act, component, version 
 		}
 		name, err := userOf(tx, func(l wire.Layer) bool { return l.Name == component && l.Version == version })
 		if err == nil && name != "" {
-			err = fail(ErrConflict, "version is used by configuration %q", name)
+			err = fail(ErrConflict, "version is used by configuration %q", name).
+				hint("'changeconf %s %s:VERSION' gives it another version", name, component)
 		}
 		if err != nil {
 			return done{}, err

@@ -32,13 +32,20 @@ func ParseFlags(fs *pflag.FlagSet, args []string, interspersed bool) error {
 // BadValue returns why f does not take a value, in words that do not name the
 // value again. err is what it said itself.
 func BadValue(f *pflag.Flag, err error) error {
-	if f.Value.Type() == "duration" {
+	number, ok := errors.AsType[*strconv.NumError](err)
+	switch kind := f.Value.Type(); {
+	case kind == "duration":
 		return errors.New("should be a time such as 30s, 10m or 2h")
-	}
-	if number, ok := errors.AsType[*strconv.NumError](err); ok {
+	case !ok:
+		return err
+	case errors.Is(err, strconv.ErrRange):
 		return number.Err
+	case kind == "bool":
+		return errors.New("should be true or false")
+	case strings.HasPrefix(kind, "uint"):
+		return errors.New("should be a number such as 3, and none below 0")
 	}
-	return err
+	return errors.New("should be a number such as 3")
 }
 
 // NormalizeFlags rewrites args so that fs, which knows long flags with two

@@ -142,6 +142,22 @@ func TestParseFlags(t *testing.T) {
 	}
 }
 
+// What strconv says is for programmers.
+func TestBadValuesSayWhatIsWanted(t *testing.T) {
+	fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
+	fs.Int("keep", 0, "")
+	fs.Uint64("to", 0, "")
+	fs.Bool("wait", false, "")
+	for word, want := range map[string]string{
+		"-keep=x": "should be a number such as 3", "-to=x": "should be a number such as 3, and none below 0", "-to=-1": "should be a number such as 3, and none below 0",
+		"-wait=x": "should be true or false", "-keep=99999999999999999999": "value out of range",
+	} {
+		if err := ParseFlags(fs, []string{word}, true); err == nil || !strings.HasSuffix(err.Error(), ": "+want) {
+			t.Errorf("ParseFlags(%s) = %v, want %s", word, err, want)
+		}
+	}
+}
+
 func TestCheckFlags(t *testing.T) {
 	if err := CheckFlags(testFlags()); err != nil {
 		t.Errorf("CheckFlags = %v", err)

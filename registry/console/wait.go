@@ -49,7 +49,7 @@ func (w *waiting) until(ctx context.Context, s *Session, look func() (pending st
 		}
 		if pending != told && time.Since(began) >= waitTold && !s.json {
 			told = pending
-			fmt.Fprintf(s.Stderr, "note: waiting: %s\n", pending)
+			fmt.Fprintf(s.Stderr, "note: waiting (-timeout %v): %s\n", w.timeout, pending)
 		}
 		select {
 		case <-tick.C:

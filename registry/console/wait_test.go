@@ -34,12 +34,15 @@ func TestStatusWaits(t *testing.T) {
 					time.Sleep(3200 * time.Millisecond)
 					d.report("web1", test.end)
 				}()
-				began := time.Now()
+				began, timeout := time.Now(), 5*time.Minute
+				if strings.Contains(test.line, "-timeout") {
+					timeout = test.took
+				}
 				stdout, stderr, status := d.run(test.line)
 				if took := time.Since(began).Truncate(time.Second); took != test.took || status != test.status || !strings.Contains(stdout, "web1") {
 					t.Errorf("after %v: %s, %q", took, status, stdout)
 				}
-				if told := strings.Count(stderr, "note: waiting: 1 deploying (web1)\n"); (told == 1) != (test.took > 0 && name != "JSON comes without it") || told > 1 {
+				if told := strings.Count(stderr, fmt.Sprintf("note: waiting (-timeout %v): 1 deploying (web1)\n", timeout)); (told == 1) != (test.took > 0 && name != "JSON comes without it") || told > 1 {
 					t.Errorf("told %d times: %q", told, stderr)
 				}
 				if over := strings.Contains(stderr, "note: waited for 10s, and still: 1 deploying (web1)\n"); over != (name == "until the time is up") {

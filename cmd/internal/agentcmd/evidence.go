@@ -86,7 +86,7 @@ func (e *evidence) export(o *cli.IO, d *agent.Deployments, id string) error {
 		_, err := b.WriteTo(o.Stdout)
 		return err
 	}
-	return atomic.WriteFile(e.out, b.Bytes(), 0o600)
+	return cli.Unmade(atomic.WriteFile(e.out, b.Bytes(), 0o600))
 }
 
 // describe is the evidence for people.

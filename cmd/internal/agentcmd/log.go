@@ -90,6 +90,9 @@ func (p *place) deployments() (*agent.Deployments, error) {
 // notThere gives an error of agent.Deployments its exit status.
 func (p *place) notThere(err error) error {
 	if errors.Is(err, wire.ErrNotFound) {
+		if _, none := agent.Look(p.viewing()); errors.Is(none, agent.ErrNothing) {
+			return p.lost(none)
+		}
 		return cli.WithHint(cli.WithStatus(err, wire.NotFound), p.call("history")+" lists the deployments; where there is none, "+p.call("why")+" says why")
 	}
 	return p.lost(err)

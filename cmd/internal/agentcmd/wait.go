@@ -70,7 +70,7 @@ func (v *statusOp) await(ctx context.Context, o *cli.IO) (s *statusResult, err e
 		}
 		if waits != told && time.Since(began) >= waitTold {
 			told = waits
-			fmt.Fprintln(o.Stderr, "note: waiting:", cli.Clean(waits))
+			fmt.Fprintf(o.Stderr, "note: waiting (-timeout %v): %s\n", v.timeout, cli.Clean(waits))
 		}
 		select {
 		case <-tick.C:

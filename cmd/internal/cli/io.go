@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -40,6 +42,15 @@ func Exit(main func(context.Context, []string, *IO) int) {
 	status := main(ctx, os.Args[1:], OS())
 	stop()
 	os.Exit(status)
+}
+
+// Unmade adds what to do to an error about the file of -o, where that is for want of
+// its directory, or of the right to write there.
+func Unmade(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return WithHint(err, "make its directory, or name a file elsewhere: -o FILE")
+	}
+	return err
 }
 
 // SignalContext returns a context that INT and TERM cancel. Only the first of

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploytools/cmd/internal/cli"
+	"deploytools/registry/console"
 )
 
 // Call asks the agent of the directory, and fills result, a pointer, with what it
@@ -27,7 +28,7 @@ func Call(ctx context.Context, dir, verb string, args any, note func(string), re
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Now()) })
 	defer stop()
-	out, err := ask(c, verb, args, note)
+	out, err := ask(c, dir, verb, args, note)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -59,8 +60,9 @@ func dial(ctx context.Context, dir string) (c net.Conn, err error) {
 	return c, nil
 }
 
-// ask sends the request and returns the last line of the answer.
-func ask(c net.Conn, verb string, args any, note func(string)) (last reply, err error) {
+// ask sends the request to the agent of the directory and returns the last line of
+// the answer.
+func ask(c net.Conn, dir, verb string, args any, note func(string)) (last reply, err error) {
 	r := request{Verb: verb}
 	if args != nil {
 		if r.Args, err = encode(args); err != nil {
@@ -79,7 +81,7 @@ func ask(c net.Conn, verb string, args any, note func(string)) (last reply, err 
 		err := in.Decode(&last)
 		switch {
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET):
-			return last, cli.WithHint(errors.New("the agent ended before it answered"), "'deploy-agent status' says what it does")
+			return last, cli.WithHint(errors.New("the agent ended before it answered"), "deploy-agent status -dir "+console.Join([]string{dir})+" says what it does")
 		case err != nil:
 			return last, fmt.Errorf("cannot read the agent's answer: %w", err)
 		case last.Done:

@@ -162,6 +162,28 @@ func TestCloseEndsRequests(t *testing.T) {
 	}
 }
 
+// The hint named no directory, so that it asked about another one.
+func TestAgentThatEndsUnderACall(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a b")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			c.Close()
+		}
+	}()
+	err = Call(t.Context(), dir, "x", nil, none, nil)
+	if want := "deploy-agent status -dir '" + dir + "' says what it does"; cli.HintOf(err) != want {
+		t.Errorf("Call = %v, hint %q, want %q", err, cli.HintOf(err), want)
+	}
+}
+
 // Those who hang keep nobody else out, up to a number; the others wait.
 func TestManyCallers(t *testing.T) {
 	dir := t.TempDir()

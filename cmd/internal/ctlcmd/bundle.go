@@ -84,7 +84,7 @@ func (b *bundle) Run(ctx context.Context, o *cli.IO, args []string) error {
 	}
 	f, err := atomic.Create(b.out, 0o644)
 	if err != nil {
-		return err
+		return cli.Unmade(err)
 	}
 	defer f.Abort() // nothing, once it is committed
 	if err := b.write(ctx, o, c, conf, f); err != nil {

@@ -130,7 +130,7 @@ func (p *pack) pack(ctx context.Context, o *cli.IO, dir string) (*layers.Info, i
 	}
 	f, err := atomic.Create(p.out, 0o644)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, cli.Unmade(err)
 	}
 	defer f.Abort() // nothing, once it is committed
 	info, err := layers.Pack(ctx, io.MultiWriter(f, shown), dir, p.PackOptions)
@@ -142,13 +142,13 @@ func (p *pack) pack(ctx context.Context, o *cli.IO, dir string) (*layers.Info, i
 
 // outside refuses a file below dir: it would become a part of itself.
 func outside(file, dir string) error {
-	where, err := filepath.EvalSymlinks(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
 	top, err := os.Stat(dir)
 	if err != nil {
-		return err
+		return cli.WithHint(err, "name the directory whose content the layer is to have: pack DIR -o FILE")
+	}
+	where, err := filepath.EvalSymlinks(filepath.Dir(file))
+	if err != nil {
+		return cli.Unmade(err)
 	}
 	if where, err = filepath.Abs(where); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"deploytools/cmd/internal/cli"
@@ -21,6 +22,9 @@ import (
 // openArchive opens a regular file, which can be read at several places.
 func openArchive(name string) (*archive, error) {
 	f, size, err := openRegular(name, "")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = cli.WithHint(err, "'"+console.Join([]string{"deployctl", "pack", "DIR", "-o", name})+"' makes it of a directory")
+	}
 	if err != nil {
 		return nil, err
 	}
