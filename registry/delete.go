@@ -24,7 +24,7 @@ func (r *Registry) DeleteVersion(ctx context.Context, a Act, component, version 
 		name, err := userOf(tx, func(l wire.Layer) bool { return l.Name == component && l.Version == version })
 		if err == nil && name != "" {
 			err = fail(ErrConflict, "version is used by configuration %q", name).
-				hint("'changeconf %s %s:VERSION' gives it another version", name, component)
+				hint("see 'changeconf %s %s:VERSION', which gives it another one", name, component)
 		}
 		if err != nil {
 			return done{}, err

@@ -123,12 +123,13 @@ func (s *Session) reportedBy(ctx context.Context, host string) (names []string) 
 
 // which has a refusal of log name what can be asked for.
 func (l *logOp) which(ctx context.Context, s *Session, err error) error {
-	var lines []string
-	for _, name := range s.reportedBy(ctx, l.host) {
-		lines = append(lines, fmt.Sprintf("'log %s %s'", l.host, name))
-	}
-	if e, ok := errors.AsType[*registry.Error](err); ok && len(lines) > 0 {
-		e.Hint = "see " + some(lines)
+	e, ok := errors.AsType[*registry.Error](err)
+	switch names := s.reportedBy(ctx, l.host); {
+	case !ok || len(names) == 0:
+	case len(names) == 1:
+		e.Hint = fmt.Sprintf("see 'log %s %s'", l.host, names[0])
+	default:
+		e.Hint = fmt.Sprintf("see 'log %s NAME', with one of: %s", l.host, some(names))
 	}
 	return err
 }

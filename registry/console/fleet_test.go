@@ -120,12 +120,12 @@ func TestLogOfAHost(t *testing.T) {
 	}
 	d.must("addconf other code:v01")
 	d.report("web1", func(r *wire.Report) { r.Configuration = "other" })
-	const unnamed = "error: -name should be set, or the configuration stand behind the host\nhint: see 'log web1 other', 'log web1 project1'\n"
+	const unnamed = "error: -name should be set, or the configuration stand behind the host\nhint: see 'log web1 NAME', with one of: other, project1\n"
 	if _, stderr, status := d.run("log web1"); status != wire.Usage || stderr != unnamed {
 		t.Errorf("without a configuration: exit status %s, stderr %q", status, stderr)
 	}
 	for line, want := range map[string]string{"log project1 web1": "hint: see 'log web1 project1': the host comes first\n", "log web2 project1": "hint: see 'hosts'\n",
-		"log web1 projetc1": "hint: see 'log web1 other', 'log web1 project1'\n"} {
+		"log web1 projetc1": "hint: see 'log web1 NAME', with one of: other, project1\n"} {
 		if _, stderr, status := d.run(line); status != wire.NotFound || !strings.HasSuffix(stderr, want) {
 			t.Errorf("%s: exit status %s, stderr %q, want %q", line, status, stderr, want)
 		}
