@@ -97,6 +97,41 @@ func TestRollbackTakesBackWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+// Out of Broken it closes the deployment, and nobody knows whether what is live serves:
+// that is looked at, and it is not said to be verified.
+func TestRollbackOutOfBrokenIsNoVerification(t *testing.T) {
+	for _, serves := range []bool{true, false} {
+		bubble(t, func(t *testing.T, h *host) {
+			h.versions(2)
+			h.block(Broken)
+			down := true
+			h.env = func() bool { return down && h.runs("rollback") > 0 }
+			stop := h.serve()
+			h.src.put("v3", with(failHook))
+			pass(time.Minute)
+			if s := h.agent.Record().State; s != Broken {
+				t.Fatalf("in %s", s)
+			}
+			h.src.set(func() { down = !serves })
+			must(os.WriteFile(h.dir+"/serving", []byte(filepath.Base(h.agent.Record().Live.Dir)), 0o600)) // a person started it
+			outcome := h.rollback("2")
+			pass(time.Minute)
+			if out := <-outcome; !errors.Is(out.Err, ErrBroken) {
+				t.Errorf("it ended with %v", out.Err)
+			}
+			s := h.status()
+			verified, failing := s.Live.Verification == Verified, s.Watched != nil && s.Watched.Failing != nil
+			if s.State != Idle || verified != serves || failing == serves {
+				t.Errorf("serves: %t; %s, %s, watched %+v", serves, s.State, s.Live.Verification, s.Watched)
+			}
+			if w := s.Why(func(verb string) string { return verb }); !strings.Contains(strings.Join(w.Do, "; "), "repair has the hook make live once more") {
+				t.Errorf("why: %+v", w)
+			}
+			stop()
+		})
+	}
+}
+
 // bad returns a layer that leads into the state.
 func (h *host) bad(in State) []byte {
 	if in == Reverifying || in == Broken {

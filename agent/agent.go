@@ -75,6 +75,7 @@ type Agent struct {
 	notifier  *notifier // nil: nobody is to be notified
 	glanced   time.Time // when the live root was last looked at, or this process began to
 	hasLooked bool      // it is the former
+	doubted   bool      // nobody knows whether the live root serves: it is looked at once
 	patrol    patrol
 	crossed   crossed
 	had       disk   // when something was last thought to fit

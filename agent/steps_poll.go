@@ -206,6 +206,7 @@ func (a *Agent) wanted() (opened bool, err error) {
 		a.rec.Hold = a.rec.Hold.rolledBack()
 		if d := a.rec.Last; d != nil && d.Broken != "" { // it was taken back for this, and nobody has made dir live since
 			gone = d.failure()
+			a.doubt()
 		}
 	default:
 		return true, a.goBack(root)

@@ -159,10 +159,24 @@ func (a *Agent) unlooked() bool {
 	return !a.hasLooked && a.result == nil && !a.o.Mode.DryRun && a.lookEvery() > 0
 }
 
+// doubt takes back that the live root was verified: nobody knows whether it serves. What
+// it is said to have then follows from a look, if it has checks.
+func (a *Agent) doubt() {
+	live := *a.rec.Live
+	live.Verification = Unverified
+	a.rec.Live, a.doubted = &live, len(a.specOf(&live).Checks) > 0
+}
+
 // waitWatching is wait for d that looks at the live root in between, when that is
 // due. It ends early where a person did something.
 func (a *Agent) waitWatching(ctx context.Context, d time.Duration) {
 	end := time.Now().Add(d)
+	if a.doubted && a.rec.State == Idle {
+		a.doubted = false
+		if a.glance(ctx) != nil {
+			return
+		}
+	}
 	for ctx.Err() == nil {
 		every := a.lookEvery()
 		due := a.glanced.Add(every)
