@@ -1,6 +1,8 @@
 package agentcmd
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -209,6 +211,9 @@ func (f *textfile) want() {
 func (f *textfile) write() {
 	err := prometheus.WriteToTextfile(f.path, f.all)
 	text := ""
+	if e, ok := errors.AsType[*fs.PathError](err); ok { // of a temporary file, which has another name each time
+		err = &fs.PathError{Op: e.Op, Path: f.path, Err: e.Err}
+	}
 	if err != nil {
 		text = err.Error()
 	}

@@ -166,6 +166,9 @@ func (p *place) act(ctx context.Context, o *cli.IO, verb string, r request) erro
 }
 
 func (p *place) actAlone(ctx context.Context, o *cli.IO, verb string, r request, result any) error {
+	if err := p.become(o); err != nil {
+		return err
+	}
 	a, release, err := agent.Alone(ctx, p.viewing())
 	if err != nil {
 		return p.lost(err)
@@ -222,6 +225,9 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 		if err := p.checked(live.Record().Live); err != nil {
 			return err
 		}
+	}
+	if err := p.become(o); err != nil {
+		return err
 	}
 	a, err := p.at.brief(o)
 	if err != nil {
