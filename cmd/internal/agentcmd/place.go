@@ -70,7 +70,26 @@ func (p *place) find() error {
 			p.at.dir = filepath.Dir(dirs[0])
 		}
 	}
+	if text == "" && p.s.settingsFile != "" {
+		if err := p.ofRecord(); err != nil {
+			return err
+		}
+	}
 	return belongs(p.at.dir, p.at.name)
+}
+
+// ofRecord takes the settings of the configuration that the directory is of.
+func (p *place) ofRecord() error {
+	a, err := agent.Look(agent.Options{Dir: p.at.dir})
+	if err != nil {
+		return nil // others say what is wrong there
+	}
+	dir := p.at.dir
+	if p.at, err = p.s.part(a.Record().Name); err != nil {
+		return err
+	}
+	p.at.dir = dir
+	return nil
 }
 
 // foreignHint is for who works in the directory of another configuration.
@@ -209,11 +228,9 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 		if a.Record().Removing != nil { // no agent could be started either
 			return explainTo(fmt.Errorf("configuration %q %w", a.Record().Name, agent.ErrRemoving), p.call)
 		}
-		dir := p.at.dir
-		if p.at, err = p.s.part(a.Record().Name); err != nil {
+		if err := p.ofRecord(); err != nil {
 			return err
 		}
-		p.at.dir = dir
 	} else if !errors.Is(err, agent.ErrNothing) || !p.at.given("script") {
 		return p.lost(err)
 	}

@@ -161,10 +161,6 @@ func (s *settings) options() (agent.Options, error) {
 		return o, cli.Usage("-poll should not be 0")
 	case s.hookTimeout <= 0:
 		return o, cli.Usage("-hook-timeout should be positive")
-	case s.keep < 1:
-		return o, cli.Usage("-keep should be at least 1: the root to fall back on")
-	case s.evidence < 1:
-		return o, cli.Usage("-keep-evidence should be at least 1")
 	case s.baseline != baselineEnvironment && s.baseline != baselineStrict:
 		return o, cli.Usage("-baseline %q: should be %s or %s", s.baseline, baselineEnvironment, baselineStrict)
 	}
@@ -245,6 +241,12 @@ func (s *settings) checksOptions(c *agent.Checks) error {
 // retention turns the flags about what stays into what the machine takes.
 func (s *settings) retention() (agent.Keep, error) {
 	k := agent.Keep{Roots: s.keep, Evidence: s.evidence}
+	switch {
+	case s.keep < 1:
+		return k, cli.Usage("-keep should be at least 1: the root to fall back on")
+	case s.evidence < 1:
+		return k, cli.Usage("-keep-evidence should be at least 1")
+	}
 	if s.cleanOld {
 		k.Roots = 1
 	}
