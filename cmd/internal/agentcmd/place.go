@@ -70,15 +70,11 @@ func (p *place) find() error {
 			p.at.dir = filepath.Dir(dirs[0])
 		}
 	}
-	if text == "" && p.s.settingsFile != "" {
-		if err := p.ofRecord(); err != nil {
-			return err
-		}
-	}
 	return belongs(p.at.dir, p.at.name)
 }
 
-// ofRecord takes the settings of the configuration that the directory is of.
+// ofRecord takes the settings of the configuration that the directory is of, for what they
+// count where none was named.
 func (p *place) ofRecord() error {
 	a, err := agent.Look(agent.Options{Dir: p.at.dir})
 	if err != nil {
@@ -155,6 +151,11 @@ func (p *place) ask(ctx context.Context, o *cli.IO, verb string, r request, resu
 
 // look answers from the disk.
 func (p *place) look(ctx context.Context, verb string, r request, result any) error {
+	if verb == "gc" {
+		if err := p.ofRecord(); err != nil {
+			return err
+		}
+	}
 	if _, err := p.at.retention(); err != nil {
 		return err
 	}

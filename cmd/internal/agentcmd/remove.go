@@ -138,6 +138,9 @@ func (v *removeOp) machine(o *cli.IO) (*agent.Agent, error) {
 	if err := v.become(o); err != nil {
 		return nil, err
 	}
+	if err := v.ofRecord(); err != nil {
+		return nil, err
+	}
 	s := v.at
 	there, err := agent.Look(agent.Options{Dir: s.dir, Name: s.name})
 	if err != nil {
