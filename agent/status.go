@@ -125,8 +125,10 @@ func (a *Agent) Status() Status {
 	}
 	s.Files, _ = publishedIn(context.Background(), a.o.Dir, r) // what cannot be compared shows no difference
 	s.Revocable = r.Removing != nil && !r.Removing.Left
-	if s.Live != nil {
-		s.Live.Gone = !a.there(s.Live.Root)
+	for _, r := range []*Shown{s.Live, s.Back} {
+		if r != nil {
+			r.Gone = !a.there(r.Root)
+		}
 	}
 	if p.missing != "" {
 		s.Missing = &Lacking{p.missing, p.patience.UTC()}

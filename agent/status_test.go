@@ -135,6 +135,40 @@ func TestWhyIsInPlainWords(t *testing.T) {
 	}
 }
 
+// The words of why: who was in the middle of a hook read that the old revision ran.
+func TestWhySaysWhatCurrentNamesUnderWay(t *testing.T) {
+	s := Status{Running: true, State: Hooking, Live: &Shown{Revision: 6, Root: "roots/6", Verification: Verified}, Under: &Deployed{Revision: 7, Root: "roots/7"}}
+	for current, want := range map[string]string{
+		"roots/6": "The host runs revision 6, verified.",
+		"roots/7": "Revision 6 was deployed last, and `current` names roots/7, the root of revision 7.",
+	} {
+		s.Current = current
+		if why := s.Why(func(v string) string { return v }); why.Says[0] != want {
+			t.Errorf("`current` is %s: %q, want %q", current, why.Says[0], want)
+		}
+	}
+}
+
+// Every root was deleted: a rollback found none, and why offered it.
+func TestRollbackTargetThatIsGone(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		one, two := twoRoots(h)
+		stop := h.serve()
+		defer stop()
+		pass(time.Minute)
+		must(os.RemoveAll(one))
+		must(os.RemoveAll(two))
+		pass(time.Minute)
+		s := h.status()
+		if s.Back == nil || !s.Live.Gone || !s.Back.Gone {
+			t.Errorf("live %+v, previous %+v: want both gone", s.Live, s.Back)
+		}
+		if why := s.Why(func(v string) string { return v }); len(why.Do) != 1 || why.Do[0] != "repair makes the live root anew" {
+			t.Errorf("why: %q", why.Do)
+		}
+	})
+}
+
 func texted(kinds []BlockKind) (out []string) {
 	for _, k := range kinds {
 		out = append(out, string(k))

@@ -96,6 +96,8 @@ func (s *Status) runs() string {
 	switch {
 	case s.Live.Gone:
 		says = fmt.Sprintf("Revision %d is deployed, and its root %s is gone", s.Live.Revision, s.Live.Root)
+	case s.Under != nil && s.Current != s.Live.Root && s.Current == s.Under.Root:
+		says = fmt.Sprintf("Revision %d was deployed last, and `current` names %s, the root of revision %d", s.Live.Revision, s.Current, s.Under.Revision)
 	case s.drifted():
 		says = fmt.Sprintf("Revision %d is deployed, in %s, and `current` names %s", s.Live.Revision, s.Live.Root, cmp.Or(s.Current, "nothing"))
 	case newer: // then it matters less how
@@ -258,7 +260,7 @@ func (s *Status) backInPlace(resume string, verb func(string) string) (do []stri
 	switch {
 	case s.Live != nil && s.Live.Gone: // the next poll would set the hold again
 		do = []string{verb("repair") + " makes the live root anew"}
-		if s.Back != nil {
+		if s.Back != nil && !s.Back.Gone {
 			do = append(do, verb("rollback")+" makes that of the version before live")
 		}
 		return do
