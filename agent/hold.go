@@ -49,10 +49,10 @@ func (h *Hold) rolledBack() *Hold {
 	return &standing
 }
 
-// inPlace returns what is left of the hold where `current` names the live root: what
-// a person or a rollback holds goes on; nil: nothing.
+// inPlace returns what is left of the hold where `current` names the live root, or where
+// a hook has run for it by now: what a person or a rollback holds goes on; nil: nothing.
 func (h *Hold) inPlace() *Hold {
-	if h == nil || h.Link == "" {
+	if h == nil || h.Link == "" && !strings.HasSuffix(h.Reason, unhooked) {
 		return h
 	}
 	left := *h
@@ -180,16 +180,18 @@ func (a *Agent) vanished(link string, st wire.PollState) error {
 	return a.save()
 }
 
-// How a hold says that `current` was moved, where that of a person stands, and
-// Hold.Link where there is no `current`.
+// How a hold says that `current` was moved, where that of a person stands, and to a root
+// that is live by that; and Hold.Link where there is no `current`.
 const (
 	movedReason  = "`current` was "
 	besidesMoved = "; " + movedReason
+	unhooked     = ", and no hook was run"
 	noCurrent    = "(nothing)"
 )
 
 // moved notes that a person moved `current`. If it names a committed root of
-// ours, that is the live one now, as after a rollback by hand; if not, the record
+// ours, that is the live one now, as after a rollback by hand, but for the hook and the
+// checks: it is unverified, on the record and not in the root's document. If not, the record
 // keeps the one it knew. A hold that stands keeps its reason, and that of a rollback
 // counts again when the link is back.
 func (a *Agent) moved(link string, st wire.PollState) error {
@@ -200,6 +202,10 @@ func (a *Agent) moved(link string, st wire.PollState) error {
 	how := fmt.Sprintf("moved by hand to %q", link)
 	if link == "" {
 		how = "deleted by hand"
+	}
+	if root != nil {
+		root.Verification, root.Committed = Unverified, now()
+		how += unhooked
 	}
 	h := &Hold{Reason: movedReason + how, Since: now(), Link: cmp.Or(link, noCurrent), Revision: st.Revision, Digest: st.Digest}
 	if old := a.rec.Hold; old != nil && old.Standing {
@@ -217,4 +223,11 @@ func (a *Agent) moved(link string, st wire.PollState) error {
 	a.rec.Hold = h
 	a.log().Warn("current moved by hand", "root", link)
 	return a.save()
+}
+
+// movedTo reports whether the live root has come to be live by a `current` that was
+// moved to it: no hook was run for it since.
+func (a *Agent) movedTo(live *Root) bool {
+	last := a.rec.Last
+	return last != nil && live.Committed.After(last.Ended)
 }

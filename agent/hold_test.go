@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -152,6 +153,53 @@ func TestOnceTellsTheHoldOfTheRegistry(t *testing.T) {
 		h.want("v2", nil)
 		if c := h.agent.Record().Live.Configuration; c.Hold != nil {
 			t.Errorf("the record keeps the hold %+v", c.Hold)
+		}
+	})
+}
+
+// No hook was run for it, and it was told to be verified, since it was deployed.
+func TestRootThatCurrentWasMovedToIsUnverified(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.o.Checks.Every, h.o.Checks.Inspect = 10*time.Minute, 24*time.Hour
+		h.versions(2)
+		old := h.agent.Record().Back
+		stop := h.serve()
+		defer stop()
+		pass(time.Hour)
+		h.calls = nil
+		must(os.Remove(h.dir + "/current"))
+		must(os.Symlink(old.Dir, h.dir+"/current"))
+		must(os.WriteFile(h.dir+"/serving", []byte(filepath.Base(old.Dir)), 0o644)) // as if its checks saw no difference
+		moved := time.Now()
+		pass(time.Hour)
+		s, told := h.status(), h.agent.report(heard{}).Running
+		if live := s.Live; live.Root != old.Dir || live.Verification != Unverified || live.Committed.Before(moved) || len(h.calls) > 0 {
+			t.Errorf("live: %+v, hooks run: %v", live, h.calls)
+		}
+		if told.Verification != string(Unverified) || told.Since.Before(moved) {
+			t.Errorf("the registry is told %+v", told)
+		}
+		if s.Watched == nil || s.Watched.Compared.Before(moved) {
+			t.Errorf("not compared with its manifest: %+v", s.Watched)
+		}
+		why := s.Why(func(v string) string { return v })
+		if says, does := strings.Join(why.Says, " "), strings.Join(why.Do, "\n"); !strings.Contains(says, old.Dir+`", and no hook was run`) ||
+			does != "resume ends it\nrepair deploys what is live once more, with the hook and the checks" {
+			t.Errorf("why: %q, %q", says, does)
+		}
+		if r, err := h.agent.committed(old.Dir); err != nil || r.Verification != Verified || !r.Committed.Equal(old.Committed) {
+			t.Errorf("the root's document has %+v, %v", r, err)
+		}
+		_, err := h.agent.RepairAwaited(t.Context())
+		must(err)
+		pass(time.Minute)
+		if r := h.agent.Record(); r.Live.Verification != Verified || h.live() != "v1" || r.Hold == nil || r.Hold.Reason != rolledBackReason {
+			t.Errorf("repaired: live %+v, hold %+v", r.Live, r.Hold)
+		}
+		<-h.rollback("2")
+		<-h.rollback(old.Dir)
+		if live := h.agent.Record().Live; live.Dir != old.Dir || live.Verification != Verified {
+			t.Errorf("rolled back to it: %+v", live)
 		}
 	})
 }

@@ -55,7 +55,8 @@ func (a *Agent) unproven(live *Root) bool {
 // look at it since: somebody may have modified it after it was unpacked.
 func (a *Agent) chosen(live *Root) bool {
 	last := a.rec.Last
-	return a.patrol.this.root != live.Dir && last != nil && last.ByHand && last.New.Dir == live.Dir && a.rec.Seen().Inspected.IsZero()
+	byHand := last != nil && last.ByHand && last.New.Dir == live.Dir || a.movedTo(live)
+	return byHand && a.patrol.this.root != live.Dir && a.rec.Seen().Inspected.IsZero()
 }
 
 // patrolAgain is the least time between two beginnings.

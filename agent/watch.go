@@ -208,7 +208,7 @@ func (a *Agent) glance(ctx context.Context) error {
 	case a.rec.Live != live:
 		return errAgain
 	}
-	if r.Verified && live.Verification == Unverified { // its checks were changed, and did not pass then
+	if r.Verified && live.Verification == Unverified && !a.movedTo(live) { // its checks were changed, and did not pass then
 		root := *live
 		root.Verification = Verified
 		if err := a.writeRoot(&root); err != nil {

@@ -233,7 +233,11 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		if len(s.Holds()) > 1 {
 			do = verb("resume") + " ends both holds"
 		}
-		return fmt.Sprintf("This host is held since %s, %s: %s.", stamp(b.Since), until, b.Text), s.backInPlace(do, verb)
+		does := s.backInPlace(do, verb)
+		if strings.HasSuffix(b.Text, unhooked) {
+			does = append(does, verb("repair")+" deploys what is live once more, with the hook and the checks")
+		}
+		return fmt.Sprintf("This host is held since %s, %s: %s.", stamp(b.Since), until, b.Text), does
 	case BlockRegistryHold:
 		return "The registry holds the configuration: " + b.Text + ".", []string{"deployctl resume -name " + s.Name}
 	case BlockWindow:

@@ -302,7 +302,7 @@ func explainTo(err error, call func(verb string) string) error {
 		agent.ErrHeld:       call("resume") + " ends the hold",
 		agent.ErrOutside:    call("run-once") + " begins it now",
 		agent.ErrNoRoot:     call("gc -explain") + " lists the roots; where there is none, " + call("run-once") + " deploys what the registry has",
-		agent.ErrLive:       call("repair") + " deploys it once more; where `current` was moved or deleted, " + call("resume") + " has it name that root again",
+		agent.ErrLive:       call("repair") + " deploys it once more, with the hook and the checks; where `current` names no root of the agent's, " + call("resume") + " has it name that one again",
 		agent.ErrUnderWay:   call("why") + " says how far it is, and how to end it",
 		agent.ErrRemoving:   removingHint(call),
 	} {
