@@ -38,11 +38,11 @@ func TestDrift(t *testing.T) {
 		"a directory": {func(h *host, _, _ string) {
 			must(os.Remove(h.dir + "/current"))
 			must(os.Mkdir(h.dir+"/current", 0o755))
-		}, "v2", `moved by hand to "(no link)"`, "current is no link: move it away"},
+		}, "v2", "`current` was replaced by hand, by a directory or a file", "current is no link: move it away"},
 		"a file": {func(h *host, _, _ string) {
 			must(os.Remove(h.dir + "/current"))
 			must(os.WriteFile(h.dir+"/current", nil, 0o644))
-		}, "v2", `moved by hand to "(no link)"`, "current is no link: move it away"},
+		}, "v2", "`current` was replaced by hand, by a directory or a file", "current is no link: move it away"},
 	} {
 		bubble(t, func(t *testing.T, h *host) {
 			one, two := twoRoots(h)

@@ -200,8 +200,11 @@ func (a *Agent) moved(link string, st wire.PollState) error {
 		return err
 	}
 	how := fmt.Sprintf("moved by hand to %q", link)
-	if link == "" {
+	switch link {
+	case "":
 		how = "deleted by hand"
+	case noLink:
+		how = "replaced by hand, by a directory or a file"
 	}
 	if root != nil {
 		root.Verification, root.Committed = Unverified, now()

@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -220,6 +221,12 @@ func TestStatusNamesBothHolds(t *testing.T) {
 		}
 		if says := strings.Join(why.Says, " "); !strings.Contains(says, "Besides, hold: "+rolledBackReason) || why.Do[0] != "resume ends both holds" {
 			t.Errorf("why: %q, %q", says, why.Do)
+		}
+		h.src.set(func() { h.src.hold = &wire.Hold{Reason: "freeze there"} })
+		pass(time.Hour / 2)
+		s = h.status()
+		if does := s.Why(func(v string) string { return v }).Do; !slices.Contains(does, "deployctl resume -name web ends the hold of the registry") {
+			t.Errorf("held by the registry besides, do: %q", does)
 		}
 		must(h.agent.Resume(t.Context()))
 		if got := h.logged.String(); !strings.Contains(got, "hold ended by a person") || !strings.Contains(got, "; "+rolledBackReason) {

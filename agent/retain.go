@@ -180,6 +180,9 @@ func (a *Agent) decideRoots(t *Retention, n needed, committed map[string]int) er
 			if d.Rule == keptRule(a.o.Keep.Roots) {
 				d.spare = earlier
 			}
+			if pin := a.pinned(id); pin != "" && pin != d.Rule {
+				d.Rule += ", and " + pin
+			}
 		case a.pinned(id) != "":
 			d.Kept, d.Rule = true, a.pinned(id)
 		case !a.ownRoot(id):

@@ -54,6 +54,7 @@ func TestEachRootHasARule(t *testing.T) {
 		must(os.WriteFile(h.dir+"/roots/"+failed+".manifest", nil, 0o600))
 		must(Pin(h.dir, ids[0], "the one\nof the audit"))
 		must(os.WriteFile(h.dir+"/roots/"+ids[1]+".pin", nil, 0o600))
+		must(Pin(h.dir, ids[5], "old schema"))
 		h.users = map[string]string{ids[2]: "process 12 (nginx)"}
 		for _, foreign := range []string{"mine", "000099-0123456789ab"} {
 			must(os.MkdirAll(h.dir+"/roots/"+foreign+"/data", 0o755))
@@ -66,7 +67,7 @@ func TestEachRootHasARule(t *testing.T) {
 			ids[2]:                "stays in use by process 12 (nginx)",
 			ids[3]:                "goes committed before the 2 roots committed last before the live one",
 			ids[4]:                "stays among the 2 roots committed last before the live one",
-			ids[5]:                "stays rollback target",
+			ids[5]:                "stays rollback target, and pinned: old schema",
 			ids[6]:                "stays live",
 			failed:                "goes never committed",
 			"000099-0123456789ab": "stays foreign: no document of it lies beside it",

@@ -196,7 +196,7 @@ func blocks(r *Record, p *present, link string) []Block {
 		add(BlockWaiting, p.waiting, never, p.next)
 	}
 	if r.State == Idle && r.Hold == nil && r.Live != nil && link != r.Live.Dir {
-		add(BlockDrift, fmt.Sprintf("`current` names %q, and the record %s", link, r.Live.Dir), never, never)
+		add(BlockDrift, fmt.Sprintf("`current` %s, and the record %s", pointing(link), r.Live.Dir), never, never)
 	}
 	return all
 }

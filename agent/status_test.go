@@ -43,6 +43,11 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 			must(h.agent.Hold(h.Context(), "freeze", Until{}))
 			h.src.set(func() { h.src.down = wire.ErrUnreachable })
 		}, Cause(BlockHold), []BlockKind{BlockHold, BlockAway}, "Besides, registry away", "VERB resume ends it"},
+		"held and failed": {func(h *host) {
+			h.src.put("v3", with(failHook))
+			pass(time.Minute)
+			must(h.agent.Hold(h.Context(), "freeze", Until{}))
+		}, Cause(BlockHold), []BlockKind{BlockHold, BlockFailed}, "Besides, failed here", "VERB resume ends it\nVERB retry tries again"},
 		"a step waits": {func(h *host) {
 			h.hooks.unready = map[string]error{"./deploy.sh": errors.New("no such file")}
 			h.src.put("v3", one("3"))
@@ -71,6 +76,8 @@ func TestStatusAndWhySayWhatIsInTheWay(t *testing.T) {
 			"VERB resume ends it, and has `current` name roots/000002-0636c1846f35 again\nVERB repair deploys that"},
 		"a hold, as `current` is moved": {func(h *host) { must(os.Remove(h.dir + "/current")); must(os.Symlink("/tmp", h.dir+"/current")) }, Cause(BlockHold), []BlockKind{BlockHold},
 			"and `current` names /tmp. ", "VERB resume ends it, and has `current` name"},
+		"a hold, as `current` is a directory": {func(h *host) { must(os.Remove(h.dir + "/current")); must(os.Mkdir(h.dir+"/current", 0o755)) }, Cause(BlockHold), []BlockKind{BlockHold},
+			"and `current` is no link, but a directory or a file. ", "move `current` away, which is no link\nVERB resume ends it, and has `current` name"},
 		"a hold, as both are gone": {func(h *host) {
 			must(os.RemoveAll(h.agent.path(h.agent.Record().Live.Dir)))
 			must(os.Remove(h.dir + "/current"))

@@ -56,6 +56,12 @@ func (s *Status) Why(verb func(string) string) Why {
 	for i, b := range s.Blocks {
 		if i != told {
 			w.Says = append(w.Says, fmt.Sprintf("Besides, %s: %s.", b.Kind, b.Text))
+			switch b.Kind {
+			case BlockRegistryHold:
+				w.Do = append(w.Do, s.letGo())
+			case BlockFailed:
+				w.Do = append(w.Do, verb("retry")+" tries again what has failed")
+			}
 		}
 	}
 	failed, again := s.unreturned(verb)
@@ -99,7 +105,7 @@ func (s *Status) runs() string {
 	case s.Under != nil && s.Current != s.Live.Root && s.Current == s.Under.Root:
 		says = fmt.Sprintf("Revision %d was deployed last, and `current` names %s, the root of revision %d", s.Live.Revision, s.Current, s.Under.Revision)
 	case s.drifted():
-		says = fmt.Sprintf("Revision %d is deployed, in %s, and `current` names %s", s.Live.Revision, s.Live.Root, cmp.Or(s.Current, "nothing"))
+		says = fmt.Sprintf("Revision %d is deployed, in %s, and `current` %s", s.Live.Revision, s.Live.Root, pointing(s.Current))
 	case newer: // then it matters less how
 	case s.Live.Verification == Environment:
 		says += ", whose checks fail as they did before it"
@@ -239,7 +245,7 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 		}
 		return fmt.Sprintf("This host is held since %s, %s: %s.", stamp(b.Since), until, b.Text), does
 	case BlockRegistryHold:
-		return "The registry holds the configuration: " + b.Text + ".", []string{"deployctl resume -name " + s.Name}
+		return "The registry holds the configuration: " + b.Text + ".", []string{s.letGo()}
 	case BlockWindow:
 		return "It waits for maintenance hours: " + b.Text + ".", []string{"wait until " + stamp(b.Until), verb("run-once") + " begins it now"}
 	case BlockFailed:
@@ -268,14 +274,29 @@ func (s *Status) backInPlace(resume string, verb func(string) string) (do []stri
 			do = append(do, verb("rollback")+" makes that of the version before live")
 		}
 		return do
+	case s.drifted() && s.Current == noLink:
+		return []string{"move `current` away, which is no link", resume + ", and has `current` name " + s.Live.Root + " again"}
 	case s.drifted():
 		return []string{resume + ", and has `current` name " + s.Live.Root + " again", verb("repair") + " deploys that once more, with the hook and the checks"}
 	}
 	return []string{resume}
 }
 
+// pointing is what `current` does, for what link returns.
+func pointing(link string) string {
+	if link == noLink {
+		return "is no link, but a directory or a file"
+	}
+	return "names " + cmp.Or(link, "nothing")
+}
+
 // drifted reports whether `current` does not name the live root.
 func (s *Status) drifted() bool { return s.State == Idle && s.Live != nil && s.Current != s.Live.Root }
+
+// letGo is how the registry's hold ends.
+func (s *Status) letGo() string {
+	return "deployctl resume -name " + s.Name + " ends the hold of the registry"
+}
 
 // output says where the program has said more that b is about, where that is one
 // of the deployment under way or the last one.
