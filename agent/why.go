@@ -216,6 +216,11 @@ func (s *Status) Holds() (reasons []string) {
 	return reasons
 }
 
+// Free reports whether Resume would have nothing to do.
+func (s *Status) Free() bool {
+	return !slices.ContainsFunc(s.Blocks, func(b Block) bool { return b.Kind == BlockHold || b.Kind == BlockRemoving || b.Kind == BlockDrift })
+}
+
 // explain returns the block in words, and what to do about it.
 func (b *Block) explain(s *Status, verb func(string) string) (string, []string) {
 	switch b.Kind {

@@ -51,8 +51,12 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 		s := a.Status()
 		return acted(ctx, a, func() error {
 			err := a.Resume(ctx)
-			if holds := s.Holds(); err == nil && len(holds) > 1 {
+			switch holds := s.Holds(); {
+			case err != nil:
+			case len(holds) > 1:
 				note("ended: " + strings.Join(holds, "; and: "))
+			case s.Free():
+				note("this host was not held")
 			}
 			if s.Live != nil && s.Live.Gone && err == nil {
 				note("the live root " + s.Live.Root + " is gone: " + call("repair", s.Dir) + " makes it anew")
@@ -62,8 +66,13 @@ var answers = map[string]func(context.Context, *agent.Agent, request, func(strin
 	},
 	"retry": func(ctx context.Context, a *agent.Agent, _ request, note func(string)) (any, error) {
 		return acted(ctx, a, func() error {
+			s := a.Status()
 			err := a.Retry(ctx)
-			if s := a.Status(); err == nil && len(s.Holds()) > 0 {
+			switch {
+			case err != nil:
+			case len(s.Failed) == 0 && s.State != agent.Broken:
+				note("nothing has failed here")
+			case len(s.Holds()) > 0:
 				note("what has failed here is tried when the hold has ended: " + call("resume", s.Dir) + " ends it")
 			}
 			return err
