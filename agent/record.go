@@ -63,7 +63,7 @@ type Verification string
 // The verifications. Only Verified is a success.
 const (
 	Verified    Verification = "verified"
-	Unverified  Verification = "unverified"  // there are no checks
+	Unverified  Verification = "unverified"  // there are no checks, or a person moved `current` to it
 	Environment Verification = "environment" // fails as its predecessor did: unverified
 )
 
