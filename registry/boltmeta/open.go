@@ -50,19 +50,14 @@ var (
 // A file that is damaged, newer or upstream's is left as it is.
 func Open(path string, o Options) (*DB, error) {
 	o.Timeout = o.timeout()
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	err := present(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		err = create(path)
-	case err == nil && !info.Mode().IsRegular():
-		err = fmt.Errorf("state file %q: not a regular file", path)
-	case err == nil && info.Size() == 0: // bbolt would make a new database of it
-		err = fmt.Errorf("state file %q: %w: it is empty", path, ErrDamaged)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := inspect(path, o); err != nil {
+	if err := inspect(path, o, recognise); err != nil {
 		return nil, err
 	}
 	b, err := openSound(path, o)
@@ -75,15 +70,39 @@ func Open(path string, o Options) (*DB, error) {
 	return newDB(b), nil
 }
 
+// Inspect returns the error with which Open would refuse the state file path, having read
+// the whole of it without a right to write. While a registry has it open, it wraps ErrInUse.
+func Inspect(path string, o Options) error {
+	o.Timeout = o.timeout()
+	if err := present(path); err != nil {
+		return err
+	}
+	return inspect(path, o, func(tx *bolt.Tx, path string) error {
+		return cmp.Or(recognise(tx, path), soundness(tx))
+	})
+}
+
+// present refuses what can be no state file.
+func present(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		err = fmt.Errorf("state file %q: not a regular file", path)
+	case err == nil && info.Size() == 0: // bbolt would make a new database of it
+		err = fmt.Errorf("state file %q: %w: it is empty", path, ErrDamaged)
+	}
+	return err
+}
+
 // inspect looks at the file without a right to write to it.
-func inspect(path string, o Options) (err error) {
+func inspect(path string, o Options, look func(*bolt.Tx, string) error) (err error) {
 	return guard(path, func(opened func(*os.File)) error {
 		b, err := openBolt(path, bolt.Options{Timeout: o.Timeout, ReadOnly: true}, opened)
 		if err != nil {
 			return err
 		}
 		defer b.Close()
-		return b.View(func(tx *bolt.Tx) error { return recognise(tx, path) })
+		return b.View(func(tx *bolt.Tx) error { return look(tx, path) })
 	})
 }
 

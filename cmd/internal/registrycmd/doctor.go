@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -62,11 +63,44 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 	d.Clock("so that the audit log and expiry times of keys are right")
 	d.directory()
 	d.access()
-	own := d.hostKeys()
+	own, known := d.hostKeys()
+	var free []io.Closer // until all are tried: a start wants them together
+	runs := false
 	for _, addr := range v.s.addrs {
-		d.address(ctx, addr, own)
+		l, answered := d.address(ctx, addr, own, known)
+		if l != nil {
+			free = append(free, l)
+		}
+		runs = runs || answered
+	}
+	if v.s.http != "" && !runs { // a registry that runs has it
+		d.pages(ctx)
+	}
+	for _, l := range free {
+		l.Close()
+	}
+	if dir := filepath.Dir(v.s.addrFile); v.s.addrFile != "" {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			d.Fail("-addr-file", "make the directory, or choose another file", "%s: there is no directory %s", v.s.addrFile, dir)
+		}
 	}
 	return d.Show(o, v.json)
+}
+
+// pages looks whether what -http says can be listened on.
+func (d *diagnosis) pages(ctx context.Context) {
+	if !strings.HasPrefix(d.s.http, "/") {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", d.s.http)
+		if err != nil {
+			d.Fail("-http", "choose another -http, or end what listens there (ss -ltnp)", "%v", err)
+			return
+		}
+		l.Close()
+	} else if info, err := os.Stat(filepath.Dir(d.s.http)); err != nil || !info.IsDir() {
+		d.Fail("-http", "make the directory, or choose another place", "%s: there is no directory %s", d.s.http, filepath.Dir(d.s.http))
+		return
+	}
+	d.OK("-http", "%s is free", d.s.http)
 }
 
 // diagnosis is the result of the command.
@@ -92,13 +126,24 @@ func (d *diagnosis) directory() {
 	if _, err := os.Lstat(filepath.Join(dir, unfinished)); err == nil {
 		d.Fail("directory", fmt.Sprintf("run it again: deploy-registry restore -dir %s <BACKUP", dir), "%s holds a part of a backup: a restore was not finished", dir)
 	}
-	switch _, err := os.Stat(filepath.Join(dir, stateFile)); {
+	switch err := boltmeta.Inspect(filepath.Join(dir, stateFile), boltmeta.Options{Timeout: lockTimeout}); {
 	case err == nil:
 		d.OK("directory", "%s holds a registry; fsck looks into it", dir)
+	case errors.Is(err, boltmeta.ErrInUse):
+		d.OK("directory", "%s holds a registry, which runs", dir)
+	case errors.Is(err, boltmeta.ErrUpstream):
+		d.OK("directory", "%s holds a registry of the archived tool set: the first start imports it", dir)
 	case errors.Is(err, fs.ErrNotExist):
 		d.OK("directory", "%s holds no registry yet: the first start makes one", dir)
-	default:
+	case errors.Is(err, fs.ErrPermission):
 		d.Fail("directory", "run this as the registry's user", "%v", err)
+	default:
+		d.Fail("directory", cli.HintOf(d.s.explain(err)), "%v", err)
+	}
+	for _, name := range []string{"files", uploadsDir} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && !info.IsDir() {
+			d.Fail("directory", "move it away", "%s is no directory", filepath.Join(dir, name))
+		}
 	}
 	if _, err := os.Lstat(filepath.Join(dir, stateFile+boltmeta.KeptSuffix)); err == nil {
 		d.OK("directory", "the database of the archived deploy-registry is kept in %s", stateFile+boltmeta.KeptSuffix)
@@ -158,12 +203,13 @@ func (k keysLog) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// hostKeys looks at the host keys, and returns their fingerprints. It makes none.
-func (d *diagnosis) hostKeys() (fingerprints []string) {
+// hostKeys looks at the host keys, and returns their fingerprints; known is false where
+// they cannot be read. It makes none.
+func (d *diagnosis) hostKeys() (fingerprints []string, known bool) {
 	names, err := filepath.Glob(filepath.Join(d.s.dir, hostKeys))
 	if err != nil || !slices.Contains(names, filepath.Join(d.s.dir, "host_key")) {
 		d.OK("host key", "the first start makes one, and logs its fingerprint")
-		return nil
+		return nil, true
 	}
 	for _, name := range names {
 		if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 && !strings.HasSuffix(name, ".pub") {
@@ -173,32 +219,43 @@ func (d *diagnosis) hostKeys() (fingerprints []string) {
 	signers, err := sshd.LoadHostKeys(d.s.dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		d.Fail("host key", "run this as the registry's user; or mend what it says", "%v", err)
-		return nil
+		return nil, false
 	}
 	for _, k := range signers {
 		fingerprints = append(fingerprints, ssh.FingerprintSHA256(k.PublicKey()))
 	}
 	d.OK("host key", "%s", strings.Join(fingerprints, " "))
-	return fingerprints
+	return fingerprints, true
 }
+
+// lockTimeout bounds the wait for a database that is in use: a registry that runs keeps it.
+const lockTimeout = 200 * time.Millisecond
 
 // answerTimeout bounds the wait for who listens on an address.
 const answerTimeout = 10 * time.Second
 
-// address looks who listens on it, or whether that is possible.
-func (d *diagnosis) address(ctx context.Context, addr string, own []string) {
+// address looks who listens on it, or whether that is possible: then it listens itself. It
+// reports whether the registry of the directory answers there.
+func (d *diagnosis) address(ctx context.Context, addr string, own []string, known bool) (free io.Closer, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err == nil {
-		l.Close()
-		d.OK("address", "%s is free: no registry runs there", addr)
-		return
+		if _, port, _ := net.SplitHostPort(addr); port == "0" {
+			d.OK("address", "%s is whichever port is free then", addr)
+		} else {
+			d.OK("address", "%s is free: no registry runs there", addr)
+		}
+		return l, false
+	}
+	if _, _, e := net.SplitHostPort(addr); e != nil {
+		d.Fail("address", "it is HOST:PORT, or [::1]:2022 for IPv6", "%v", err)
+		return nil, false
 	}
 	conn, e := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if e != nil {
 		d.Fail("address", "choose another -addr, or give the right: ports below 1024 are root's", "cannot listen on %s: %v", addr, err)
-		return
+		return nil, false
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
@@ -211,11 +268,15 @@ func (d *diagnosis) address(ctx context.Context, addr string, own []string) {
 	switch {
 	case seen == "":
 		d.Fail("address", "find out what it is (ss -ltnp), and end it or choose another -addr", "%s: what listens there does not speak SSH: %v", addr, err)
+	case !known:
+		d.Warn("address", "run this as the registry's user", "%s: whether what listens there is the registry of this directory cannot be told", addr)
 	case !slices.Contains(own, seen):
 		d.Fail("address", "find out what it is (ss -ltnp); another -dir, or another -addr", "%s: what listens there has the host key %s, which is none of this directory's", addr, seen)
 	default:
 		d.OK("address", "%s: the registry of this directory answers there", addr)
+		return nil, true
 	}
+	return nil, false
 }
 
 // errSeen ends a connection of which nothing but the host key was wanted.
