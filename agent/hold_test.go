@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"deploytools/registry/wire"
+	"deploytools/verify/spec"
 )
 
 func TestDocumentsOfOtherRootsDoNotHinderAHold(t *testing.T) {
@@ -201,6 +202,28 @@ func TestRootThatCurrentWasMovedToIsUnverified(t *testing.T) {
 		<-h.rollback(old.Dir)
 		if live := h.agent.Record().Live; live.Dir != old.Dir || live.Verification != Verified {
 			t.Errorf("rolled back to it: %+v", live)
+		}
+	})
+}
+
+// A look with the checks of a later revision runs no hook either.
+func TestRelookAtARootThatCurrentWasMovedTo(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.versions(2)
+		old := h.agent.Record().Back
+		stop := h.serve()
+		defer stop()
+		pass(time.Hour)
+		must(os.Remove(h.dir + "/current"))
+		must(os.Symlink(old.Dir, h.dir+"/current"))
+		must(os.WriteFile(h.dir+"/serving", []byte(filepath.Base(old.Dir)), 0o644))
+		pass(time.Hour)
+		c := *old.Configuration
+		c.Verify = &spec.Spec{Checks: []spec.Check{tcpAt("mail", "conf:1")}}
+		h.src.announce(&c)
+		pass(time.Hour)
+		if r := h.agent.Record(); r.Live.Dir != old.Dir || r.Live.Configuration.Revision != 3 || r.Live.Verification != Unverified || !r.Seen().Failing.IsZero() {
+			t.Errorf("live: %+v, %+v", r.Live, r.Seen())
 		}
 	})
 }

@@ -278,7 +278,7 @@ func (a *Agent) relook(ctx context.Context, live *Root) error {
 		return context.Cause(ctx)
 	case a.rec.Live == nil || a.rec.Live.Dir != live.Dir:
 		return errAgain
-	case r.Verified:
+	case r.Verified && !a.movedTo(live):
 		live.Verification = Verified
 	}
 	w := a.rec.Seen()
