@@ -106,7 +106,11 @@ func (v *doctorOp) ofAgent(ctx context.Context) (taken, error) {
 func (v *doctorOp) ofUnit() (taken, error) {
 	if files := unitFiles(unitSettings, v.dir); len(files) > 0 {
 		t, err := v.ofFiles(files, "of "+strings.Join(files, " and "))
-		if e := os.Chdir(v.dir); err == nil && !errors.Is(e, fs.ErrNotExist) { // the unit makes it
+		work := v.dir
+		if _, shared := unitOf(unitSettings, v.dir, filepath.Base(v.dir)); shared {
+			work = filepath.Dir(v.dir)
+		}
+		if e := os.Chdir(work); err == nil && !errors.Is(e, fs.ErrNotExist) { // the unit makes it
 			err = e
 		}
 		return t, err

@@ -276,14 +276,6 @@ func (p *place) deployAlone(ctx context.Context, o *cli.IO, verb string, r reque
 	return err
 }
 
-// startHint is how the agent of a directory is started.
-func startHint(dir, name string) string {
-	if name != "" && dir == filepath.Join(agent.UnitDir, name) {
-		return "systemctl start deploy-agent@" + name
-	}
-	return "start the agent of this directory"
-}
-
 // checked refuses to deploy without checks what takes the place of a root that was
 // looked at with checks of the host, unless that was said.
 func (p *place) checked(live *agent.Root) error {

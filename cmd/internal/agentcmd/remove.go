@@ -194,14 +194,6 @@ func (v *removeOp) confirm(o *cli.IO, r removal) error {
 	return nil
 }
 
-// endHint is how the agent of a directory is ended, for good.
-func endHint(dir, name string) string {
-	if name != "" && dir == filepath.Join(agent.UnitDir, name) {
-		return "end the agent first: systemctl disable --now deploy-agent@" + name
-	}
-	return "end the agent first: the process that holds the lock, or systemctl disable --now UNIT where a unit has started it"
-}
-
 // removingHint is for whoever finds a removal that has begun.
 func removingHint(call func(verb string) string) string {
 	return call("remove") + " brings that to its end; " + call("resume") + " calls it off as long as nothing is removed"
