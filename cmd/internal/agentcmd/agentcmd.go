@@ -120,8 +120,8 @@ func (s *settings) run(ctx context.Context, o *cli.IO, _ []string) error {
 		if deploysItself(c.Dir) {
 			all[i].Hook.Rescue = s.args
 		}
-		if path := c.Hook.NotifyScript; path != "" && agent.CheckProgram(path) != nil {
-			log.Warn("program of -notify cannot be started", "configuration", c.Name, "error", agent.CheckProgram(path), "hint", notifyHint)
+		if path := c.Hook.NotifyScript; path != "" && agent.CheckProgram(path, nil) != nil {
+			log.Warn("program of -notify cannot be started", "configuration", c.Name, "error", agent.CheckProgram(path, nil), "hint", notifyHint)
 		}
 	}
 	members := s.assemble(ctx, all, bad, connection, log)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -64,7 +65,14 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		err = cli.WithHint(fmt.Errorf("%w; %w", err, t.why), cmp.Or(cli.HintOf(err), cli.HintOf(t.why)))
 	}
 	if err != nil {
-		d.Fail("settings", cmp.Or(cli.HintOf(err), "-dir DIR or -name NAME behind doctor says whose agent is meant; or "+settingsHint), "%v", err)
+		hint := "mend that setting"
+		if len(t.s.names) == 0 {
+			hint = "-dir DIR or -name NAME behind doctor says whose agent is meant; or " + settingsHint
+		}
+		d.Fail("settings", cmp.Or(cli.HintOf(err), hint), "%v", err)
+		if v.dir != "" {
+			d.unreadable(v.dir)
+		}
 	} else {
 		if t.from == "" {
 			d.Warn("settings", cmp.Or(cli.HintOf(t.why), settingsHint), "none are given, and %v: the key, the registry, the programs and the checks are not looked at", t.why)
@@ -86,9 +94,20 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 			}
 			d.unit(ctx, c.Name)
 		}
-		d.http(t.s.http)
+		runs := slices.ContainsFunc(all, func(c agent.Options) bool { return busy(c.Dir) })
+		d.http(ctx, t.s.http, runs)
+		if t.s.metricsFile != "" {
+			d.In("-metrics-file", t.s.metricsFile)
+		}
 	}
 	return d.Show(o, v.json)
+}
+
+// unreadable says what is wrong with the record of a directory, where that keeps its name.
+func (d *diagnosis) unreadable(dir string) {
+	if _, err := agent.Look(agent.Options{Dir: dir}); err != nil {
+		d.record(agent.Options{Dir: dir, Name: dir})
+	}
 }
 
 // narrow has s be about the one configuration that -name and -dir behind the verb

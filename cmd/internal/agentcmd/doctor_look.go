@@ -113,7 +113,7 @@ func (d *diagnosis) settled(s *settings, o agent.Options) {
 		if p.path == "" {
 			continue
 		}
-		if err := agent.CheckProgram(p.path); err != nil {
+		if err := agent.CheckProgram(p.path, o.Hook.User); err != nil {
 			next := "mend it: nothing is deployed until then"
 			if p.path == s.set.Lookup("script").DefValue {
 				next = "give -script: without it that is looked for where you are"
@@ -124,7 +124,7 @@ func (d *diagnosis) settled(s *settings, o agent.Options) {
 		d.OK(o.Name, "%s %s", p.flag, p.path)
 	}
 	if path := o.Hook.NotifyScript; path != "" {
-		if err := agent.CheckProgram(path); err != nil {
+		if err := agent.CheckProgram(path, nil); err != nil {
 			d.Warn(o.Name, notifyHint, "-notify %v", err)
 		} else {
 			d.OK(o.Name, "-notify %s", path)
@@ -141,6 +141,9 @@ func (d *diagnosis) settled(s *settings, o agent.Options) {
 	for _, m := range o.Publish.Files {
 		d.destination(o.Name, m)
 	}
+	if o.StateFile != "" {
+		d.In("-state", o.StateFile)
+	}
 }
 
 func (d *diagnosis) record(o agent.Options) {
@@ -148,6 +151,8 @@ func (d *diagnosis) record(o agent.Options) {
 	switch {
 	case errors.Is(err, agent.ErrNothing):
 		d.OK(o.Name, "nothing was deployed here yet")
+	case errors.Is(err, fs.ErrPermission):
+		d.Fail(o.Name, "run this as root, or as the agent's user", "%v", err)
 	case err != nil:
 		d.Fail(o.Name, "name the right -dir; a damaged record is made anew when the agent starts", "%v", err)
 	case a.Record().Removing != nil:
@@ -182,12 +187,18 @@ func (d *diagnosis) unit(ctx context.Context, name string) {
 // notifyHint says what to do about a program of -notify that cannot be started.
 const notifyHint = "mend it: nobody is told until then"
 
-func (d *diagnosis) http(addr string) {
-	if err := ops.CheckLocal(addr); addr != "" && err != nil {
+// http looks at what -http says; an agent that runs listens there itself.
+func (d *diagnosis) http(ctx context.Context, addr string, runs bool) {
+	if addr == "" {
+		return
+	}
+	if err := ops.CheckLocal(addr); err != nil {
 		d.Fail("-http", "give localhost:port or the path of a socket: the agent does not start with this", "%s: %v", addr, err)
 		return
 	}
 	if strings.HasPrefix(addr, "/") && len(addr) > len(unix.RawSockaddrUnix{}.Path)-1 {
 		d.Fail("-http", "choose a shorter path", "%s: a socket's path has at most %d bytes", addr, len(unix.RawSockaddrUnix{}.Path)-1)
+	} else if !runs {
+		d.HTTP(ctx, addr)
 	}
 }

@@ -91,7 +91,7 @@ func (m *member) once(ctx context.Context) (err error) {
 	switch err = a.Run(ctx); {
 	case errors.Is(err, agent.ErrRemoving):
 		err = cli.WithHint(err, removingHint(callIn(a.Status().Dir)))
-	case o.Hook.Script != "" && agent.CheckProgram(o.Hook.Script) != nil && cli.HintOf(explain(err)) == "":
+	case o.Hook.Script != "" && agent.CheckProgram(o.Hook.Script, o.Hook.User) != nil && cli.HintOf(explain(err)) == "":
 		err = cli.WithHint(err, "mend -script, whose path is as seen from where the agent was started; deploy-agent doctor looks at all settings")
 	}
 	return err

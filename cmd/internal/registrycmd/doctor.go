@@ -74,33 +74,15 @@ func (v *doctorOp) Run(ctx context.Context, o *cli.IO, _ []string) error {
 		runs = runs || answered
 	}
 	if v.s.http != "" && !runs { // a registry that runs has it
-		d.pages(ctx)
+		d.HTTP(ctx, v.s.http)
 	}
 	for _, l := range free {
 		l.Close()
 	}
-	if dir := filepath.Dir(v.s.addrFile); v.s.addrFile != "" {
-		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			d.Fail("-addr-file", "make the directory, or choose another file", "%s: there is no directory %s", v.s.addrFile, dir)
-		}
+	if v.s.addrFile != "" {
+		d.In("-addr-file", v.s.addrFile)
 	}
 	return d.Show(o, v.json)
-}
-
-// pages looks whether what -http says can be listened on.
-func (d *diagnosis) pages(ctx context.Context) {
-	if !strings.HasPrefix(d.s.http, "/") {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", d.s.http)
-		if err != nil {
-			d.Fail("-http", "choose another -http, or end what listens there (ss -ltnp)", "%v", err)
-			return
-		}
-		l.Close()
-	} else if info, err := os.Stat(filepath.Dir(d.s.http)); err != nil || !info.IsDir() {
-		d.Fail("-http", "make the directory, or choose another place", "%s: there is no directory %s", d.s.http, filepath.Dir(d.s.http))
-		return
-	}
-	d.OK("-http", "%s is free", d.s.http)
 }
 
 // diagnosis is the result of the command.
