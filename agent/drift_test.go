@@ -174,6 +174,26 @@ func TestTheSameLayersEndNoHoldOfAMovedLink(t *testing.T) {
 	})
 }
 
+// A link that was there before the agent is not its own, and resume cannot put it back.
+func TestAForeignLinkIsMovedAway(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		must(os.Symlink("/tmp", h.dir+"/current"))
+		h.src.put("v1", one("1"))
+		stop := h.serve()
+		pass(10 * time.Minute)
+		s := h.status()
+		if w := s.Why(func(verb string) string { return verb }); w.Cause != Cause(BlockHold) || len(w.Do) != 1 || !strings.HasPrefix(w.Do[0], "move `current` away") {
+			t.Errorf("why: %+v", w)
+		}
+		must(os.Remove(h.dir + "/current"))
+		pass(10 * time.Minute)
+		stop()
+		if h.live() != "v1" || h.agent.Record().Hold != nil {
+			t.Errorf("%q is live, hold %+v\n%s", h.live(), h.agent.Record().Hold, h.logged)
+		}
+	})
+}
+
 // A repair that waits for what is in the place of `current` to be moved away goes on then.
 func TestARepairGoesOnOnceItsPlaceIsFree(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {

@@ -273,6 +273,8 @@ func (b *Block) explain(s *Status, verb func(string) string) (string, []string) 
 // backInPlace returns how a hold ends, and `current` names a root that is there.
 func (s *Status) backInPlace(resume string, verb func(string) string) (do []string) {
 	switch {
+	case s.Live == nil && s.Current != "":
+		return []string{"move `current` away, which is not the agent's: it goes on by itself then"}
 	case s.Live != nil && s.Live.Gone: // the next poll would set the hold again
 		do = []string{verb("repair") + " makes the live root anew"}
 		if s.Back != nil && !s.Back.Gone {
