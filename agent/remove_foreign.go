@@ -184,10 +184,10 @@ func (a *Agent) clearOne(p *pace, name string) error {
 // clearEntry removes a file, or a directory.
 func (a *Agent) clearEntry(p *pace, path string) error {
 	info, err := os.Lstat(path)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if !info.IsDir() {
+	if err != nil || !info.IsDir() {
 		return atomic.Remove(path)
 	}
 	dir, name := filepath.Split(path)
